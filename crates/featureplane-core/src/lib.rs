@@ -1,0 +1,21 @@
+//! Order-book features, bit for bit the same in research, backtest and live.
+//!
+//! Modules stand in the order in which data moves:
+//!
+//! ```text
+//! normalize   venue bytes                 -> Event
+//! quality     Event, by message           -> admitted | dropped with a reason
+//! book        admitted events             -> levels
+//! plan        canonical JSON from Python  -> a checked list of kernel calls
+//! kernels     levels, trades, values      -> values
+//! engine      all of it, one message      -> frame
+//! frame       values, masks, flags        -> packed bytes
+//! ```
+//!
+//! This crate opens no file and reads no clock. What each number means is written beside the
+//! Python reference, `featureplane/features/kernels`; the twins here say why they are written so.
+
+pub mod error;
+pub mod event;
+pub mod kernels;
+pub mod normalize;

@@ -1,0 +1,31 @@
+//! Events and bytes between Rust and NumPy without a copy.
+//!
+//! Events cross as `uint64` arrays of eight words each; Python views them with `EVENT_DTYPE`.
+#![allow(dead_code, reason = "used by the sources as they arrive")]
+
+use featureplane_core::event::Event;
+use numpy::{PyArray1, PyReadonlyArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Words of eight bytes in one event.
+const WORDS: usize = size_of::<Event>() / 8;
+
+/// Hands `events` to NumPy, which frees them; no copy.
+#[allow(unsafe_code)]
+pub(crate) fn into_numpy(py: Python<'_>, events: Vec<Event>) -> Bound<'_, PyArray1<u64>> {
+    let mut events = std::mem::ManuallyDrop::new(events);
+    let (data, length, capacity) = (events.as_mut_ptr(), events.len(), events.capacity());
+    // SAFETY: `Event` and `u64` have alignment 8 and 64 = 8 x 8 bytes, so the allocation's layout is the
+    // same in both views, every bit pattern is a `u64`, and `events` is never dropped.
+    let words = unsafe { Vec::from_raw_parts(data.cast::<u64>(), length * WORDS, capacity * WORDS) };
+    PyArray1::from_vec(py, words)
+}
+
+/// Sees the words of a NumPy array as events; no copy.
+pub(crate) fn as_events<'a>(words: &'a PyReadonlyArray1<'_, u64>) -> PyResult<&'a [Event]> {
+    let words = words.as_slice().map_err(|_| PyValueError::new_err("events must be contiguous"))?;
+    <[Event]>::ref_from_bytes(words.as_bytes())
+        .map_err(|_| PyValueError::new_err(format!("{} words are no whole number of events", words.len())))
+}

@@ -1,0 +1,38 @@
+//! The only place where a core error becomes an exception.
+#![allow(dead_code, reason = "used by the sources as they arrive")]
+
+use featureplane_core::error::Error;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use pyo3::{PyErr, import_exception};
+
+import_exception!(featureplane.errors, MalformedEvent);
+import_exception!(featureplane.errors, PlanError);
+import_exception!(featureplane.errors, UnknownSymbol);
+
+/// Translates one core error. No wildcard arm: a new error must be named here before it compiles.
+pub(crate) fn into_py(error: Error) -> PyErr {
+    Python::attach(|py| {
+        let named = |class: Bound<'_, PyAny>, found: String, expected: String, kwargs: &Bound<'_, PyDict>| {
+            match class.call((found, expected), Some(kwargs)) {
+                Ok(exception) => PyErr::from_value(exception),
+                Err(error) => error,
+            }
+        };
+        let kwargs = PyDict::new(py);
+        match error {
+            Error::Malformed { found, expected, place } => {
+                for (name, value) in [("line", place.line), ("offset", place.offset)] {
+                    if let Err(error) = kwargs.set_item(name, value) {
+                        return error;
+                    }
+                }
+                named(py.get_type::<MalformedEvent>().into_any(), found, expected, &kwargs)
+            }
+            Error::Plan { found, expected } | Error::State { found, expected } => {
+                named(py.get_type::<PlanError>().into_any(), found, expected, &kwargs)
+            }
+            Error::UnknownSymbol { symbol_id } => UnknownSymbol::new_err((symbol_id,)),
+        }
+    })
+}

@@ -1,0 +1,1 @@
+"""Order-book features, bit for bit the same in research, backtest and live."""

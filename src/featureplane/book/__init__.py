@@ -1,0 +1,1 @@
+"""What the market looks like now: events to levels."""

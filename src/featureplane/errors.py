@@ -1,0 +1,266 @@
+"""Every exception the package raises on purpose.
+
+    FeaturePlaneError
+    |- InputError            what came in cannot be used
+    |  |- MalformedEvent
+    |  |- UnreadableFile
+    |  |- UnknownSymbol
+    |  |- SequenceGap
+    |  |- MissingSnapshot
+    |  |- FileOrder
+    |  |- InstrumentMismatch
+    |  `- EmptyStream
+    |- ContractError         two parts disagree about a shared shape
+    |  |- UnknownFeature
+    |  |- UnknownFeatureSet
+    |  |- FeatureSetConflict
+    |  |- FeatureSetMismatch
+    |  |- PlanError
+    |  `- ParityBreach
+    |- StateError            asked for in a state that does not allow it
+    |  |- NotReady
+    |  `- BackendUnavailable
+    |- StoreError            the store or its manifest cannot be trusted
+    `- SettingError          a setting or an argument cannot be read
+
+Each class composes its own message from values, so that both backends say the same words; the
+values are attributes too. `hint`, what to do next, is printed by the outermost layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "BackendUnavailable",
+    "ContractError",
+    "EmptyStream",
+    "FeaturePlaneError",
+    "FeatureSetConflict",
+    "FeatureSetMismatch",
+    "FileOrder",
+    "InputError",
+    "InstrumentMismatch",
+    "MalformedEvent",
+    "MissingSnapshot",
+    "NotReady",
+    "ParityBreach",
+    "PlanError",
+    "SequenceGap",
+    "SettingError",
+    "StateError",
+    "StoreError",
+    "UnknownFeature",
+    "UnknownFeatureSet",
+    "UnknownSymbol",
+    "UnreadableFile",
+]
+
+
+def _listed(names: Sequence[object], most: int = 12) -> str:
+    shown = ", ".join(str(n) for n in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "") if names else "none"
+
+
+class FeaturePlaneError(Exception):
+    """The root of the tree. `hint` says what to do next, or is None."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class InputError(FeaturePlaneError):
+    """What came in cannot be used."""
+
+
+class MalformedEvent(InputError):
+    """Bytes or events that no rule can turn into a market event.
+
+    `line` counts from 1, `offset` (bytes, or events where `unit` says so) from 0.
+    """
+
+    def __init__(
+        self,
+        found: str,
+        expected: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        offset: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        place = ":".join(str(p) for p in (file, line) if p is not None)
+        if offset is not None:
+            place = f"{place} at byte {offset}" if place else f"byte {offset}"
+        super().__init__(
+            f"{place + ': ' if place else ''}found {found}, expected {expected}",
+            hint=hint or "look at the named place; is this the right file for the source?",
+        )
+        self.found, self.expected = found, expected
+        self.file, self.line, self.offset = file, line, offset
+
+
+class UnreadableFile(InputError):
+    """A file that is missing, of another kind, cut short or damaged."""
+
+    def __init__(self, path: str, found: str, expected: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{path}: found {found}, expected {expected}", hint=hint)
+        self.path, self.found, self.expected = path, found, expected
+
+
+class UnknownSymbol(InputError):
+    """A symbol that is not in the stream or the engine; `known` are those that are."""
+
+    def __init__(self, symbol: object, known: Sequence[object] = ()) -> None:
+        super().__init__(
+            f"symbol {symbol!r} is not here",
+            hint=f"these are: {_listed(known)}" if known else None,
+        )
+        self.symbol, self.known = symbol, tuple(known)
+
+
+class SequenceGap(InputError):
+    """Ids are missing in a stream that was opened with `on_gap="refuse"`."""
+
+    def __init__(self, symbol: str, channel: str, expected: int, got: int) -> None:
+        super().__init__(
+            f"{symbol}: {channel} ids ({expected}, {got}] are missing",
+            hint='open the stream with on_gap="wait" to carry on behind the next snapshot',
+        )
+        self.symbol, self.channel, self.expected, self.got = symbol, channel, expected, got
+
+
+class MissingSnapshot(InputError):
+    """A stream of increments without the snapshot they build on."""
+
+    def __init__(self, symbol: str, source: str) -> None:
+        super().__init__(
+            f"{symbol}: the {source} stream has no snapshot a book can start from",
+            hint='add the file that has it, or ask for `seed="increments"` (`--seed increments`)',
+        )
+        self.symbol, self.source = symbol, source
+
+
+class FileOrder(InputError):
+    """Files that do not continue each other in the order given; `right` is the order that would."""
+
+    def __init__(self, given: Sequence[str], right: Sequence[str]) -> None:
+        super().__init__(
+            f"{_listed(given)}: a file begins before the one before it ended",
+            hint=f"the order by time is: {_listed(right)}",
+        )
+        self.given, self.right = tuple(given), tuple(right)
+
+
+class InstrumentMismatch(InputError):
+    """The instruments file says one thing, the data another."""
+
+    def __init__(self, field: str, declared: object, found: object, *, file: str | None, line: int | None) -> None:
+        place = ":".join(str(p) for p in (file, line) if p is not None)
+        super().__init__(
+            f"{place + ': ' if place else ''}`{field}` is declared as {declared}, the data have {found}",
+            hint="`featureplane instruments infer` writes a file that fits the data",
+        )
+        self.field, self.declared, self.found, self.file, self.line = field, declared, found, file, line
+
+
+class EmptyStream(InputError):
+    """Nothing to work on: no events, or no frames. A comparison of nothing proves nothing."""
+
+    def __init__(self, what: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{what}: nothing there", hint=hint)
+        self.what = what
+
+
+class ContractError(FeaturePlaneError):
+    """Two parts disagree about a shared shape."""
+
+
+class UnknownFeature(ContractError):
+    """A feature id that the set does not have."""
+
+    def __init__(self, feature_id: object, known: Sequence[str] = ()) -> None:
+        super().__init__(f"no feature {feature_id!r} in this set", hint=f"it has: {_listed(known)}" if known else None)
+        self.feature_id, self.known = feature_id, tuple(known)
+
+
+class UnknownFeatureSet(ContractError):
+    """A feature set id that is not registered."""
+
+    def __init__(self, set_id: str, known: Sequence[str]) -> None:
+        super().__init__(f"no feature set {set_id!r}", hint=f"there are: {_listed(known)}; or give a .toml or .py file")
+        self.set_id, self.known = set_id, tuple(known)
+
+
+class FeatureSetConflict(ContractError):
+    """A second definition of a feature set id; `first` names the first feature that differs."""
+
+    def __init__(self, set_id: str, first: str) -> None:
+        super().__init__(
+            f"feature set {set_id!r} is already defined otherwise; the first difference is {first}",
+            hint="a set never changes after release; give the new one another id",
+        )
+        self.set_id, self.first = set_id, first
+
+
+class FeatureSetMismatch(ContractError):
+    """Two parties hold different fingerprints; `first` names the first feature that differs."""
+
+    def __init__(self, expected: str, got: str, first: str | None = None) -> None:
+        super().__init__(
+            f"expected feature set fingerprint {expected}, got {got}"
+            + (f"; the first difference is {first}" if first else ""),
+            hint="`featureplane features diff A B` shows every difference",
+        )
+        self.expected, self.got, self.first = expected, got, first
+
+
+class PlanError(ContractError):
+    """A feature set that cannot be compiled or run."""
+
+    def __init__(self, found: str, expected: str, *, hint: str | None = None) -> None:
+        super().__init__(f"found {found}, expected {expected}", hint=hint)
+        self.found, self.expected = found, expected
+
+
+class ParityBreach(ContractError):
+    """Two executions of one plan gave different bytes."""
+
+    def __init__(self, where: str, reference: str, other: str, *, replay: str) -> None:
+        super().__init__(f"{where}: reference {reference}, other {other}", hint=f"see it again: `{replay}`")
+        self.where, self.reference, self.other, self.replay = where, reference, other, replay
+
+
+class StateError(FeaturePlaneError):
+    """Asked for in a state that does not allow it."""
+
+
+class NotReady(StateError):
+    """A feature without value now; it is never read as 0."""
+
+    def __init__(self, symbol: str, feature_id: str, why: str) -> None:
+        super().__init__(
+            f"{symbol}: `{feature_id}` has no value: {why}",
+            hint="look at `warmup_ready_mask` before reading, or ask with `default=`",
+        )
+        self.symbol, self.feature_id, self.why = symbol, feature_id, why
+
+
+class BackendUnavailable(StateError):
+    """The Rust backend was asked for by name and is not installed."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(
+            f"backend {backend!r} is not installed",
+            hint="`featureplane doctor` says what is missing; `backend='auto'` falls back to the reference",
+        )
+        self.backend = backend
+
+
+class StoreError(FeaturePlaneError):
+    """The store or its manifest cannot be trusted."""
+
+
+class SettingError(FeaturePlaneError):
+    """A setting or an argument cannot be read."""

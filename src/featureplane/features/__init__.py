@@ -1,0 +1,1 @@
+"""What that means: levels and trades to feature frames."""

@@ -1,0 +1,1 @@
+"""Per-event arithmetic, the reference of every feature."""

@@ -1,0 +1,1 @@
+"""What the venue said: bytes to events."""

@@ -1,0 +1,1 @@
+"""Readers of recorded markets, one module a source."""

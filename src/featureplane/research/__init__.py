@@ -1,0 +1,1 @@
+"""The same features, over history: tables and files."""
