@@ -1,1 +1,9 @@
 //! Per-event arithmetic. Each kernel is the twin of a Python reference of the same name.
+//!
+//! What a kernel computes is documented once, beside the reference in
+//! `featureplane/features/kernels`; comments here say why the twin is written its way.
+
+pub mod cell;
+pub mod state;
+
+pub use cell::Cell;
