@@ -19,3 +19,4 @@ pub mod error;
 pub mod event;
 pub mod kernels;
 pub mod normalize;
+pub mod units;
