@@ -15,6 +15,7 @@
 //! This crate opens no file and reads no clock. What each number means is written beside the
 //! Python reference, `featureplane/features/kernels`; the twins here say why they are written so.
 
+pub mod book;
 pub mod error;
 pub mod event;
 pub mod kernels;

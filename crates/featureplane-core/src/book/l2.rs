@@ -1,0 +1,228 @@
+//! A book of price levels.
+
+use super::Level;
+use super::l3::Orders;
+use super::ladder::Ladder;
+use crate::event::{Event, flag, kind, side};
+
+/// Both sides of one instrument's book, with its orders where the feed sends orders.
+#[derive(Clone, Debug)]
+pub struct Book {
+    bids: Ladder,
+    asks: Ladder,
+    orders: Option<Box<Orders>>,
+    rows: u32,
+}
+
+impl Book {
+    /// An empty book on a grid of `tick` that keeps the best `depth` levels a side ready to read.
+    #[must_use]
+    pub fn new(tick: i64, depth: usize) -> Self {
+        let depth = depth.max(1);
+        Self {
+            bids: Ladder::new(true, tick, depth),
+            asks: Ladder::new(false, tick, depth),
+            orders: None,
+            rows: 0,
+        }
+    }
+
+    /// Applies one event; trades, quotes and status change nothing.
+    #[inline]
+    pub fn apply(&mut self, event: &Event) {
+        match event.kind {
+            kind::LEVEL | kind::SNAPSHOT_LEVEL => {
+                self.rows += 1;
+                self.set(event.side, event.price, event.qty);
+            }
+            kind::CLEAR => self.clear(event),
+            kind::ADD..=kind::EXECUTE => self.apply_order(event),
+            _ => {}
+        }
+    }
+
+    /// Sets the size of a level; 0 deletes it.
+    #[inline]
+    pub(super) fn set(&mut self, side: u8, price: i64, qty: i64) {
+        if side == side::BID { &mut self.bids } else { &mut self.asks }.set(price, qty);
+    }
+
+    #[cold]
+    fn apply_order(&mut self, event: &Event) {
+        self.rows += 1;
+        let mut orders = self.orders.take().unwrap_or_default();
+        orders.apply(event, self);
+        self.orders = Some(orders);
+    }
+
+    #[cold]
+    fn clear(&mut self, event: &Event) {
+        let bounded = event.flags & flag::BOUND != 0;
+        for (id, ladder) in [(side::BID, &mut self.bids), (side::ASK, &mut self.asks)] {
+            if event.side == id || event.side == side::NONE {
+                if bounded { ladder.clear_to(event.price) } else { ladder.clear() }
+            }
+        }
+        if let Some(orders) = &mut self.orders {
+            orders.clear(event);
+        }
+    }
+
+    /// Empties the book.
+    pub fn reset(&mut self) {
+        self.bids.clear();
+        self.asks.clear();
+        self.orders = None;
+    }
+
+    /// Brings [`Self::bids`] and [`Self::asks`] up to date with what was applied.
+    #[inline]
+    pub fn observe(&mut self) {
+        let rows = std::mem::take(&mut self.rows);
+        self.bids.top(rows);
+        self.asks.top(rows);
+    }
+
+    /// The best bids as of the last [`Self::observe`], best first.
+    #[must_use]
+    pub fn bids(&self) -> &[Level] {
+        self.bids.seen()
+    }
+
+    /// The best asks as of the last [`Self::observe`], best first.
+    #[must_use]
+    pub fn asks(&self) -> &[Level] {
+        self.asks.seen()
+    }
+
+    /// Every bid, best first.
+    #[must_use]
+    pub fn all_bids(&self) -> Vec<Level> {
+        self.bids.levels()
+    }
+
+    /// Every ask, best first.
+    #[must_use]
+    pub fn all_asks(&self) -> Vec<Level> {
+        self.asks.levels()
+    }
+
+    /// The size of a level, 0 if it is not there.
+    #[must_use]
+    pub fn qty(&self, side: u8, price: i64) -> i64 {
+        if side == side::BID { &self.bids } else { &self.asks }.qty(price)
+    }
+
+    /// The orders, if the feed sends orders.
+    #[must_use]
+    pub fn orders(&self) -> Option<&Orders> {
+        self.orders.as_deref()
+    }
+
+    /// Puts orders back beside the levels they add up to.
+    pub fn restore_orders(&mut self, orders: Orders) {
+        self.orders = Some(Box::new(orders));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn level(side: u8, price: i64, qty: i64) -> Event {
+        Event { kind: kind::LEVEL, side, price, qty, ..Event::default() }
+    }
+
+    /// splitmix64, seeded.
+    struct Stream(u64);
+
+    impl Stream {
+        fn next(&mut self, below: u64) -> i64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) % below).cast_signed()
+        }
+    }
+
+    fn agrees(book: &mut Book, plain: &[BTreeMap<i64, i64>; 2], depth: usize) {
+        book.observe();
+        let bids: Vec<Level> = plain[0].iter().rev().map(|(&price, &qty)| Level { price, qty }).collect();
+        let asks: Vec<Level> = plain[1].iter().map(|(&price, &qty)| Level { price, qty }).collect();
+        assert_eq!(book.bids(), &bids[..bids.len().min(depth)]);
+        assert_eq!(book.asks(), &asks[..asks.len().min(depth)]);
+    }
+
+    #[test]
+    fn any_walk_equals_a_sorted_map() {
+        for (seed, tick, spread, drift) in [
+            (1, 1, 50, 3),
+            (2, 10, 4_000, 40),
+            (3, 25, 40_000, 900),
+            (4, 7, 1_000_000, 10),
+            (5, 1, 9, 20_000),
+        ] {
+            let mut stream = Stream(seed);
+            let mut plain = [BTreeMap::new(), BTreeMap::new()];
+            let mut book = Book::new(tick, 5);
+            let mut mid = 1_000_000i64;
+            for step in 0..20_000 {
+                mid += stream.next(u64::try_from(2 * drift + 1).unwrap()) - drift;
+                let ask = usize::try_from(stream.next(2)).unwrap();
+                let away = stream.next(spread) * if stream.next(40) == 0 { 60 } else { 1 };
+                let price = (mid + if ask == 1 { away } else { -away }) * tick;
+                let qty = if stream.next(2) == 0 { 0 } else { 1 + stream.next(1 << 40) };
+                book.apply(&level(if ask == 1 { side::ASK } else { side::BID }, price, qty));
+                if qty == 0 {
+                    plain[ask].remove(&price)
+                } else {
+                    plain[ask].insert(price, qty)
+                };
+                if stream.next(3) == 0 {
+                    agrees(&mut book, &plain, 5);
+                }
+                if step % 5_000 == 4_999 {
+                    let all: Vec<(i64, i64)> = book.all_asks().iter().map(|l| (l.price, l.qty)).collect();
+                    assert_eq!(all, plain[1].iter().map(|(&p, &q)| (p, q)).collect::<Vec<_>>());
+                    let bound = mid * tick;
+                    let clear = Event {
+                        kind: kind::CLEAR,
+                        side: side::ASK,
+                        flags: flag::BOUND,
+                        price: bound,
+                        ..level(2, 0, 0)
+                    };
+                    book.apply(&clear);
+                    plain[1].retain(|&price, _| price > bound);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_price_off_the_grid_refines_the_grid() {
+        let mut book = Book::new(100, 3);
+        for (price, qty) in [(1_000, 5), (1_200, 6), (1_150, 7), (1_151, 8)] {
+            book.apply(&level(side::ASK, price, qty));
+        }
+        book.observe();
+        let seen: Vec<i64> = book.asks().iter().map(|level| level.price).collect();
+        assert_eq!(seen, [1_000, 1_150, 1_151]);
+        assert_eq!(book.qty(side::ASK, 1_200), 6);
+    }
+
+    #[test]
+    fn the_extremes_of_rule_1_2_fit() {
+        let mut book = Book::new(1, 2);
+        let far = (1 << 53) - 1;
+        for (side, price) in [(side::BID, -far), (side::BID, far), (side::ASK, far), (side::ASK, -far)] {
+            book.apply(&level(side, price, far));
+        }
+        book.observe();
+        assert_eq!(book.bids().iter().map(|l| l.price).collect::<Vec<_>>(), [far, -far]);
+        assert_eq!(book.asks().iter().map(|l| l.price).collect::<Vec<_>>(), [-far, far]);
+    }
+}

@@ -1,0 +1,382 @@
+//! One side of a price-level book.
+//!
+//! WHY: a flat window of sizes around the best price with an occupancy bitmap, and a hash for the
+//! levels outside, measured against sorted vectors and trees in `docs/decisions`. A row costs one
+//! bounds check, one store and one bit; the best levels are read by counting trailing zeros.
+//!
+//! Keys are `price / tick`, negated for bids, so that lower is better on both sides.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::Level;
+
+/// Window slots at the start; grows while more than one row in 20 falls outside.
+const SLOTS_MIN: usize = 1 << 12;
+const SLOTS_MAX: usize = 1 << 16;
+/// Levels better than the window that are kept in a list before the window moves.
+const NEAR_MAX: usize = 8;
+/// Rows after which the window's size is looked at again.
+const REVIEW_ROWS: u32 = 1 << 14;
+
+/// A multiplicative hash; keys are small dense integers.
+#[derive(Clone, Copy, Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let mixed = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+
+    fn write_i64(&mut self, word: i64) {
+        self.write_u64(word.cast_unsigned());
+    }
+}
+
+type FarLevels = HashMap<i64, i64, BuildHasherDefault<KeyHasher>>;
+
+/// Exact division of multiples of a tick: a shift and a multiplication.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    tick: i64,
+    shift: u32,
+    inverse: i64,
+}
+
+impl Grid {
+    fn new(tick: i64) -> Self {
+        let shift = tick.trailing_zeros();
+        let odd = tick >> shift;
+        // Newton: each round doubles the correct low bits of the inverse modulo 2^64.
+        let mut inverse = odd;
+        for _ in 0..5 {
+            inverse = inverse.wrapping_mul(2i64.wrapping_sub(odd.wrapping_mul(inverse)));
+        }
+        Self { tick, shift, inverse }
+    }
+
+    /// `price / tick` if that is an integer.
+    fn key(self, price: i64) -> Option<i64> {
+        let key = (price >> self.shift).wrapping_mul(self.inverse);
+        (key.wrapping_mul(self.tick) == price && key.unsigned_abs() <= 1 << 53).then_some(key)
+    }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    let (mut a, mut b) = (a, b);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a.abs()
+}
+
+/// One side: all levels, and the best `depth` of them ready to read.
+#[derive(Clone, Debug)]
+pub(super) struct Ladder {
+    bid: bool,
+    grid: Grid,
+    base: i64,
+    sizes: Vec<i64>,
+    bits: Vec<u64>,
+    /// No occupied slot stands before it.
+    low: usize,
+    /// Levels better than the window, best first.
+    near: Vec<(i64, i64)>,
+    /// Levels worse than the window.
+    far: FarLevels,
+    rows: u32,
+    rows_outside: u32,
+    depth: usize,
+    top: Vec<Level>,
+    /// Touching a slot up to this one makes `top` stale.
+    worst: usize,
+    stale: bool,
+}
+
+impl Ladder {
+    /// An empty side on a grid of `tick` that keeps its best `depth` levels ready.
+    pub(super) fn new(bid: bool, tick: i64, depth: usize) -> Self {
+        Self {
+            bid,
+            grid: Grid::new(tick.max(1)),
+            base: 0,
+            sizes: vec![0; SLOTS_MIN],
+            bits: vec![0; SLOTS_MIN / 64],
+            low: SLOTS_MIN,
+            near: Vec::with_capacity(NEAR_MAX + 1),
+            far: FarLevels::default(),
+            rows: 0,
+            rows_outside: 0,
+            depth,
+            top: Vec::with_capacity(depth),
+            worst: usize::MAX,
+            stale: false,
+        }
+    }
+
+    fn key(&self, price: i64) -> Option<i64> {
+        self.grid.key(price).map(|key| if self.bid { -key } else { key })
+    }
+
+    fn price(&self, key: i64) -> i64 {
+        (if self.bid { -key } else { key }) * self.grid.tick
+    }
+
+    fn slot(&self, key: i64) -> usize {
+        usize::try_from(key.wrapping_sub(self.base).cast_unsigned()).unwrap_or(usize::MAX)
+    }
+
+    /// Sets the size at `price`; 0 deletes the level.
+    #[inline]
+    pub(super) fn set(&mut self, price: i64, qty: i64) {
+        let Some(key) = self.key(price) else { return self.set_off_grid(price, qty) };
+        let slot = self.slot(key);
+        if let (Some(size), Some(word)) = (self.sizes.get_mut(slot), self.bits.get_mut(slot / 64)) {
+            *size = qty;
+            let bit = slot % 64;
+            *word = (*word & !(1 << bit)) | (u64::from(qty != 0) << bit);
+            self.low = self.low.min(slot);
+            self.stale |= slot <= self.worst;
+        } else {
+            self.set_outside(key, qty);
+        }
+    }
+
+    #[cold]
+    fn set_off_grid(&mut self, price: i64, qty: i64) {
+        let levels = self.levels();
+        self.grid = Grid::new(gcd(self.grid.tick, price).max(1));
+        self.clear();
+        for level in levels {
+            self.set(level.price, level.qty);
+        }
+        self.set(price, qty);
+    }
+
+    #[cold]
+    fn set_outside(&mut self, key: i64, qty: i64) {
+        if self.is_empty() {
+            if qty != 0 {
+                self.base = key - self.margin();
+                self.set(self.price(key), qty);
+            }
+            return;
+        }
+        self.rows_outside += 1;
+        if key < self.base {
+            self.stale = true;
+            match (self.near.binary_search_by_key(&key, |&(key, _)| key), qty) {
+                (Ok(at), 0) => drop(self.near.remove(at)),
+                (Ok(at), _) => self.near[at].1 = qty,
+                (Err(_), 0) => {}
+                (Err(at), _) => self.near.insert(at, (key, qty)),
+            }
+            if self.near.len() > NEAR_MAX {
+                self.recentre();
+            }
+        } else if qty == 0 {
+            self.stale |= self.far.remove(&key).is_some() && self.worst == usize::MAX;
+        } else {
+            self.far.insert(key, qty);
+            self.stale |= self.worst == usize::MAX;
+        }
+    }
+
+    /// Slots kept free before the best level, for better prices to come.
+    fn margin(&self) -> i64 {
+        i64::try_from(self.sizes.len() / 4).unwrap_or(0)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.near.is_empty() && self.far.is_empty() && self.first_slot().is_none()
+    }
+
+    fn first_slot(&self) -> Option<usize> {
+        let (mut at, mut mask) = (self.low / 64, u64::MAX << (self.low % 64));
+        while let Some(&word) = self.bits.get(at) {
+            if word & mask != 0 {
+                return Some(at * 64 + (word & mask).trailing_zeros() as usize);
+            }
+            (at, mask) = (at + 1, u64::MAX);
+        }
+        None
+    }
+
+    /// Moves the window so that the best level stands a quarter from its start.
+    #[cold]
+    fn recentre(&mut self) {
+        let mut moved: Vec<(i64, i64)> = self.window().collect();
+        moved.append(&mut self.near);
+        self.sizes.fill(0);
+        self.bits.fill(0);
+        self.far.extend(moved);
+        self.low = self.sizes.len();
+        self.stale = true;
+        let Some(best) = self.far.keys().min().copied() else { return };
+        self.base = best - self.margin();
+        let (base, slots) = (self.base, self.sizes.len());
+        let (sizes, bits, low) = (&mut self.sizes, &mut self.bits, &mut self.low);
+        self.far.retain(|&key, &mut qty| {
+            let slot = usize::try_from(key - base).unwrap_or(usize::MAX);
+            if slot >= slots {
+                return true;
+            }
+            sizes[slot] = qty;
+            bits[slot / 64] |= 1 << (slot % 64);
+            *low = (*low).min(slot);
+            false
+        });
+    }
+
+    fn window(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.bits.iter().enumerate().flat_map(move |(at, &word)| {
+            let mut rest = word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+                rest &= rest - 1;
+                Some(at * 64 + bit)
+            })
+            .map(|slot| (self.base + i64::try_from(slot).unwrap_or(0), self.sizes[slot]))
+        })
+    }
+
+    /// Doubles the window if it was too small for the rows seen since the last review.
+    fn review(&mut self, rows: u32) {
+        self.rows += rows;
+        if self.rows < REVIEW_ROWS {
+            return;
+        }
+        if self.rows_outside > self.rows / 20 && self.sizes.len() < SLOTS_MAX {
+            let mut moved: Vec<(i64, i64)> = self.window().collect();
+            moved.append(&mut self.near);
+            self.far.extend(moved);
+            let slots = self.sizes.len() * 2;
+            self.sizes = vec![0; slots];
+            self.bits = vec![0; slots / 64];
+            self.recentre();
+        }
+        (self.rows, self.rows_outside) = (0, 0);
+    }
+
+    /// The best levels, at most `depth`, best first. `rows` is how many were set since the last call.
+    #[inline]
+    pub(super) fn top(&mut self, rows: u32) -> &[Level] {
+        if self.stale {
+            self.review(rows);
+            self.refresh();
+        }
+        &self.top
+    }
+
+    /// What the last call of [`Self::top`] gave.
+    pub(super) fn seen(&self) -> &[Level] {
+        &self.top
+    }
+
+    fn refresh(&mut self) {
+        self.stale = false;
+        self.read_window();
+        if self.top.len() < self.depth && !self.far.is_empty() {
+            // Most of the window lies behind the best level, or nothing is in it: a move helps.
+            if self.first_slot().is_none_or(|slot| slot > self.sizes.len() / 2) {
+                self.recentre();
+                self.stale = false;
+                self.read_window();
+            }
+            self.read_far();
+        }
+    }
+
+    fn read_window(&mut self) {
+        self.top.clear();
+        for &(key, qty) in self.near.iter().take(self.depth) {
+            let price = self.price(key);
+            self.top.push(Level { price, qty });
+        }
+        self.worst = usize::MAX;
+        if self.top.len() == self.depth {
+            self.worst = 0;
+            return;
+        }
+        self.low = self.first_slot().unwrap_or(self.sizes.len());
+        let (mut at, mut mask) = (self.low / 64, u64::MAX << (self.low % 64));
+        while let Some(&word) = self.bits.get(at) {
+            let mut rest = word & mask;
+            while rest != 0 {
+                let slot = at * 64 + rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                let price = self.price(self.base + i64::try_from(slot).unwrap_or(0));
+                self.top.push(Level { price, qty: self.sizes[slot] });
+                if self.top.len() == self.depth {
+                    self.worst = slot;
+                    return;
+                }
+            }
+            (at, mask) = (at + 1, u64::MAX);
+        }
+    }
+
+    fn read_far(&mut self) {
+        let missing = self.depth - self.top.len();
+        if missing == 0 {
+            return;
+        }
+        let mut rest: Vec<(i64, i64)> = self.far.iter().map(|(&key, &qty)| (key, qty)).collect();
+        rest.sort_unstable();
+        for (key, qty) in rest.into_iter().take(missing) {
+            let price = self.price(key);
+            self.top.push(Level { price, qty });
+        }
+    }
+
+    /// The size at `price`, 0 if there is no level.
+    pub(super) fn qty(&self, price: i64) -> i64 {
+        let Some(key) = self.key(price) else { return 0 };
+        if let Some(&size) = self.sizes.get(self.slot(key)) {
+            return size;
+        }
+        if key < self.base {
+            return self.near.iter().find(|level| level.0 == key).map_or(0, |level| level.1);
+        }
+        self.far.get(&key).copied().unwrap_or(0)
+    }
+
+    /// Every level, best first.
+    pub(super) fn levels(&self) -> Vec<Level> {
+        let mut all: Vec<(i64, i64)> = self.near.iter().copied().chain(self.window()).collect();
+        let mut far: Vec<(i64, i64)> = self.far.iter().map(|(&key, &qty)| (key, qty)).collect();
+        far.sort_unstable();
+        all.append(&mut far);
+        all.into_iter().map(|(key, qty)| Level { price: self.price(key), qty }).collect()
+    }
+
+    /// Removes every level.
+    pub(super) fn clear(&mut self) {
+        self.sizes.fill(0);
+        self.bits.fill(0);
+        self.low = self.sizes.len();
+        self.near.clear();
+        self.far.clear();
+        self.stale = true;
+    }
+
+    /// Removes the levels from the best to `price`, inclusive.
+    pub(super) fn clear_to(&mut self, price: i64) {
+        let bid = self.bid;
+        let gone = |level: &Level| if bid { level.price >= price } else { level.price <= price };
+        for level in self.levels().into_iter().take_while(gone) {
+            self.set(level.price, 0);
+        }
+    }
+}
