@@ -52,16 +52,16 @@ pub fn ratio(n: i128, d: i128) -> Option<f64> {
     (d != 0).then(|| to_f64(n) / to_f64(d) + 0.0)
 }
 
-/// The integer nearest to `x`, halves to even; `None` for NaN and from magnitude 2^53 on.
+/// The integer nearest to `x`, halves to even; `None` for NaN and beyond magnitude 2^53.
 #[inline]
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "an integer below 2^53 survives the cast")]
+#[expect(clippy::cast_possible_truncation, reason = "an integer up to 2^53 survives the cast")]
 pub fn rint(x: f64) -> Option<i64> {
     if x.abs() <= 2_251_799_813_685_248.0 {
         return Some(shifted_integer(x + ROUNDING_SHIFT));
     }
     let nearest = x.round_ties_even();
-    (nearest.abs() < 9_007_199_254_740_992.0).then_some(nearest as i64)
+    (nearest.abs() <= 9_007_199_254_740_992.0).then_some(nearest as i64)
 }
 
 /// The integer k of `k + ROUNDING_SHIFT`, |k| <= 2^51: the mantissas differ by exactly k.
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn rint_is_half_even_below_2_53() {
+    fn rint_is_half_even_up_to_2_53() {
         for (x, expected) in [
             (0.5, Some(0)),
             (1.5, Some(2)),
@@ -278,7 +278,8 @@ mod tests {
             (2_251_799_813_685_248.5, Some(2_251_799_813_685_248)),
             (-2_251_799_813_685_249.5, Some(-2_251_799_813_685_250)),
             (9_007_199_254_740_991.0, Some(9_007_199_254_740_991)),
-            (9_007_199_254_740_992.0, None),
+            (9_007_199_254_740_992.0, Some(1 << 53)),
+            (-9_007_199_254_740_994.0, None),
             (f64::NAN, None),
             (f64::NEG_INFINITY, None),
         ] {

@@ -3,7 +3,10 @@
 //! What a kernel computes is documented once, beside the reference in
 //! `featureplane/features/kernels`; comments here say why the twin is written its way.
 
+pub mod arithmetic;
 pub mod cell;
+pub mod number;
 pub mod state;
 
 pub use cell::Cell;
+pub use number::{Dtype, Number};
