@@ -156,7 +156,9 @@ class FileOrder(InputError):
 class InstrumentMismatch(InputError):
     """The instruments file says one thing, the data another."""
 
-    def __init__(self, field: str, declared: object, found: object, *, file: str | None, line: int | None) -> None:
+    def __init__(
+        self, field: str, declared: object, found: object, *, file: str | None, line: int | None
+    ) -> None:
         place = ":".join(str(p) for p in (file, line) if p is not None)
         super().__init__(
             f"{place + ': ' if place else ''}`{field}` is declared as {declared}, the data have {found}",
@@ -181,7 +183,9 @@ class UnknownFeature(ContractError):
     """A feature id that the set does not have."""
 
     def __init__(self, feature_id: object, known: Sequence[str] = ()) -> None:
-        super().__init__(f"no feature {feature_id!r} in this set", hint=f"it has: {_listed(known)}" if known else None)
+        super().__init__(
+            f"no feature {feature_id!r} in this set", hint=f"it has: {_listed(known)}" if known else None
+        )
         self.feature_id, self.known = feature_id, tuple(known)
 
 
@@ -189,7 +193,9 @@ class UnknownFeatureSet(ContractError):
     """A feature set id that is not registered."""
 
     def __init__(self, set_id: str, known: Sequence[str]) -> None:
-        super().__init__(f"no feature set {set_id!r}", hint=f"there are: {_listed(known)}; or give a .toml or .py file")
+        super().__init__(
+            f"no feature set {set_id!r}", hint=f"there are: {_listed(known)}; or give a .toml or .py file"
+        )
         self.set_id, self.known = set_id, tuple(known)
 
 

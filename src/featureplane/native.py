@@ -11,7 +11,7 @@ from typing import Literal
 
 from featureplane.errors import BackendUnavailable, SettingError
 
-__all__ = ["Backend", "available", "module", "resolve"]
+__all__ = ["Backend", "available", "module", "resolve", "why_not"]
 
 Backend = Literal["auto", "rust", "python"]
 
