@@ -14,6 +14,7 @@
 //!
 //! This crate opens no file and reads no clock. What each number means is written beside the
 //! Python reference, `featureplane/features/kernels`; the twins here say why they are written so.
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests compare with libm and read clocks"))]
 
 pub mod book;
 pub mod error;
