@@ -68,7 +68,9 @@ class Cell(NamedTuple):
     def bits(self, dtype: str) -> bytes:
         """The eight bytes of this cell in a frame (rule 6); `dtype` is `i64`, `f64` or `u32`."""
         if dtype == "f64":
-            return struct.pack("<Q", UNDEFINED_F64_BITS) if self.value is None else struct.pack("<d", self.value)
+            return (
+                struct.pack("<Q", UNDEFINED_F64_BITS) if self.value is None else struct.pack("<d", self.value)
+            )
         return struct.pack("<q", UNDEFINED_I64 if self.value is None else self.value)
 
 

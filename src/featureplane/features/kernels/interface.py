@@ -28,8 +28,11 @@ class StatefulKernel(Protocol):
     def reset(self) -> None:
         """Return to the initial conditions of rule 8."""
 
-    def update(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - each kernel names its inputs
-        """Take one advance: `update(x, .., clock_ns)`, one value an input, all of them defined."""
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Take one advance: `update(x, .., clock_ns)`, one value an input, all of them defined.
+
+        Kernels of the book get the book (`BookView`), kernels of trades price, size and side.
+        """
 
     def read(self, clock_ns: int) -> Cell:
         """The value at this clock; `UNDEFINED | COLD` while not warm."""
@@ -60,7 +63,7 @@ class Settles(Protocol):
 class StatelessKernel(Protocol):
     """A function of its inputs, all of them defined."""
 
-    def value(self, *args: Any) -> Cell:  # noqa: ANN401 - each kernel names its inputs
+    def value(self, *args: Any) -> Cell:
         """The cell for these input values."""
 
 
@@ -83,7 +86,9 @@ class BookView(Protocol):
     """A valid book as kernels see it."""
 
     @property
-    def bids(self) -> BookSide: ...
+    def bids(self) -> BookSide:
+        """Highest price first."""
 
     @property
-    def asks(self) -> BookSide: ...
+    def asks(self) -> BookSide:
+        """Lowest price first."""
