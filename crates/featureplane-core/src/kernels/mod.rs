@@ -6,7 +6,11 @@
 pub mod arithmetic;
 pub mod cell;
 pub mod number;
+pub mod ring;
+pub mod series;
 pub mod state;
+pub mod toxicity;
+pub mod trades;
 
 pub use cell::Cell;
 pub use number::{Dtype, Number};

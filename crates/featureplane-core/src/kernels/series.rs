@@ -1,0 +1,350 @@
+//! Kernels over the last advances of one input. Twin of `featureplane/features/kernels/series.py`.
+
+use super::cell::{Cell, why};
+use super::number::Number;
+use super::ring::Ring;
+use super::state::{StateReader, StateWriter};
+use crate::error::Error;
+use crate::units::to_f64;
+
+/// The value n advances ago.
+#[derive(Clone, Debug)]
+pub struct Lag<N> {
+    /// Of n + 1 values: the present one and those since.
+    values: Ring<N>,
+}
+
+impl<N: Number> Lag<N> {
+    /// `n` advances back.
+    #[must_use]
+    pub fn new(n: usize) -> Self {
+        Self { values: Ring::new(n + 1) }
+    }
+
+    /// Back to the initial state.
+    pub fn reset(&mut self) {
+        self.values.clear();
+    }
+
+    /// Takes one value.
+    #[inline]
+    pub fn update(&mut self, x: N) {
+        self.values.push(x);
+    }
+
+    /// The oldest value held, once all of them are.
+    #[inline]
+    #[must_use]
+    pub fn read(&self) -> Cell {
+        if self.values.is_full() { self.values.oldest(0).cell() } else { Cell::COLD }
+    }
+
+    /// See the reference for the layout.
+    pub fn save(&self, out: &mut StateWriter) {
+        self.values.save(out, |out, x| out.u64(x.to_bits()));
+    }
+
+    /// What [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// The state is not one of this kernel.
+    pub fn load(&mut self, from: &mut StateReader<'_>) -> Result<(), Error> {
+        self.values.load(from, number)
+    }
+}
+
+/// One defined value of a saved state.
+fn number<N: Number>(from: &mut StateReader<'_>) -> Result<N, Error> {
+    let x = N::from_bits(from.u64()?);
+    if x.cell().is_defined() { Ok(x) } else { Err(from.refuse(format!("{x:?}"), "a defined value")) }
+}
+
+/// Change since the advance before.
+#[derive(Clone, Debug)]
+pub struct Diff<N> {
+    before: Option<N>,
+    now: Option<N>,
+}
+
+impl<N: Number> Default for Diff<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<N: Number> Diff<N> {
+    /// Nothing seen.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { before: None, now: None }
+    }
+
+    /// Back to the initial state.
+    pub fn reset(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Takes one value.
+    #[inline]
+    pub fn update(&mut self, x: N) {
+        self.before = self.now.replace(x);
+    }
+
+    /// The last change.
+    #[inline]
+    #[must_use]
+    pub fn read(&self) -> Cell {
+        match (self.before, self.now) {
+            (Some(before), Some(now)) => now.minus(before),
+            _ => Cell::COLD,
+        }
+    }
+
+    /// See the reference for the layout.
+    pub fn save(&self, out: &mut StateWriter) {
+        let held = self.before.into_iter().chain(self.now);
+        out.count(held.clone().count());
+        held.for_each(|x| out.u64(x.to_bits()));
+    }
+
+    /// What [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// The state is not one of this kernel.
+    pub fn load(&mut self, from: &mut StateReader<'_>) -> Result<(), Error> {
+        self.reset();
+        for _ in 0..from.count(2)? {
+            self.update(number(from)?);
+        }
+        Ok(())
+    }
+}
+
+/// Which end of the window is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extreme {
+    /// The least value.
+    Min,
+    /// The greatest value.
+    Max,
+}
+
+/// Least or greatest of the last n advances.
+///
+/// Beside the window stands a monotonic queue: the ages of the values that could still be the
+/// answer, each better than all after it. A value enters and leaves it once, so an update is O(1)
+/// on average where looking through the window is O(n).
+#[derive(Clone, Debug)]
+pub struct Extremum<N> {
+    extreme: Extreme,
+    values: Ring<N>,
+    /// (number of the advance, value), best first, in a circle.
+    candidates: Vec<(u64, N)>,
+    first: usize,
+    count: usize,
+    advances: u64,
+}
+
+impl<N: Number> Extremum<N> {
+    /// Over the last `n` advances.
+    #[must_use]
+    pub fn new(extreme: Extreme, n: usize) -> Self {
+        let values = Ring::new(n);
+        let candidates = vec![(0, N::default()); values.capacity()];
+        Self { extreme, values, candidates, first: 0, count: 0, advances: 0 }
+    }
+
+    /// Back to the initial state.
+    pub fn reset(&mut self) {
+        self.values.clear();
+        self.first = 0;
+        self.count = 0;
+        self.advances = 0;
+    }
+
+    /// Takes one value.
+    #[inline]
+    pub fn update(&mut self, x: N) {
+        self.advances += 1;
+        if self.values.push(x).is_some() && self.candidates[self.first].0 + self.window() <= self.advances {
+            self.first = self.place(1);
+            self.count -= 1;
+        }
+        while self.count > 0 && self.is_beaten(self.candidates[self.place(self.count - 1)].1, x) {
+            self.count -= 1;
+        }
+        let place = self.place(self.count);
+        self.candidates[place] = (self.advances, x);
+        self.count += 1;
+    }
+
+    fn window(&self) -> u64 {
+        self.candidates.len() as u64
+    }
+
+    /// Index of the candidate `rank` places behind the best.
+    #[inline]
+    fn place(&self, rank: usize) -> usize {
+        let at = self.first + rank;
+        if at >= self.candidates.len() { at - self.candidates.len() } else { at }
+    }
+
+    #[inline]
+    fn is_beaten(&self, old: N, new: N) -> bool {
+        match self.extreme {
+            Extreme::Min => old >= new,
+            Extreme::Max => old <= new,
+        }
+    }
+
+    /// The extreme, once the window is full.
+    #[inline]
+    #[must_use]
+    pub fn read(&self) -> Cell {
+        if self.values.is_full() { self.candidates[self.first].1.cell() } else { Cell::COLD }
+    }
+
+    /// See the reference for the layout: the window alone, the queue follows from it.
+    pub fn save(&self, out: &mut StateWriter) {
+        self.values.save(out, |out, x| out.u64(x.to_bits()));
+    }
+
+    /// What [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// The state is not one of this kernel.
+    pub fn load(&mut self, from: &mut StateReader<'_>) -> Result<(), Error> {
+        self.reset();
+        for _ in 0..from.count(self.values.capacity())? {
+            self.update(number(from)?);
+        }
+        Ok(())
+    }
+}
+
+/// Second moments are exact below this magnitude (rule 8).
+const MOMENT_LIMIT: u64 = 1 << 47;
+
+/// Autocovariance at one lag over the last n advances.
+///
+/// The sums move with the window: integers leave a sum as exactly as they came. An oversized value
+/// counts as 0 in them and forbids a value until it has left.
+#[derive(Clone, Debug)]
+pub struct Autocov {
+    lag: usize,
+    values: Ring<i64>,
+    oversized: usize,
+    /// Sum of the window, of its `lag` oldest and of its `lag` newest values.
+    sum: i64,
+    oldest: i64,
+    newest: i64,
+    products: i128,
+}
+
+impl Autocov {
+    /// `lag` below `n`, `n` at most 1,024.
+    #[must_use]
+    pub fn new(lag: usize, n: usize) -> Self {
+        let values = Ring::new(n);
+        let lag = lag.min(values.capacity() - 1);
+        Self { lag, values, oversized: 0, sum: 0, oldest: 0, newest: 0, products: 0 }
+    }
+
+    /// Back to the initial state.
+    pub fn reset(&mut self) {
+        self.values.clear();
+        self.oversized = 0;
+        (self.sum, self.oldest, self.newest, self.products) = (0, 0, 0, 0);
+    }
+
+    /// Takes one value.
+    #[inline]
+    pub fn update(&mut self, x: i64) {
+        if self.values.is_full() {
+            self.leave();
+        }
+        let len = self.values.len();
+        self.values.push(x);
+        let x = self.count_in(x);
+        self.sum += x;
+        self.newest += x;
+        if len < self.lag {
+            self.oldest += x;
+        } else {
+            let partner = small(self.values.newest(self.lag));
+            self.newest -= partner;
+            self.products += i128::from(x) * i128::from(partner);
+        }
+    }
+
+    /// Takes the oldest value, which the ring still holds, out of the sums.
+    #[inline]
+    fn leave(&mut self) {
+        let left = self.values.oldest(0);
+        if is_oversized(left) {
+            self.oversized -= 1;
+        }
+        let left = small(left);
+        let partner = small(self.values.oldest(self.lag));
+        self.sum -= left;
+        self.oldest += partner - left;
+        self.products -= i128::from(left) * i128::from(partner);
+    }
+
+    #[inline]
+    fn count_in(&mut self, x: i64) -> i64 {
+        self.oversized += usize::from(is_oversized(x));
+        small(x)
+    }
+
+    /// In the square of the input's unit, once the window is full.
+    #[must_use]
+    pub fn read(&self) -> Cell {
+        if !self.values.is_full() {
+            return Cell::COLD;
+        }
+        if self.oversized > 0 {
+            return Cell::undefined(why::OVERFLOW);
+        }
+        let (n, k) = (self.values.capacity() as i128, self.lag as i128);
+        let sum = i128::from(self.sum);
+        let without = i128::from(self.sum - self.oldest) + i128::from(self.sum - self.newest);
+        let above = n * n * self.products - n * sum * without + (n - k) * sum * sum;
+        Cell::float(to_f64(above) / to_f64(n * n * n))
+    }
+
+    /// See the reference for the layout.
+    pub fn save(&self, out: &mut StateWriter) {
+        self.values.save(out, StateWriter::i64);
+    }
+
+    /// What [`Self::save`] wrote.
+    ///
+    /// # Errors
+    /// The state is not one of this kernel.
+    pub fn load(&mut self, from: &mut StateReader<'_>) -> Result<(), Error> {
+        self.reset();
+        for _ in 0..from.count(self.values.capacity())? {
+            self.update(number(from)?);
+        }
+        Ok(())
+    }
+}
+
+#[inline]
+const fn is_oversized(x: i64) -> bool {
+    x.unsigned_abs() >= MOMENT_LIMIT
+}
+
+#[inline]
+const fn small(x: i64) -> i64 {
+    if is_oversized(x) { 0 } else { x }
+}
+
+/// Roll's spread from the autocovariance of price changes at lag 1: stateless, and without value
+/// where that is not negative.
+#[inline]
+#[must_use]
+pub fn roll(autocov: f64) -> Cell {
+    if autocov >= 0.0 { Cell::undefined(0) } else { Cell::float(2.0 * (-autocov).sqrt()) }
+}
