@@ -69,18 +69,18 @@ $(VENV)/.python: scripts/python
 	@python=$$(scripts/python) && "$$python" -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.core: $(VENV)/.python pyproject.toml scripts/requirements
+$(VENV)/.core: $(VENV)/.python pyproject.toml scripts/requirements.py
 	@echo "Installing what the package needs into $(VENV)"
-	@$(BIN)/pip install --quiet --requirement <($(BIN)/python scripts/requirements)
+	@$(BIN)/pip install --quiet --requirement <($(BIN)/python scripts/requirements.py)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core
 	@echo "Installing the tools of the trade into $(VENV)"
-	@$(BIN)/pip install --quiet --requirement <($(BIN)/python scripts/requirements dev)
+	@$(BIN)/pip install --quiet --requirement <($(BIN)/python scripts/requirements.py dev)
 	@touch $@
 
 $(VENV)/.package-rust: $(VENV)/.core $(RUST_SOURCES) scripts/install
-	@$(BIN)/pip install --quiet --requirement <($(BIN)/python scripts/requirements build)
+	@$(BIN)/pip install --quiet --requirement <($(BIN)/python scripts/requirements.py build)
 	@echo "Building the Rust backend"
 	@scripts/install rust
 	@rm -f $(VENV)/.package-none && touch $@

@@ -1,1 +1,12 @@
-"""The command line, one module a noun."""
+"""The command line, one module a noun.
+
+Data go to standard output, everything said to people to standard error. Exit status of every
+command: 0 done; 1 the answer is no (disagreement, a check that failed); 2 it could not be done
+(bad input, bad arguments); 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from featureplane.cli.app import main
+
+__all__ = ["main"]

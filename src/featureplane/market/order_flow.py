@@ -18,7 +18,7 @@ import numpy.typing as npt
 from featureplane.market.events import EventFlag, Kind, Side
 from featureplane.units import MAGNITUDE_LIMIT
 
-__all__ = ["Change", "Draws", "Market", "Message"]
+__all__ = ["Change", "Draws", "Market", "Message", "splitmix64"]
 
 _BLOCK: Final = 1 << 15
 _DEPTH: Final = 64  # how far behind the touch new levels appear, in price units

@@ -1,0 +1,75 @@
+"""The command `featureplane` as a whole: its nouns, its errors, its exit status."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from cyclopts import App, CycloptsError, Parameter
+
+from featureplane import __version__
+from featureplane.cli import doctor
+from featureplane.cli.terminal import say, say_error
+from featureplane.errors import FeaturePlaneError, ParityBreach
+
+__all__ = ["DONE", "INTERRUPTED", "NO", "UNABLE", "app", "main"]
+
+DONE: Final = 0
+NO: Final = 1
+UNABLE: Final = 2
+INTERRUPTED: Final = 130
+
+app = App(
+    name="featureplane",
+    help="Order-book features, bit for bit the same in research, backtest and live.",
+    help_epilogue="Any command takes --debug: errors come with their traceback.\n\n"
+    "Example:\n  featureplane doctor",
+    help_format="plaintext",
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+    print_error=False,
+    exit_on_error=False,
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+doctor.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status; errors end here, in words."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    tokens = [word for word in tokens if word != "--debug"]
+    logging.basicConfig(level=logging.WARNING, format="note: %(message)s", stream=sys.stderr)
+    try:
+        status = app(tokens)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # WHY: the reader (`head`, a pager) has seen enough; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (FeaturePlaneError, CycloptsError, OSError) as error:
+        if debug:
+            raise
+        return _explain(error)
+    return status if isinstance(status, int) else DONE
+
+
+def _explain(error: FeaturePlaneError | CycloptsError | OSError) -> int:
+    """Say what went wrong and how to go on; the exit status for it."""
+    if isinstance(error, FeaturePlaneError):
+        say_error(str(error), error.hint)
+        return NO if isinstance(error, ParityBreach) else UNABLE
+    if isinstance(error, CycloptsError):
+        command = " ".join(("featureplane", *(error.command_chain or ())))
+        say_error(str(error), f"`{command} --help` lists what it takes")
+    else:
+        place = f"{error.filename}: " if error.filename else ""
+        say_error(f"{place}{error.strerror or error}", "is the path right, and may it be read and written?")
+    return UNABLE

@@ -1,0 +1,93 @@
+"""The command line as a whole: what it says, where, and with which exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from cyclopts import App
+
+from featureplane.cli import app as application
+from featureplane.cli import main
+from featureplane.errors import ParityBreach, UnreadableFile
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch) -> App:
+    """A program whose only command raises what it is given."""
+    app = App(
+        name="featureplane",
+        print_error=False,
+        exit_on_error=False,
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    monkeypatch.setattr(application, "app", app)
+    return app
+
+
+def test_doctor_names_the_backend(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["usable"] is True
+    assert "rust backend" in {finding["part"] for finding in answer["findings"]}
+    assert all(finding["fix"] for finding in answer["findings"] if finding["state"] != "ok")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["doctr"], "Did you mean", id="unknown command"),
+        pytest.param(["doctor", "--jsn"], "--json", id="unknown option"),
+    ],
+)
+def test_bad_arguments_exit_2_with_a_hint(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    error, hint = captured.err.splitlines()
+    assert error.startswith("error: ")
+    assert said in error
+    assert hint.startswith("hint: `featureplane")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        pytest.param(UnreadableFile("a.gz", "a directory", "a file", hint="look again"), 2, id="bad input"),
+        pytest.param(ParityBreach("frame 1", "1", "2", replay="again"), 1, id="disagreement"),
+        pytest.param(PermissionError(13, "Permission denied", "a.gz"), 2, id="operating system"),
+    ],
+)
+def test_errors_are_words_and_a_status(
+    raising: App, error: Exception, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @raising.command
+    def fail() -> None:
+        raise error
+
+    assert main(["fail"]) == status
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"]
+    with pytest.raises(type(error)):
+        main(["fail", "--debug"])
+
+
+def test_ctrl_c_exits_130(raising: App, capsys: pytest.CaptureFixture[str]) -> None:
+    @raising.command
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    assert main(["wait"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = f"{sys.executable} -m featureplane doctor --json | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+    assert "Traceback" not in done.stderr
