@@ -4,13 +4,21 @@
 //! `featureplane/features/kernels`; comments here say why the twin is written its way.
 
 pub mod arithmetic;
+pub mod averages;
 pub mod cell;
+mod moments;
 pub mod number;
+mod quanta;
+pub mod returns;
 pub mod ring;
+pub mod rolling;
 pub mod series;
 pub mod state;
 pub mod toxicity;
 pub mod trades;
+pub mod window;
 
 pub use cell::Cell;
+pub use moments::SQUARE_LIMIT;
 pub use number::{Dtype, Number};
+pub use quanta::{Kind, QUANTA};
