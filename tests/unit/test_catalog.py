@@ -46,9 +46,13 @@ def test_the_registry_accepts_the_same_definition_again() -> None:
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        pytest.param(FeatureSet("mine", features={"a": k.spread(), "b": k.ofi(2)}), "`b`: definition", id="kernel"),
+        pytest.param(
+            FeatureSet("mine", features={"a": k.spread(), "b": k.ofi(2)}), "`b`: definition", id="kernel"
+        ),
         pytest.param(FeatureSet("mine", features={"a": k.spread()}), "`b` removed", id="a feature less"),
-        pytest.param(FeatureSet("mine", schema_version=2, features={"a": k.spread(), "b": k.ofi()}), "version", id="v2"),
+        pytest.param(
+            FeatureSet("mine", schema_version=2, features={"a": k.spread(), "b": k.ofi()}), "version", id="v2"
+        ),
     ],
 )
 def test_the_registry_refuses_a_second_definition(second: FeatureSet, words: str) -> None:

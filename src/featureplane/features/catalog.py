@@ -72,16 +72,23 @@ def _lob_shared_v1() -> dict[str, Feature]:
             imbalance, "imbalance over 5 levels", _MODEL, "(B - A) / (B + A) of bid_depth and ask_depth"
         ),
         "microprice_x2": Feature(
-            k.microprice_x2(), "twice the microprice", _SHARED, "the size-weighted mid, not Stoikov's estimator of 2018"
+            k.microprice_x2(),
+            "twice the microprice",
+            _SHARED,
+            "the size-weighted mid, not Stoikov's estimator of 2018",
         ),
         "l1_bid_qty": Feature(k.qty("bid", 1), "size at the best bid", _MODEL),
         "l1_ask_qty": Feature(k.qty("ask", 1), "size at the best ask", _MODEL),
         "l1_imbalance_ppm": Feature(k.imbalance_ppm(levels=1), "imbalance at the touch", _MODEL),
         "ofi_l1_raw": Feature(ofi, "order-flow imbalance at the touch", _MODEL, "> 0 is net buying interest"),
-        "ofi_l1_cum": Feature(k.cumsum(ofi), "order-flow imbalance since reset", _SHARED, "depends on where data starts"),
+        "ofi_l1_cum": Feature(
+            k.cumsum(ofi), "order-flow imbalance since reset", _SHARED, "depends on where data starts"
+        ),
         "ofi_l1_ema8": Feature(k.ema(ofi, span=8), "order-flow imbalance, EMA over 8 books", _MODEL),
         "spread_ema8_scaled": Feature(k.ema(k.spread(), span=8), "spread, EMA over 8 books", _MODEL),
-        "depth_imbalance_ema8_ppm": Feature(k.ema(imbalance, span=8), "imbalance over 5 levels, EMA over 8 books", _MODEL),
+        "depth_imbalance_ema8_ppm": Feature(
+            k.ema(imbalance, span=8), "imbalance over 5 levels, EMA over 8 books", _MODEL
+        ),
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from types import MappingProxyType
 
 from featureplane.errors import PlanError
@@ -68,8 +69,14 @@ def _checked(param: Param, value: ParamValue, dtype: str, refused: _Refusal) -> 
             return None
         case "window" | "half_life" if not isinstance(value, int) or isinstance(value, bool):
             prefix = "half_life_" if param.kind == "half_life" else ""
-            found = "no duration, or several" if value is None or value == "required" else f"a duration of {value!r} ns"
-            raise refused(found, f"exactly one of {prefix}seconds=, {prefix}ms=, {prefix}ns=, a whole number of ns")
+            found = (
+                "no duration, or several"
+                if value is None or value == "required"
+                else f"a duration of {value!r} ns"
+            )
+            raise refused(
+                found, f"exactly one of {prefix}seconds=, {prefix}ms=, {prefix}ns=, a whole number of ns"
+            )
     return _integer(param, value, refused)
 
 
@@ -106,5 +113,5 @@ def _check_together(params: Mapping[str, ParamValue], refused: _Refusal) -> None
             raise refused(f"lag={lag} in a window of {n}", "a lag shorter than the window")
         case {"lo": int() | float() as lo, "hi": int() | float() as hi} if lo > hi:
             raise refused(f"lo={lo} above hi={hi}", "lo <= hi")
-        case {"edges": tuple(edges)} if any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
+        case {"edges": tuple(edges)} if any(a >= b for a, b in pairwise(edges)):
             raise refused(f"edges={edges}", "strictly ascending edges")

@@ -195,10 +195,14 @@ class _Compiler:
             )
         self.nodes.append(node)
 
-    def _derive(self, declaration: KernelDeclaration, expression: Expression, inputs: tuple[int, ...]) -> PlanNode:
+    def _derive(
+        self, declaration: KernelDeclaration, expression: Expression, inputs: tuple[int, ...]
+    ) -> PlanNode:
         sources = [self.nodes[i] for i in inputs]
         self._check_inputs(declaration, sources)
-        params = checked_params(declaration, dict(expression.params), sources[0].dtype if sources else "", self._feature)
+        params = checked_params(
+            declaration, dict(expression.params), sources[0].dtype if sources else "", self._feature
+        )
         dtype = _dtype(declaration, sources, params)
         unit, scale = self._unit(declaration, sources, params)
         if dtype != "u32" and scale == 0:
@@ -249,22 +253,21 @@ class _Compiler:
         self, declaration: KernelDeclaration, sources: Sequence[PlanNode], params: Mapping[str, ParamValue]
     ) -> tuple[str, int]:
         unit, scale = declaration.unit, declaration.scale
-        if unit == "same":
-            return self._common(declaration.name, sources[0], sources[1])
-        if unit == "product":
-            if _is_pure(sources[0]):
-                return sources[1].unit, sources[1].scale
-            return (sources[0].unit, sources[0].scale) if _is_pure(sources[1]) else ("none", 1)
-        if unit == "quotient":
-            return (sources[0].unit, sources[0].scale) if _is_pure(sources[1]) else ("none", 1)
-        if unit == AsInput:
-            unit = sources[0].unit
+        match unit:
+            case "same":
+                return self._common(declaration.name, sources[0], sources[1])
+            case "product" | "quotient":
+                return _scaled(sources[0], sources[1], either=unit == "product")
+            case "as input":
+                unit = sources[0].unit
         if isinstance(scale, int):
             return unit, scale
-        if scale == AsInput:
-            return unit, sources[0].scale
-        k = params["k"]
-        times = (sources[0].scale or 1) * (k if isinstance(k, int) else 1)
+        k = params.get("k", 1)
+        times = (
+            sources[0].scale
+            if scale == AsInput
+            else (sources[0].scale or 1) * (k if isinstance(k, int) else 1)
+        )
         if times > I64_MAX:
             raise self._refused(f"{declaration.name} to a scale of {times}", f"a scale of at most {I64_MAX}")
         return unit, times
@@ -286,11 +289,18 @@ class _Compiler:
         return PlanError(f"`{self._feature}`: {found}", expected, hint=hint)
 
 
-def _is_pure(node: PlanNode) -> bool:
-    return node.unit == "none" and node.scale in {0, 1}
+def _scaled(x: PlanNode, y: PlanNode, *, either: bool) -> tuple[str, int]:
+    """Unit and scale of x times or over y: a pure number leaves them, everything else makes a new number."""
+    if y.unit == "none" and y.scale in {0, 1}:
+        return x.unit, x.scale
+    if either and x.unit == "none" and x.scale in {0, 1}:
+        return y.unit, y.scale
+    return "none", 1
 
 
-def _dtype(declaration: KernelDeclaration, sources: Sequence[PlanNode], params: Mapping[str, ParamValue]) -> str:
+def _dtype(
+    declaration: KernelDeclaration, sources: Sequence[PlanNode], params: Mapping[str, ParamValue]
+) -> str:
     match declaration.dtype:
         case "as input":
             return sources[0].dtype
@@ -302,7 +312,9 @@ def _dtype(declaration: KernelDeclaration, sources: Sequence[PlanNode], params: 
             return fixed
 
 
-def _warm_events(declaration: KernelDeclaration, sources: Sequence[PlanNode], params: Mapping[str, ParamValue]) -> int:
+def _warm_events(
+    declaration: KernelDeclaration, sources: Sequence[PlanNode], params: Mapping[str, ParamValue]
+) -> int:
     """Rule 7.1: warm(input) + n - 1, the slowest of several inputs; stateless kernels pass theirs on."""
     name, plus = declaration.warm
     n = params[name] if name is not None else 0
@@ -313,7 +325,9 @@ def _warm_events(declaration: KernelDeclaration, sources: Sequence[PlanNode], pa
     return max(before, 1) + own - 1
 
 
-def _warm_ns(declaration: KernelDeclaration, sources: Sequence[PlanNode], params: Mapping[str, ParamValue]) -> int:
+def _warm_ns(
+    declaration: KernelDeclaration, sources: Sequence[PlanNode], params: Mapping[str, ParamValue]
+) -> int:
     """Time that must be covered before the first value, 0 if none.
 
     A window over a state begins with the state's first value, so windows behind one another add

@@ -53,6 +53,10 @@ class FeatureFlags(IntFlag):
     """Survives float32 and does not depend on where the data starts (rule 9)."""
 
 
+NO_FLAGS: Final = FeatureFlags(0)
+_ALL_FLAGS: Final = FeatureFlags.PROMOTED | FeatureFlags.MODEL_SAFE
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """An expression with a title, flags and a note; where none is needed the expression alone will do."""
@@ -60,7 +64,7 @@ class Feature:
     expression: Expression
     name: str = ""
     """A title for people; empty: the feature's id."""
-    flags: FeatureFlags = FeatureFlags(0)
+    flags: FeatureFlags = NO_FLAGS
     note: str = ""
 
 
@@ -186,7 +190,11 @@ class FeatureSet:
                 for f in fields(spec)
                 if getattr(spec, f.name) != getattr(twin, f.name)
             ]
-        found += [FeatureDifference(s.feature_id, "feature", None, s.index) for s in other.specs if s.feature_id not in self]
+        found += [
+            FeatureDifference(s.feature_id, "feature", None, s.index)
+            for s in other.specs
+            if s.feature_id not in self
+        ]
         return tuple(found)
 
     def __getitem__(self, feature_id: str) -> FeatureSpec:
@@ -216,8 +224,14 @@ class FeatureSet:
 def _check_header(feature_set_id: object, schema_version: object) -> None:
     if not isinstance(feature_set_id, str) or not _SET_ID.fullmatch(feature_set_id):
         raise PlanError(f"feature set id {feature_set_id!r}", "1 to 128 letters, digits, `_`, `.` or `-`")
-    if not isinstance(schema_version, int) or isinstance(schema_version, bool) or not 1 <= schema_version < 1 << 32:
-        raise PlanError(f"schema_version {schema_version!r} of {feature_set_id!r}", "an integer from 1 to 2^32 - 1")
+    if (
+        not isinstance(schema_version, int)
+        or isinstance(schema_version, bool)
+        or not 1 <= schema_version < 1 << 32
+    ):
+        raise PlanError(
+            f"schema_version {schema_version!r} of {feature_set_id!r}", "an integer from 1 to 2^32 - 1"
+        )
 
 
 def _declared(features: object) -> Iterable[tuple[str, Feature]]:
@@ -225,25 +239,42 @@ def _declared(features: object) -> Iterable[tuple[str, Feature]]:
         raise PlanError(f"features of type {type(features).__name__}", "a mapping of ids to expressions")
     folded: dict[str, str] = {}
     for feature_id, given in features.items():
-        if not isinstance(feature_id, str) or not _FEATURE_ID.fullmatch(feature_id) or keyword.iskeyword(feature_id):
-            raise PlanError(f"feature id {feature_id!r}", "a name of letters, digits and `_`, at most 64 long")
+        if (
+            not isinstance(feature_id, str)
+            or not _FEATURE_ID.fullmatch(feature_id)
+            or keyword.iskeyword(feature_id)
+        ):
+            raise PlanError(
+                f"feature id {feature_id!r}", "a name of letters, digits and `_`, at most 64 long"
+            )
         if feature_id in RESERVED_IDS:
             raise PlanError(f"feature id {feature_id!r}", "another one; a table has a column of this name")
         if (twin := folded.setdefault(feature_id.lower(), feature_id)) != feature_id:
             raise PlanError(f"feature ids {twin!r} and {feature_id!r}", "ids that differ in more than case")
-        feature = Feature(given) if isinstance(given, Expression) else given
-        if not isinstance(feature, Feature) or not isinstance(feature.expression, Expression):
-            raise PlanError(f"`{feature_id}`: {type(given).__name__}", "an expression, or a Feature around one")
-        if not isinstance(feature.flags, int) or not 0 <= feature.flags <= sum(FeatureFlags):
-            raise PlanError(f"`{feature_id}`: flags {feature.flags!r}", "PROMOTED, MODEL_SAFE, both or none")
-        for text in (feature.name, feature.note):
-            if not isinstance(text, str) or len(text) > _TEXT_MAX:
-                raise PlanError(f"`{feature_id}`: a name or note that is no text or too long", f"at most {_TEXT_MAX} characters")
-        yield feature_id, Feature(feature.expression, feature.name, FeatureFlags(feature.flags), feature.note)
+        yield feature_id, _checked_feature(feature_id, given)
+
+
+def _checked_feature(feature_id: str, given: object) -> Feature:
+    if isinstance(given, Expression):
+        return Feature(given)
+    if not isinstance(given, Feature):
+        raise PlanError(f"`{feature_id}`: {type(given).__name__}", "an expression, or a Feature around one")
+    expression: object = given.expression
+    flags: object = given.flags
+    texts: tuple[object, ...] = (given.name, given.note)
+    if not isinstance(expression, Expression):
+        raise PlanError(f"`{feature_id}`: Feature of {type(expression).__name__}", "an expression")
+    if not isinstance(flags, int) or not 0 <= flags <= _ALL_FLAGS:
+        raise PlanError(f"`{feature_id}`: flags {flags!r}", "PROMOTED, MODEL_SAFE, both or none")
+    if not all(isinstance(text, str) and len(text) <= _TEXT_MAX for text in texts):
+        raise PlanError(f"`{feature_id}`: a name or note of another kind", f"text of at most {_TEXT_MAX}")
+    return Feature(expression, given.name, FeatureFlags(flags), given.note)
 
 
 def _specs(declared: Mapping[str, Feature], plan: Plan) -> Iterator[FeatureSpec]:
-    for index, ((feature_id, feature), published) in enumerate(zip(declared.items(), plan.features, strict=True)):
+    for index, ((feature_id, feature), published) in enumerate(
+        zip(declared.items(), plan.features, strict=True)
+    ):
         node = plan.nodes[published.node]
         yield FeatureSpec(
             feature_id=feature_id,

@@ -9,6 +9,8 @@
 ema(ofi(), span=8)
 """
 
+# ruff: noqa: A004 - read as `k.min`, `k.max`, `k.abs`
+
 from featureplane.features.kernels.constructors import (
     abs,
     autocov,

@@ -6,11 +6,11 @@ table, in `docs/reference/kernels.md`. A duration is given once, as `seconds=`, 
 hidden executions unless bound with `hidden=False`. Mistakes are told when a `FeatureSet` is made.
 """
 
+# ruff: noqa: A001 - read as `k.min`, `k.max`, `k.abs`
+
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
 from featureplane.features.kernels.declarations import ParamValue
 from featureplane.features.kernels.expression import Expression, Number, Operand, duration_ns, expression
 
@@ -212,12 +212,16 @@ def roll_spread(window: int, *, hidden: bool = True) -> Expression:
     return roll(autocov(diff(trade_price(hidden=hidden)), lag=1, window=window))
 
 
-def return_bps(*, seconds: Number | None = None, ms: Number | None = None, ns: int | None = None) -> Expression:
+def return_bps(
+    *, seconds: Number | None = None, ms: Number | None = None, ns: int | None = None
+) -> Expression:
     """Return of the mid over the window, in 10^-5 basis points."""
     return _call("return_bps", mid_x2(), window_ns=duration_ns(seconds, ms, ns))
 
 
-def realized_vol(*, seconds: Number | None = None, ms: Number | None = None, ns: int | None = None) -> Expression:
+def realized_vol(
+    *, seconds: Number | None = None, ms: Number | None = None, ns: int | None = None
+) -> Expression:
     """Root of the summed squared mid returns in the window, in 10^-5 basis points."""
     return _call("realized_vol", mid_x2(), window_ns=duration_ns(seconds, ms, ns))
 
@@ -326,8 +330,7 @@ def fixed(x: Operand, scale: int) -> Expression:
 
 def bucket(x: Operand, edges: Sequence[Number]) -> Expression:
     """How many of the ascending `edges` lie at or below the input."""
-    held: Any = tuple(edges) if isinstance(edges, Sequence) and not isinstance(edges, str) else edges
-    return _call("bucket", x, edges=held)
+    return _call("bucket", x, edges=tuple(edges))
 
 
 def constant(value: Number) -> Expression:
@@ -345,7 +348,9 @@ def mid_rel(*, seconds: Number | None = None, ms: Number | None = None, ns: int 
     return relative_ticks(mid_x2(), mean_over(mid_x2(), seconds=seconds, ms=ms, ns=ns))
 
 
-def microprice_rel(*, seconds: Number | None = None, ms: Number | None = None, ns: int | None = None) -> Expression:
+def microprice_rel(
+    *, seconds: Number | None = None, ms: Number | None = None, ns: int | None = None
+) -> Expression:
     """Microprice relative to the mid's time-weighted mean, in thousandths of a tick."""
     return relative_ticks(microprice_x2(), mean_over(mid_x2(), seconds=seconds, ms=ms, ns=ns))
 
@@ -363,7 +368,9 @@ def volatility_regime(
     return bucket(vol / mean_over(vol, seconds=seconds), edges)
 
 
-def liquidity_regime(*, levels: int = 5, seconds: Number = 300, edges: Sequence[Number] = (0.5, 1.5)) -> Expression:
+def liquidity_regime(
+    *, levels: int = 5, seconds: Number = 300, edges: Sequence[Number] = (0.5, 1.5)
+) -> Expression:
     """Depth of both sides against its own mean: 0 thin, 1 usual, 2 deep."""
     both = depth("bid", levels) + depth("ask", levels)
     return bucket(both / mean_over(both, seconds=seconds), edges)

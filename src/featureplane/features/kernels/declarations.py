@@ -95,6 +95,7 @@ _LEVEL: Final = Param("level", "level", high=1000, default=1)
 _LEVELS: Final = Param("levels", "levels", high=1000)
 _WINDOW: Final = Param("window_ns", "ns", "window", low=NANOS_PER_MS, high=HOURS_24)
 _HALF_LIFE: Final = Param("half_life_ns", "half_life_ns", "half_life", high=30 * HOURS_24)
+_BUCKET: Final = Param("bucket", "bucket", "optional_int", high=MAGNITUDE_LIMIT - 1, default=None)
 _COVERED: Final = ("window_ns", 1)
 
 
@@ -104,6 +105,9 @@ def _n(keyword: str = "window", low: int = 1, high: int = ROWS_MAX) -> Param:
 
 _CONT: Final = 'Cont, Kukanov, Stoikov, "The Price Impact of Order Book Events", 2014'
 _CONT_MULTI: Final = 'Cont, Cucuringu, Zhang, "Cross-Impact of Order Flow Imbalance in Equity Markets", 2023'
+_EASLEY: Final = (
+    'Easley, Lopez de Prado, O\'Hara, "Flow Toxicity and Liquidity in a High-frequency World", 2012'
+)
 _ROLL: Final = 'Roll, "A Simple Implicit Measure of the Effective Bid-Ask Spread", 1984'
 
 _BOOK: Final = (
@@ -112,15 +116,16 @@ _BOOK: Final = (
     KernelDeclaration("mid_x2", "B", "b_1 + a_1", "i64", "price", 2, "a side empty", "price"),
     KernelDeclaration("spread", "B", "a_1 - b_1", "i64", "price", 1, "a side empty", "price"),
     KernelDeclaration(
-        "microprice_x2", "B", "R(2 (a_1 p_1 + b_1 s_1), p_1 + s_1)", "i64", "price", 2, "a side empty", "price",
-        paper="Gatheral, Oomen, 2009", note="the size-weighted mid, not Stoikov's estimator of 2018",
+        "microprice_x2", "B", "R(2 (a_1 p_1 + b_1 s_1), p_1 + s_1)", "i64", "price", 2, "a side empty",
+        "price", paper="Gatheral, Oomen, 2009", note="the size-weighted mid, not Stoikov's estimator of 2018",
     ),
     KernelDeclaration(
         "level_price", "B", "price of level i of a side", "i64", "price", 1, "level absent", "price",
         params=(_SIDE, _LEVEL),
     ),
     KernelDeclaration(
-        "qty", "B", "size of level i of a side", "i64", "qty", 1, "level absent", "price", params=(_SIDE, _LEVEL)
+        "qty", "B", "size of level i of a side", "i64", "qty", 1, "level absent", "price",
+        params=(_SIDE, _LEVEL),
     ),
     KernelDeclaration(
         "depth", "B", "sum of sizes of levels 1..n that exist", "i64", "qty", 1, "side empty", "price",
@@ -131,8 +136,8 @@ _BOOK: Final = (
         "a side empty", "imbalance", params=(_LEVELS,),
     ),
     KernelDeclaration(
-        "vwap_x2", "B", "R(2 sum (b_i p_i + a_i s_i), sum (p_i + s_i)), levels 1..n that exist", "i64", "price", 2,
-        "a side empty", "price", params=(_LEVELS,),
+        "vwap_x2", "B", "R(2 sum (b_i p_i + a_i s_i), sum (p_i + s_i)), levels 1..n that exist", "i64",
+        "price", 2, "a side empty", "price", params=(_LEVELS,),
     ),
     KernelDeclaration(
         "book_slope", "B", "F(P) / F(m - 2 b_n) + F(S) / F(2 a_n - m)", "f64", "none", 1,
@@ -140,63 +145,65 @@ _BOOK: Final = (
         note="size per unit of price, mean of the two sides",
     ),
     KernelDeclaration(
-        "ofi", "B", "p' [b' >= b] - p [b' <= b] - s' [a' <= a] + s [a' >= a] at level k, primed = now", "i64", "qty",
-        1, "level k absent", "flow", params=(_LEVEL,), kind="flow", warm=(None, 2), paper=_CONT,
+        "ofi", "B", "p' [b' >= b] - p [b' <= b] - s' [a' <= a] + s [a' >= a] at level k, primed = now", "i64",
+        "qty", 1, "level k absent", "flow", params=(_LEVEL,), kind="flow", warm=(None, 2), paper=_CONT,
     ),
     KernelDeclaration(
-        "ofi_multi", "B", "ofi(1) + .. + ofi(n)", "i64", "qty", 1, "a level absent", "flow", params=(_LEVELS,),
-        kind="flow", warm=(None, 2), paper=_CONT_MULTI, note="the plain sum, not the paper's fitted first component",
+        "ofi_multi", "B", "ofi(1) + .. + ofi(n)", "i64", "qty", 1, "a level absent", "flow",
+        params=(_LEVELS,), kind="flow", warm=(None, 2), paper=_CONT_MULTI,
+        note="the plain sum, not the paper's fitted first component",
     ),
     KernelDeclaration(
-        "deep_flow", "B", "b_1 and a_1 as before: (P_2..n - before) - (S_2..n - before); else 0", "i64", "qty", 1,
-        "a side empty", "flow", params=(Param("levels", "levels", low=2, high=1000),), kind="flow", warm=(None, 2),
+        "deep_flow", "B", "b_1 and a_1 as before: (P_2..n - before) - (S_2..n - before); else 0", "i64",
+        "qty", 1, "a side empty", "flow", params=(Param("levels", "levels", low=2, high=1000),), kind="flow",
+        warm=(None, 2),
     ),
     KernelDeclaration(
-        "tob_survival_ms", "Bt", "(c - c0) div 10^6, c0 = clock of the last change of b_1 or a_1", "i64", "ms", 1,
-        "no change seen yet", "price", warm=(None, 2),
+        "tob_survival_ms", "Bt", "(c - c0) div 10^6, c0 = clock of the last change of b_1 or a_1", "i64",
+        "ms", 1, "no change seen yet", "price", warm=(None, 2),
     ),
 )  # fmt: skip
 
 _TRADES: Final = (
     KernelDeclaration(
-        "signed_qty", "T", "+q for a buy, -q for a sell; without side: Lee-Ready on the book before", "i64", "qty", 1,
-        "no sign (no advance)", "trades", params=(HIDDEN,), kind="flow",
+        "signed_qty", "T", "+q for a buy, -q for a sell; without side: Lee-Ready on the book before", "i64",
+        "qty", 1, "no sign (no advance)", "trades", params=(HIDDEN,), kind="flow",
         paper='Lee, Ready, "Inferring Trade Direction from Intraday Data", 1991',
     ),
     KernelDeclaration(
-        "trade_price", "T", "last trade price", "i64", "price", 1, "no trade yet", "trades", params=(HIDDEN,)
+        "trade_price", "T", "last trade price", "i64", "price", 1, "no trade yet", "trades", params=(HIDDEN,),
     ),
     KernelDeclaration(
-        "trade_count", "T", "trades since reset", "i64", "count", 1, "no trade yet", "trades", params=(HIDDEN,)
+        "trade_count", "T", "trades since reset", "i64", "count", 1, "no trade yet", "trades",
+        params=(HIDDEN,),
     ),
     KernelDeclaration(
-        "trade_intensity", "Tt", "s = s exp2_neg(dt, h) + 1 a trade; read as trades per second", "f64", "none", 1,
-        "not warm", "trades", params=(_HALF_LIFE, HIDDEN), warm=(None, 0), span=("half_life_ns", 3),
-        note="0 before the first trade",
+        "trade_intensity", "Tt", "s = s exp2_neg(dt, h) + 1 a trade; read as trades per second", "f64",
+        "none", 1, "not warm", "trades", params=(_HALF_LIFE, HIDDEN), warm=(None, 0),
+        span=("half_life_ns", 3), note="0 before the first trade",
     ),
     KernelDeclaration(
-        "ms_since_trade", "Tt", "(c - c_trade) div 10^6", "i64", "ms", 1, "no trade yet", "trades", params=(HIDDEN,)
+        "ms_since_trade", "Tt", "(c - c_trade) div 10^6", "i64", "ms", 1, "no trade yet", "trades",
+        params=(HIDDEN,),
     ),
     KernelDeclaration(
-        "trade_imbalance", "Tt", "R(10^6 sum signed, sum q) over the window's signed trades", "i64", "ppm", 10**6,
-        "no signed trade in the window", "trades", inputs=("signed_qty",), params=(_WINDOW,), span=_COVERED,
-        implied=True,
+        "trade_imbalance", "Tt", "R(10^6 sum signed, sum q) over the window's signed trades", "i64", "ppm",
+        10**6, "no signed trade in the window", "trades", inputs=("signed_qty",), params=(_WINDOW,),
+        span=_COVERED, implied=True,
     ),
     KernelDeclaration(
-        "vpin", "T", "R(10^6 sum abs(buy - sell), n V) over the last n full buckets of size V", "i64", "ppm", 10**6,
-        "fewer than n full buckets", "trades", inputs=("signed_qty",),
-        params=(
-            _n("buckets"),
-            Param("bucket", "bucket", "optional_int", high=MAGNITUDE_LIMIT - 1, default=None),
-        ),
+        "vpin", "T", "R(10^6 sum abs(buy - sell), n V) over the last n full buckets of size V", "i64", "ppm",
+        10**6, "fewer than n full buckets", "trades", inputs=("signed_qty",),
+        params=(_n("buckets"), _BUCKET),
         warm=("n", 0), implied=True,
-        paper='Easley, Lopez de Prado, O\'Hara, "Flow Toxicity and Liquidity in a High-frequency World", 2012',
+        paper=_EASLEY,
         note="aggressor flags, not bulk classification; bucket None takes the instrument's `vpin_bucket`",
     ),
     KernelDeclaration(
-        "kyle_lambda", "T", "F(n Sxy - Sx Sy) / (2 F(n Sxx - Sx^2)) over the last n completed pairs", "f64", "none", 1,
-        "denominator 0, no valid mid now", "trades", inputs=("signed_qty", "mid_x2"), params=(_n(low=2),),
-        warm=("n", 0), implied=True, paper='Kyle, "Continuous Auctions and Insider Trading", 1985',
+        "kyle_lambda", "T", "F(n Sxy - Sx Sy) / (2 F(n Sxx - Sx^2)) over the last n completed pairs", "f64",
+        "none", 1, "denominator 0, no valid mid now", "trades", inputs=("signed_qty", "mid_x2"),
+        params=(_n(low=2),), warm=("n", 0), implied=True,
+        paper='Kyle, "Continuous Auctions and Insider Trading", 1985',
         note="price per size; one pair a message with signed trades",
     ),
     KernelDeclaration(
@@ -208,60 +215,62 @@ _TRADES: Final = (
 _VOLATILITY: Final = (
     KernelDeclaration(
         "return_bps", "Bt", "R(10^9 (m - m0), m0), m0 = last mid before the window", "i64", "bps", 10**5,
-        "m0 <= 0, m undefined", "volatility", inputs=("mid_x2",), params=(_WINDOW,), span=_COVERED, implied=True,
+        "m0 <= 0, m undefined", "volatility", inputs=("mid_x2",), params=(_WINDOW,), span=_COVERED,
+        implied=True,
     ),
     KernelDeclaration(
-        "realized_vol", "Bt", "isqrt of the sum of r^2 inside, r = R(10^9 (m_n - m_(n-1)), m_(n-1))", "i64", "bps",
-        10**5, "m undefined", "volatility", inputs=("mid_x2",), params=(_WINDOW,), span=_COVERED, implied=True,
-        note="not annualised",
+        "realized_vol", "Bt", "isqrt of the sum of r^2 inside, r = R(10^9 (m_n - m_(n-1)), m_(n-1))", "i64",
+        "bps", 10**5, "m undefined", "volatility", inputs=("mid_x2",), params=(_WINDOW,), span=_COVERED,
+        implied=True, note="not annualised",
     ),
 )  # fmt: skip
 
 _ROLLING: Final = (
     KernelDeclaration(
-        "ema", "X", "p = F(x_1), then p = p + alpha (F(x) - p), alpha = 2 / (n + 1)", "f64", AsInput, AsInput, "",
-        "rolling", inputs=("number",), params=(_n("span", high=2**31 - 1),), warm=("n", 0),
+        "ema", "X", "p = F(x_1), then p = p + alpha (F(x) - p), alpha = 2 / (n + 1)", "f64", AsInput, AsInput,
+        "", "rolling", inputs=("number",), params=(_n("span", high=2**31 - 1),), warm=("n", 0),
     ),
     KernelDeclaration(
-        "ema_time", "X", "p = F(x_(n-1)) + exp2_neg(dt, h) (p - F(x_(n-1)))", "f64", AsInput, AsInput, "", "rolling",
-        inputs=("number",), params=(_HALF_LIFE,), warm=(None, 2), span=("half_life_ns", 3),
+        "ema_time", "X", "p = F(x_(n-1)) + exp2_neg(dt, h) (p - F(x_(n-1)))", "f64", AsInput, AsInput, "",
+        "rolling", inputs=("number",), params=(_HALF_LIFE,), warm=(None, 2), span=("half_life_ns", 3),
         note="decays towards the value held, never the new one",
     ),
     KernelDeclaration(
-        "sum_over", "Xt", "sum of the window's x; an empty covered window is 0", "i64", AsInput, AsInput, "", "window",
-        inputs=("integer",), params=(_WINDOW,), span=_COVERED,
-    ),
-    KernelDeclaration(
-        "mean_over", "Xt", "time-weighted: F(I) / F(V), I the integral of x over V ns with x defined", "f64", AsInput,
-        AsInput, "x undefined, V = 0", "window", inputs=("integer",), params=(_WINDOW,), span=_COVERED,
-    ),
-    KernelDeclaration(
-        "std_over", "Xt", "sqrt(F(N S2 - S1^2)) / F(N) over the N advances inside", "f64", AsInput, AsInput, "N < 2",
+        "sum_over", "Xt", "sum of the window's x; an empty covered window is 0", "i64", AsInput, AsInput, "",
         "window", inputs=("integer",), params=(_WINDOW,), span=_COVERED,
+    ),
+    KernelDeclaration(
+        "mean_over", "Xt", "time-weighted: F(I) / F(V), I the integral of x over V ns with x defined", "f64",
+        AsInput, AsInput, "x undefined, V = 0", "window", inputs=("integer",), params=(_WINDOW,),
+        span=_COVERED,
+    ),
+    KernelDeclaration(
+        "std_over", "Xt", "sqrt(F(N S2 - S1^2)) / F(N) over the N advances inside", "f64", AsInput, AsInput,
+        "N < 2", "window", inputs=("integer",), params=(_WINDOW,), span=_COVERED,
     ),
     KernelDeclaration(
         "mean", "X", "F(S1) / F(n) over the last n advances", "f64", AsInput, AsInput, "", "rolling",
         inputs=("integer",), params=(_n(),), warm=("n", 0),
     ),
     KernelDeclaration(
-        "std", "X", "sqrt(F(n S2 - S1^2)) / F(n)", "f64", AsInput, AsInput, "", "rolling", inputs=("integer",),
-        params=(_n(),), warm=("n", 0),
+        "std", "X", "sqrt(F(n S2 - S1^2)) / F(n)", "f64", AsInput, AsInput, "", "rolling",
+        inputs=("integer",), params=(_n(),), warm=("n", 0),
     ),
     KernelDeclaration(
-        "zscore", "X", "F(n x - S1) / sqrt(F(n S2 - S1^2)), x among the n", "f64", "none", 1, "variance 0", "rolling",
-        inputs=("integer",), params=(_n(low=2),), warm=("n", 0),
+        "zscore", "X", "F(n x - S1) / sqrt(F(n S2 - S1^2)), x among the n", "f64", "none", 1, "variance 0",
+        "rolling", inputs=("integer",), params=(_n(low=2),), warm=("n", 0),
     ),
     KernelDeclaration(
-        "min", "X", "least of the last n advances", AsInput, AsInput, AsInput, "", "rolling", inputs=("number",),
-        params=(_n(),), warm=("n", 0),
+        "min", "X", "least of the last n advances", AsInput, AsInput, AsInput, "", "rolling",
+        inputs=("number",), params=(_n(),), warm=("n", 0),
     ),
     KernelDeclaration(
-        "max", "X", "greatest of the last n advances", AsInput, AsInput, AsInput, "", "rolling", inputs=("number",),
-        params=(_n(),), warm=("n", 0),
+        "max", "X", "greatest of the last n advances", AsInput, AsInput, AsInput, "", "rolling",
+        inputs=("number",), params=(_n(),), warm=("n", 0),
     ),
     KernelDeclaration(
-        "lag", "X", "x_(N-n)", AsInput, AsInput, AsInput, "", "rolling", inputs=("number",), params=(_n("n"),),
-        kind=AsInput, warm=("n", 1),
+        "lag", "X", "x_(N-n)", AsInput, AsInput, AsInput, "", "rolling", inputs=("number",),
+        params=(_n("n"),), kind=AsInput, warm=("n", 1),
     ),
     KernelDeclaration(
         "diff", "X", "x_N - x_(N-1)", "signed", AsInput, AsInput, "overflow", "rolling", inputs=("number",),
@@ -280,8 +289,9 @@ _ROLLING: Final = (
 
 _STATELESS: Final = (
     KernelDeclaration(
-        "clip", "", "x held inside [lo, hi]", "signed", AsInput, AsInput, "", "arithmetic", inputs=("number",),
-        params=(Param("lo", "lo", "number"), Param("hi", "hi", "number")), kind=AsInput, warm=(None, 0),
+        "clip", "", "x held inside [lo, hi]", "signed", AsInput, AsInput, "", "arithmetic",
+        inputs=("number",), params=(Param("lo", "lo", "number"), Param("hi", "hi", "number")), kind=AsInput,
+        warm=(None, 0),
     ),
     KernelDeclaration(
         "abs", "", "|x|", "signed", AsInput, AsInput, "", "arithmetic", inputs=("number",), kind=AsInput,
@@ -296,16 +306,17 @@ _STATELESS: Final = (
         kind=AsInput, warm=(None, 0),
     ),
     KernelDeclaration(
-        "mul", "", "x * y", "mixed", "product", "product", "overflow", "arithmetic", inputs=("number", "number"),
-        kind=AsInput, warm=(None, 0),
+        "mul", "", "x * y", "mixed", "product", "product", "overflow", "arithmetic",
+        inputs=("number", "number"), kind=AsInput, warm=(None, 0),
     ),
     KernelDeclaration(
-        "div", "", "F(x) / F(y)", "f64", "quotient", "quotient", "y = 0", "arithmetic", inputs=("number", "number"),
-        warm=(None, 0),
+        "div", "", "F(x) / F(y)", "f64", "quotient", "quotient", "y = 0", "arithmetic",
+        inputs=("number", "number"), warm=(None, 0),
     ),
     KernelDeclaration(
         "ratio_ppm", "", "R(x 10^6, y)", "i64", "ppm", 10**6, "y = 0, overflow", "arithmetic",
-        inputs=("integer", "integer"), warm=(None, 0), note="of the published integers, whatever their scales",
+        inputs=("integer", "integer"), warm=(None, 0),
+        note="of the published integers, whatever their scales",
     ),
     KernelDeclaration(
         "fixed", "", "rint(x F(k)), half-even", "i64", AsInput, "times k", "beyond 2^53", "arithmetic",
@@ -316,13 +327,14 @@ _STATELESS: Final = (
         params=(Param("edges", "edges", "edges", high=1024),), warm=(None, 0),
     ),
     KernelDeclaration(
-        "relative_ticks", "", "R(1000 (x V - I), 2 tick V), I and V of mean_over(mid_x2)", "i64", "none", 1000,
-        "V = 0, no tick known", "arithmetic", inputs=("mid_x2|microprice_x2|vwap_x2", "mean_over(mid_x2)"), warm=(None, 0),
+        "relative_ticks", "", "R(1000 (x V - I), 2 tick V), I and V of mean_over(mid_x2)", "i64", "none",
+        1000, "V = 0, no tick known", "arithmetic",
+        inputs=("mid_x2|microprice_x2|vwap_x2", "mean_over(mid_x2)"), warm=(None, 0),
         note="thousandths of a tick from the mid's own time-weighted mean",
     ),
     KernelDeclaration(
-        "constant", "", "a number", "literal", "none", 1, "", "arithmetic", params=(Param("value", "value", "number"),),
-        warm=(None, 0),
+        "constant", "", "a number", "literal", "none", 1, "", "arithmetic",
+        params=(Param("value", "value", "number"),), warm=(None, 0),
     ),
 )  # fmt: skip
 

@@ -141,7 +141,9 @@ def duration_ns(seconds: Number | None, ms: Number | None, ns: int | None) -> Pa
     A decimal like `seconds=0.1` means what it says, not its nearest binary; one that is no whole
     number of nanoseconds stays a float, which the compiler refuses too.
     """
-    given = [(x, unit) for x, (_, unit) in zip((seconds, ms, ns), _UNITS_OF_TIME, strict=True) if x is not None]
+    given = [
+        (x, unit) for x, (_, unit) in zip((seconds, ms, ns), _UNITS_OF_TIME, strict=True) if x is not None
+    ]
     if len(given) != 1:
         return None
     value, unit = given[0]
