@@ -12,7 +12,7 @@ from featureplane.errors import FeatureSetConflict, UnknownFeatureSet
 from featureplane.features import kernels as k
 from featureplane.features.spec import Feature, FeatureFlags, FeatureSet
 
-__all__ = ["LOB_SHARED_V1", "FeatureRegistry", "feature_set", "registry"]
+__all__ = ["LOB_SHARED_V1", "LOB_SHARED_V2", "FeatureRegistry", "feature_set", "registry"]
 
 _SHARED: Final = FeatureFlags.PROMOTED
 _MODEL: Final = FeatureFlags.PROMOTED | FeatureFlags.MODEL_SAFE
@@ -92,10 +92,66 @@ def _lob_shared_v1() -> dict[str, Feature]:
     }
 
 
+def _lob_shared_v2() -> dict[str, Feature]:
+    """The promoted set: the sixteen of v1, then flow, shape, return, volatility, trade and regime features."""
+    ofi, spread, mid = k.ofi(level=1), k.spread(), k.mid_x2()
+    imbalance, signed = k.imbalance_ppm(levels=5), k.signed_qty()
+
+    def model(expression: k.Expression, name: str, note: str = "") -> Feature:
+        return Feature(expression, name, _MODEL, note)
+
+    return _lob_shared_v1() | {
+        "ofi_multi5": model(k.ofi_multi(5), "order-flow imbalance over 5 levels"),
+        "ofi_l1_1s": model(k.sum_over(ofi, seconds=1), "order-flow imbalance at the touch, last second"),
+        "ofi_l1_5s": model(k.sum_over(ofi, seconds=5), "order-flow imbalance at the touch, last 5 s"),
+        "ofi_l1_30s": model(k.sum_over(ofi, seconds=30), "order-flow imbalance at the touch, last 30 s"),
+        "imbalance_mean5s_ppm": model(
+            k.mean_over(imbalance, seconds=5), "imbalance over 5 levels, mean of 5 s"
+        ),
+        "spread_mean30s": model(k.mean_over(spread, seconds=30), "spread, mean of 30 s"),
+        "spread_mean300s": model(k.mean_over(spread, seconds=300), "spread, mean of 300 s"),
+        "spread_z256": model(k.zscore(spread, window=256), "spread, z-score over 256 books"),
+        "ofi_l1_z256": model(k.zscore(ofi, window=256), "order-flow imbalance, z-score over 256 books"),
+        "depth_imbalance10_ppm": model(k.imbalance_ppm(levels=10), "imbalance over 10 levels"),
+        "book_slope5": model(k.book_slope(levels=5), "size per unit of price over 5 levels"),
+        "vwap5_diff_x2": model(k.vwap_x2(levels=5) - mid, "twice the 5-level VWAP's distance from the mid"),
+        "tob_survival_ms": model(k.tob_survival_ms(), "age of the touch"),
+        "deep_flow5": model(k.deep_flow(levels=5), "net size added behind an unmoved touch, 5 levels"),
+        "return_1s_bps": model(k.return_bps(seconds=1), "mid return of 1 s", "in 10^-5 bps"),
+        "return_10s_bps": model(k.return_bps(seconds=10), "mid return of 10 s", "in 10^-5 bps"),
+        "realized_vol_30s": model(k.realized_vol(seconds=30), "realised volatility of 30 s", "in 10^-5 bps"),
+        "mid_autocov_1_40": model(k.autocov(k.diff(mid), lag=1, window=40), "autocovariance of mid changes"),
+        "roll_spread256": model(k.roll_spread(256), "Roll's effective spread over 256 trades"),
+        "kyle_lambda256": model(k.kyle_lambda(256), "price impact per size over 256 messages with trades"),
+        "signed_qty_1s": model(k.sum_over(signed, seconds=1), "signed traded size of 1 s"),
+        "signed_qty_5s": model(k.sum_over(signed, seconds=5), "signed traded size of 5 s"),
+        "trade_imbalance_5s_ppm": model(k.trade_imbalance(seconds=5), "signed over total traded size of 5 s"),
+        "vpin50_ppm": model(k.vpin(buckets=50), "VPIN over 50 buckets", "bucket size from the instrument"),
+        "trade_intensity_5s": model(
+            k.trade_intensity(half_life_seconds=5), "trades per second, half-life 5 s"
+        ),
+        "ms_since_trade": model(k.ms_since_trade(), "age of the last trade"),
+        "spread_regime": model(k.spread_regime(), "spread regime", "0 tight, 1 usual, 2 wide, 3 very wide"),
+        "volatility_regime": model(
+            k.volatility_regime(), "volatility regime", "0 calm, 1 usual, 2 lively, 3 wild"
+        ),
+        "liquidity_regime": model(k.liquidity_regime(), "liquidity regime", "0 thin, 1 usual, 2 deep"),
+        "mid_rel": model(k.mid_rel(seconds=300), "mid against its 300 s mean", "in thousandths of a tick"),
+        "microprice_rel": model(
+            k.microprice_rel(seconds=300),
+            "microprice against the mid's 300 s mean",
+            "in thousandths of a tick",
+        ),
+    }
+
+
 LOB_SHARED_V1: Final = FeatureSet("lob_shared_v1", schema_version=1, features=_lob_shared_v1())
 """The shared set of the specification."""
 
-registry: Final = FeatureRegistry(LOB_SHARED_V1)
+LOB_SHARED_V2: Final = FeatureSet("lob_shared_v2", schema_version=2, features=_lob_shared_v2())
+"""The promoted set: v1 and the features strategies and models asked for."""
+
+registry: Final = FeatureRegistry(LOB_SHARED_V1, LOB_SHARED_V2)
 """The process's sets. Registering is explicit: making a `FeatureSet` does not."""
 
 

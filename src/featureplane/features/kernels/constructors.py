@@ -11,6 +11,7 @@ hidden executions unless bound with `hidden=False`. Mistakes are told when a `Fe
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from featureplane.features.kernels.declarations import ParamValue
 from featureplane.features.kernels.expression import Expression, Number, Operand, duration_ns, expression
 
@@ -363,7 +364,7 @@ def spread_regime(*, seconds: Number = 300, edges: Sequence[Number] = (0.5, 1.5,
 def volatility_regime(
     *, vol_seconds: Number = 30, seconds: Number = 300, edges: Sequence[Number] = (0.5, 1.5, 3.0)
 ) -> Expression:
-    """Realised volatility against its own mean: 0 calm, 1 usual, 2 lively, 3 stormy."""
+    """Realised volatility against its own mean: 0 calm, 1 usual, 2 lively, 3 wild."""
     vol = realized_vol(seconds=vol_seconds)
     return bucket(vol / mean_over(vol, seconds=seconds), edges)
 

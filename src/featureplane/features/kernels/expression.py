@@ -130,8 +130,6 @@ def _binary(kernel: str, left: object, right: object) -> Expression:
 
 
 def _literal(value: ParamValue) -> str:
-    if isinstance(value, tuple):
-        return "(" + "".join(f"{v!r}, " for v in value).removesuffix(" ") + ")" if value else "()"
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
