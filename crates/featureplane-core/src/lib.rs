@@ -21,4 +21,6 @@ pub mod error;
 pub mod event;
 pub mod kernels;
 pub mod normalize;
+#[cfg(test)]
+mod random;
 pub mod units;

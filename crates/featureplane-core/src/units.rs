@@ -183,23 +183,7 @@ pub fn exp2_neg(dt: u64, half_life: u64) -> f64 {
 #[expect(clippy::float_cmp, reason = "the bits are what is tested")]
 mod tests {
     use super::*;
-
-    /// `SplitMix64`: the seed of every random stream in the unit tests.
-    struct Random(u64);
-
-    impl Random {
-        fn bits(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-
-        /// Of a random length in bits, so that every magnitude comes up.
-        fn magnitude(&mut self, bits_max: u64) -> i64 {
-            (self.bits() >> (64 - 1 - self.bits() % bits_max)).cast_signed()
-        }
-    }
+    use crate::random::Random;
 
     fn defined(n: i128, d: i128) -> Option<i64> {
         let (q, r) = (n.div_euclid(d), n.rem_euclid(d));
@@ -220,7 +204,7 @@ mod tests {
 
     #[test]
     fn rule_1_3_tiers_agree_when_aimed_at_halves() {
-        let mut random = Random(13);
+        let mut random = Random::new(13);
         for _ in 0..300_000 {
             let d = random.magnitude(53).max(1);
             let q = random.magnitude(52);
@@ -241,7 +225,7 @@ mod tests {
 
     #[test]
     fn rule_1_3_every_magnitude() {
-        let mut random = Random(14);
+        let mut random = Random::new(14);
         for _ in 0..200_000 {
             let n = i128::from(random.bits().cast_signed()) * i128::from(random.magnitude(63));
             let d = i128::from(random.magnitude(63).max(1));
@@ -293,7 +277,7 @@ mod tests {
             let root = u128::from(isqrt(n));
             assert!(root * root <= n && n < (root + 1) * (root + 1), "{n}");
         }
-        let mut random = Random(15);
+        let mut random = Random::new(15);
         for _ in 0..100_000 {
             let root = random.magnitude(63).cast_unsigned();
             let square = u128::from(root) * u128::from(root);

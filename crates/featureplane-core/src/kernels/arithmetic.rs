@@ -41,6 +41,8 @@ pub enum Arithmetic {
     Fixed(f64, Dtype),
     /// Edges, ascending, and the type compared with them.
     Bucket(Box<[f64]>, Dtype),
+    /// Roll's spread of an autocovariance.
+    Roll,
     /// A value without inputs.
     Constant(Cell),
 }
@@ -61,6 +63,7 @@ impl Arithmetic {
             Self::RatioPpm => ratio_ppm(x.cast_signed(), y.cast_signed()),
             Self::Fixed(k, of_x) => fixed(of_x.as_f64(x), *k),
             Self::Bucket(edges, of_x) => bucket(of_x.as_f64(x), edges),
+            Self::Roll => roll(f64::from_bits(x)),
             Self::Constant(value) => *value,
         }
     }
@@ -140,6 +143,14 @@ pub fn fixed(x: f64, k: f64) -> Cell {
 #[must_use]
 pub fn bucket(x: f64, edges: &[f64]) -> Cell {
     Cell::int(edges.iter().map(|&edge| i64::from(edge <= x)).sum())
+}
+
+/// Roll's spread from the autocovariance of price changes at lag 1: stateless, and without value
+/// where that is not negative.
+#[inline]
+#[must_use]
+pub fn roll(autocov: f64) -> Cell {
+    if autocov >= 0.0 { Cell::undefined(0) } else { Cell::float(2.0 * (-autocov).sqrt()) }
 }
 
 #[cfg(test)]
@@ -224,5 +235,12 @@ mod tests {
         assert_eq!(by_integer.evaluate(int((1 << 53) - 1), 0), Cell::int(0));
         assert_eq!(by_integer.evaluate(int((1 << 53) + 1), 0), Cell::int(1));
         assert_eq!(Arithmetic::Constant(Cell::int(4)).evaluate(0, 0), Cell::int(4));
+    }
+
+    #[test]
+    fn rule_8_roll_needs_a_negative_autocovariance() {
+        assert_eq!(roll(-0.25), Cell::float(1.0));
+        assert_eq!(roll(0.0), NONE);
+        assert_eq!(roll(3.0), NONE);
     }
 }

@@ -341,10 +341,147 @@ const fn small(x: i64) -> i64 {
     if is_oversized(x) { 0 } else { x }
 }
 
-/// Roll's spread from the autocovariance of price changes at lag 1: stateless, and without value
-/// where that is not negative.
-#[inline]
-#[must_use]
-pub fn roll(autocov: f64) -> Cell {
-    if autocov >= 0.0 { Cell::undefined(0) } else { Cell::float(2.0 * (-autocov).sqrt()) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// Magnitudes up to 2^52, so that some are too large for second moments, and runs of equal ones.
+    fn stream(seed: u64) -> Vec<i64> {
+        let mut random = Random::new(seed);
+        let mut x = 0;
+        let mut draw = || {
+            let bits = random.pick(&[3, 3, 20, 52]);
+            x = if random.below(5) == 0 { x } else { random.signed(bits) };
+            x
+        };
+        (0..3_000).map(|_| draw()).collect()
+    }
+
+    fn tail(values: &[i64], i: usize, n: usize) -> Option<&[i64]> {
+        (i + 1).checked_sub(n).map(|start| &values[start..=i])
+    }
+
+    #[test]
+    fn rule_8_lag_and_diff() {
+        let values = stream(1);
+        for n in [1, 2, 7] {
+            let (mut lag, mut diff) = (Lag::new(n), Diff::new());
+            for (i, &x) in values.iter().enumerate() {
+                lag.update(x);
+                diff.update(x);
+                assert_eq!(lag.read(), i.checked_sub(n).map_or(Cell::COLD, |at| Cell::int(values[at])));
+                assert_eq!(diff.read(), i.checked_sub(1).map_or(Cell::COLD, |at| Cell::int(x - values[at])));
+            }
+        }
+        let mut diff = Diff::new();
+        diff.update(-i64::MAX);
+        diff.update(1);
+        assert_eq!(diff.read(), Cell::undefined(why::OVERFLOW));
+        diff.reset();
+        assert_eq!(diff.read(), Cell::COLD);
+    }
+
+    #[test]
+    fn rule_8_min_and_max() {
+        let values = stream(2);
+        for n in [1, 2, 3, 16, 129] {
+            let mut least = Extremum::new(Extreme::Min, n);
+            let mut greatest = Extremum::new(Extreme::Max, n);
+            let mut as_float = Extremum::new(Extreme::Max, n);
+            for (i, &x) in values.iter().enumerate() {
+                least.update(x);
+                greatest.update(x);
+                as_float.update(x.to_f64());
+                let window = tail(&values, i, n);
+                let min = window.and_then(|w| w.iter().min().copied());
+                let max = window.and_then(|w| w.iter().max().copied());
+                assert_eq!(least.read(), min.map_or(Cell::COLD, Cell::int));
+                assert_eq!(greatest.read(), max.map_or(Cell::COLD, Cell::int));
+                assert_eq!(as_float.read(), max.map_or(Cell::COLD, |x| Cell::float(x.to_f64())));
+            }
+        }
+    }
+
+    /// Rule 8 as written, from the window alone.
+    fn autocov(window: &[i64], k: usize) -> Cell {
+        if window.iter().any(|x| x.abs() >= 1 << 47) {
+            return Cell::undefined(why::OVERFLOW);
+        }
+        let total = |x: &[i64]| x.iter().map(|&x| i128::from(x)).sum::<i128>();
+        let (n, lag) = (window.len() as i128, k as i128);
+        let (late, early) = (&window[k..], &window[..window.len() - k]);
+        let products: i128 = late.iter().zip(early).map(|(&x, &y)| i128::from(x) * i128::from(y)).sum();
+        let sum = total(window);
+        let above = n * n * products - n * sum * (total(late) + total(early)) + (n - lag) * sum * sum;
+        Cell::float(to_f64(above) / to_f64(n * n * n))
+    }
+
+    #[test]
+    fn rule_8_autocov_of_every_lag() {
+        let values = stream(3);
+        for (lag, n) in [(0, 1), (0, 5), (1, 2), (1, 40), (3, 4), (5, 40)] {
+            let mut kernel = Autocov::new(lag, n);
+            for (i, &x) in values.iter().enumerate() {
+                kernel.update(x);
+                let expected = tail(&values, i, n).map_or(Cell::COLD, |window| autocov(window, lag));
+                assert_eq!(kernel.read(), expected, "lag {lag} of {n}, advance {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn rule_8_autocov_holds_the_largest_inputs() {
+        let mut kernel = Autocov::new(1, 1024);
+        let values: Vec<i64> =
+            (0..1024).map(|i| if i % 2 == 0 { (1 << 47) - 1 } else { 1 - (1 << 47) }).collect();
+        for &x in &values {
+            kernel.update(x);
+        }
+        assert_eq!(kernel.read(), autocov(&values, 1));
+        assert!(kernel.read().as_f64() < -1e28);
+    }
+
+    /// Saves after `cut` values and goes on with both, the one that saved and the one that loaded.
+    macro_rules! assert_continues {
+        ($kernel:expr, $held:expr) => {
+            let values = stream(4);
+            for cut in [0, 1, 3, 1_000] {
+                let (mut one, mut other) = ($kernel, $kernel);
+                values[..cut].iter().for_each(|&x| one.update(x));
+                let mut out = StateWriter::new();
+                one.save(&mut out);
+                let bytes = out.into_bytes();
+                assert_eq!(bytes.len(), 8 * (1 + cut.min($held)));
+                let from = &mut StateReader::new(&bytes);
+                other.load(from).unwrap();
+                assert!(from.is_empty());
+                for &x in &values[cut..cut + 100] {
+                    one.update(x);
+                    other.update(x);
+                    assert_eq!(other.read(), one.read());
+                }
+            }
+        };
+    }
+
+    #[test]
+    fn saved_state_is_the_window_and_continues() {
+        assert_continues!(Lag::new(4), 5);
+        assert_continues!(Diff::new(), 2);
+        assert_continues!(Extremum::new(Extreme::Min, 9), 9);
+        assert_continues!(Autocov::new(2, 9), 9);
+    }
+
+    fn is_refused<N: Number>(words: &[u64]) -> bool {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        Lag::<N>::new(1).load(&mut StateReader::new(&bytes)).is_err()
+    }
+
+    #[test]
+    fn a_state_no_kernel_has_is_refused() {
+        assert!(!is_refused::<i64>(&[1, 7]) && !is_refused::<f64>(&[1, 7]));
+        assert!(is_refused::<i64>(&[1, 1 << 63]) && is_refused::<f64>(&[1, f64::NAN.to_bits()]));
+        assert!(is_refused::<i64>(&[3, 0, 0, 0]) && is_refused::<i64>(&[2, 0]));
+    }
 }

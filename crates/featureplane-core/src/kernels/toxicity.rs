@@ -302,3 +302,182 @@ fn moment(from: &mut StateReader<'_>) -> Result<i64, Error> {
     }
     Ok(x)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    const OVERFLOW: Cell = Cell::undefined(why::OVERFLOW);
+
+    /// Every unit of size on its own.
+    fn vpin_by_unit(trades: &[i64], bucket: u64, n: usize) -> Cell {
+        let (mut filled, mut net, mut full) = (0, 0i64, Vec::new());
+        for &trade in trades {
+            for _ in 0..trade.abs() {
+                (filled, net) = (filled + 1, net + trade.signum());
+                if filled == bucket {
+                    full.push(net.unsigned_abs());
+                    (filled, net) = (0, 0);
+                }
+            }
+        }
+        let Some(start) = full.len().checked_sub(n) else { return Cell::COLD };
+        let total: u64 = full[start..].iter().sum();
+        half_even_div(i128::from(total) * 1_000_000, i128::from(bucket) * n as i128)
+            .map_or(OVERFLOW, Cell::int)
+    }
+
+    #[test]
+    fn rule_8_vpin_splits_trades_at_the_edge() {
+        let mut random = Random::new(1);
+        for (bucket, n) in [(1, 1), (1, 3), (7, 1), (7, 4), (100, 3)] {
+            let mut kernel = Vpin::new(Some(bucket), n);
+            let mut trades = Vec::new();
+            for _ in 0..250 {
+                trades.push(random.signed(9));
+                kernel.update(trades[trades.len() - 1]);
+                assert_eq!(kernel.read(), vpin_by_unit(&trades, bucket, n), "{bucket} {n} {trades:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn rule_8_vpin_in_closed_form_for_a_giant() {
+        let mut kernel = Vpin::new(Some(3), 65_536);
+        kernel.update(i64::MAX);
+        assert_eq!(kernel.read(), Cell::int(1_000_000));
+        let mut wide = Vpin::new(Some(i64::MAX.unsigned_abs()), 2);
+        wide.update(i64::MAX);
+        wide.update(-i64::MAX);
+        assert_eq!(wide.read(), Cell::int(1_000_000));
+    }
+
+    #[test]
+    fn rule_8_vpin_without_a_bucket_is_never_defined() {
+        let mut kernel = Vpin::new(None, 1);
+        kernel.update(i64::MAX);
+        assert_eq!(kernel.read(), Cell::COLD);
+    }
+
+    #[derive(Clone, Copy)]
+    struct Signed {
+        qty: i64,
+        mid_x2: Option<i64>,
+        step: u64,
+    }
+
+    /// Rule 8 as written, from all trades so far.
+    fn lambda_from_the_start(trades: &[Signed], n: usize) -> Cell {
+        let mut messages: Vec<(u64, Option<i64>, i128)> = Vec::new();
+        for trade in trades {
+            match messages.last_mut() {
+                Some(message) if message.0 == trade.step => message.2 += i128::from(trade.qty),
+                _ => messages.push((trade.step, trade.mid_x2, trade.qty.into())),
+            }
+        }
+        let pairs: Vec<(i128, i128)> = messages
+            .windows(2)
+            .filter_map(|two| Some((two[0].2, i128::from(two[1].1?) - i128::from(two[0].1?))))
+            .collect();
+        let Some(start) = pairs.len().checked_sub(n) else { return Cell::COLD };
+        let pairs = &pairs[start..];
+        if pairs.iter().any(|(x, y)| x.abs() >= 1 << 47 || y.abs() >= 1 << 47) {
+            return OVERFLOW;
+        }
+        let sum = |f: &dyn Fn(i128, i128) -> i128| pairs.iter().map(|&(x, y)| f(x, y)).sum::<i128>();
+        let (sx, sy, count) = (sum(&|x, _| x), sum(&|_, y| y), n as i128);
+        let below = count * sum(&|x, _| x * x) - sx * sx;
+        let above = count * sum(&|x, y| x * y) - sx * sy;
+        if below == 0 { Cell::undefined(0) } else { Cell::float(to_f64(above) / (2.0 * to_f64(below))) }
+    }
+
+    #[test]
+    fn rule_8_kyle_lambda_of_completed_pairs() {
+        let mut random = Random::new(2);
+        for n in [2, 3, 20] {
+            let mut kernel = KyleLambda::new(n);
+            let mut trades: Vec<Signed> = Vec::new();
+            let mut step = 0;
+            for _ in 0..1_500 {
+                let bits = random.pick(&[3, 10, 10, 51]);
+                let qty = random.signed(bits);
+                let mut mid_x2 = (random.below(9) > 0).then(|| 1_000 + random.signed(6));
+                if random.below(40) == 0 {
+                    mid_x2 = Some(1 << 53);
+                }
+                match trades.last() {
+                    Some(last) if random.below(3) == 0 => mid_x2 = last.mid_x2,
+                    _ => step += 1,
+                }
+                trades.push(Signed { qty, mid_x2, step });
+                kernel.update(qty, mid_x2, step);
+                let seen = &trades[trades.len().saturating_sub(400)..];
+                let from = seen.iter().position(|t| t.step != seen[0].step).unwrap_or(0);
+                let recent = if seen.len() < trades.len() { &seen[from..] } else { seen };
+                assert_eq!(kernel.read(), lambda_from_the_start(recent, n), "{n} {}", trades.len());
+            }
+        }
+    }
+
+    #[test]
+    fn rule_8_kyle_lambda_holds_the_largest_inputs() {
+        let n = 65_536;
+        let mut kernel = KyleLambda::new(n);
+        let largest = (1 << 47) - 1;
+        for step in 0..=n as u64 {
+            let even = step % 2 == 0;
+            kernel.update(if even { largest } else { -largest }, Some(if even { 0 } else { largest }), step);
+        }
+        assert_eq!(kernel.read(), Cell::float(0.5));
+    }
+
+    #[test]
+    fn saved_state_continues_in_the_next_step() {
+        let mut random = Random::new(3);
+        let mut kernel = KyleLambda::new(4);
+        let mut vpin = Vpin::new(Some(50), 4);
+        for step in 0..200 {
+            let mut out = StateWriter::new();
+            kernel.save(&mut out);
+            vpin.save(&mut out);
+            let bytes = out.into_bytes();
+            let (mut kernel_2, mut vpin_2) = (KyleLambda::new(4), Vpin::new(Some(50), 4));
+            let from = &mut StateReader::new(&bytes);
+            kernel_2.load(from).unwrap();
+            vpin_2.load(from).unwrap();
+            assert!(from.is_empty());
+            for _ in 0..=random.below(2) {
+                let qty = random.signed([6, 50][usize::from(step % 17 == 0)]);
+                let mid_x2 = Some(random.magnitude(8));
+                kernel.update(qty, mid_x2, step);
+                vpin.update(qty);
+                // Another count of steps: only that they differ matters.
+                kernel_2.update(qty, mid_x2, step + 1_000);
+                vpin_2.update(qty);
+            }
+            assert_eq!((kernel_2.read(), vpin_2.read()), (kernel.read(), vpin.read()));
+        }
+    }
+
+    #[test]
+    fn a_state_of_another_kernel_is_refused() {
+        for words in [[5, 5, 0], [0, 0, 9], [1, 1, 1]] {
+            let mut out = StateWriter::new();
+            for word in words {
+                out.u64(word);
+            }
+            (0..words[2]).for_each(|_| out.u64(11));
+            let bytes = out.into_bytes();
+            assert!(Vpin::new(Some(10), 2).load(&mut StateReader::new(&bytes)).is_err());
+        }
+        let mut out = StateWriter::new();
+        for word in [0, 1] {
+            out.u64(word);
+        }
+        for word in [1i64 << 47, (1 << 47) + 1] {
+            out.i64(word);
+        }
+        assert!(KyleLambda::new(2).load(&mut StateReader::new(&out.into_bytes())).is_err());
+    }
+}

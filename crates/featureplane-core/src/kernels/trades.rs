@@ -362,3 +362,120 @@ impl TradeIntensity {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRADE: TradeTick =
+        TradeTick { price: 100, qty: 3, sign: 0, hidden: false, clock_ns: 0, mid_before: None, step: 0 };
+
+    #[test]
+    fn rule_8_signed_qty_believes_the_venue() {
+        let mut kernel = SignedQty::new(true);
+        assert_eq!(kernel.read(), Cell::COLD);
+        assert!(kernel.update(&TradeTick { sign: -1, mid_before: Some(0), ..TRADE }));
+        assert_eq!(kernel.read(), Cell::int(-3));
+    }
+
+    #[test]
+    fn rule_8_signed_qty_after_lee_and_ready() {
+        let mut kernel = SignedQty::new(true);
+        let mut sign = |price, mid_before| {
+            let advanced = kernel.update(&TradeTick { price, mid_before, ..TRADE });
+            (advanced, kernel.read().as_i64())
+        };
+        assert_eq!(sign(100, Some(200)), (false, 0)); // at mid, first trade: no sign
+        assert_eq!(sign(100, None), (false, 0)); // no other price yet
+        assert_eq!(sign(101, None), (true, 3)); // above 100
+        assert_eq!(sign(101, Some(202)), (true, 3)); // at mid; the last other price is still 100
+        assert_eq!(sign(101, Some(203)), (true, -3)); // below mid
+        assert_eq!(sign(99, Some(197)), (true, 3)); // above mid, although below the last trade
+        assert_eq!(sign(99, None), (true, -3)); // the last other price is 101
+    }
+
+    #[test]
+    fn hidden_false_does_not_even_remember() {
+        let hidden = TradeTick { price: 90, hidden: true, ..TRADE };
+        let mut signed = SignedQty::new(false);
+        signed.update(&TRADE);
+        assert!(!signed.update(&hidden));
+        assert!(!signed.update(&TRADE));
+        let (mut price, mut count) = (TradePrice::new(false), TradeCount::new(false));
+        let (mut age, mut intensity) = (MsSinceTrade::new(false), TradeIntensity::new(1, false));
+        intensity.begin(0);
+        assert!(!price.update(&hidden) && !count.update(&hidden));
+        assert!(!age.update(&hidden) && !intensity.update(&hidden));
+        assert_eq!([price.read(), count.read(), age.read(9)], [Cell::COLD; 3]);
+        assert_eq!(intensity.read(3), Cell::float(0.0));
+        assert!(price.update(&TRADE) && count.update(&TRADE));
+        assert_eq!((price.read(), count.read()), (Cell::int(100), Cell::int(1)));
+    }
+
+    #[test]
+    fn rule_8_ms_since_trade_is_cut_not_rounded() {
+        let mut kernel = MsSinceTrade::new(true);
+        kernel.update(&TradeTick { clock_ns: -1, ..TRADE });
+        assert_eq!(kernel.read(-1), Cell::int(0));
+        assert_eq!(kernel.read(1_999_998), Cell::int(1));
+        assert_eq!(kernel.read(1_999_999), Cell::int(2));
+        assert_eq!(kernel.read(i64::MAX), Cell::int(9_223_372_036_854));
+    }
+
+    #[test]
+    fn rule_8_trade_intensity_is_warm_after_three_half_lives() {
+        let mut kernel = TradeIntensity::new(1_000, true);
+        assert_eq!(kernel.read(9_999), Cell::COLD);
+        kernel.begin(100);
+        kernel.begin(5_000);
+        assert_eq!(kernel.read(3_099), Cell::COLD);
+        assert_eq!(kernel.read(3_100), Cell::float(0.0));
+        for clock_ns in [3_100, 3_100, 4_100] {
+            kernel.update(&TradeTick { clock_ns, ..TRADE });
+        }
+        // Two at once, half of them left after one half-life, and one more.
+        assert_eq!(kernel.read(4_100), Cell::float(2.0 * (LN_2 * 1e9 / 1_000.0)));
+        assert_eq!(kernel.read(5_100), Cell::float(LN_2 * 1e9 / 1_000.0));
+        assert_eq!(kernel.read(i64::MAX), Cell::float(0.0));
+        kernel.reset();
+        assert_eq!(kernel.read(i64::MAX), Cell::COLD);
+    }
+
+    #[test]
+    fn saved_state_continues() {
+        let mut out = StateWriter::new();
+        let mut signed = SignedQty::new(true);
+        let mut intensity = TradeIntensity::new(1_000, true);
+        intensity.begin(-5);
+        for (clock_ns, price) in [(1, 100), (700, 101), (900, 101)] {
+            signed.update(&TradeTick { price, clock_ns, ..TRADE });
+            intensity.update(&TradeTick { price, clock_ns, ..TRADE });
+        }
+        signed.save(&mut out);
+        intensity.save(&mut out);
+        let bytes = out.into_bytes();
+        let (mut signed_2, mut intensity_2) = (SignedQty::new(true), TradeIntensity::new(1_000, true));
+        let from = &mut StateReader::new(&bytes);
+        signed_2.load(from).unwrap();
+        intensity_2.load(from).unwrap();
+        assert!(from.is_empty());
+        let next = TradeTick { price: 101, clock_ns: 2_995, ..TRADE };
+        assert!(signed.update(&next) && signed_2.update(&next));
+        assert!(intensity.update(&next) && intensity_2.update(&next));
+        assert_eq!(signed_2.read(), signed.read());
+        assert_eq!(intensity_2.read(2_995), intensity.read(2_995));
+        assert!(intensity.read(2_995).is_defined());
+    }
+
+    #[test]
+    fn a_state_no_kernel_has_is_refused() {
+        let mut out = StateWriter::new();
+        out.i64(-1);
+        assert!(TradeCount::new(true).load(&mut StateReader::new(&out.into_bytes())).is_err());
+        let mut out = StateWriter::new();
+        for word in [0, 0, f64::INFINITY.to_bits()] {
+            out.u64(word);
+        }
+        assert!(TradeIntensity::new(1, true).load(&mut StateReader::new(&out.into_bytes())).is_err());
+    }
+}

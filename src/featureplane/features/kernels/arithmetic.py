@@ -14,7 +14,7 @@ from typing import Final
 from featureplane.features.kernels.cell import NO_VALUE, OVERFLOWN, Cell
 from featureplane.units import half_even_div
 
-__all__ = ["Abs", "Add", "Bucket", "Clip", "Constant", "Div", "Fixed", "Mul", "RatioPpm", "Sub"]
+__all__ = ["Abs", "Add", "Bucket", "Clip", "Constant", "Div", "Fixed", "Mul", "RatioPpm", "Roll", "Sub"]
 
 _FIXED_LIMIT: Final = float(1 << 53)
 
@@ -236,6 +236,29 @@ class Bucket:
 
     def value(self, x: float) -> Cell:
         return Cell.of_int(len([edge for edge in self._edges if edge <= float(x)]))
+
+
+class Roll:
+    """2.0 * sqrt(-c): Roll's spread from c, the autocovariance of price changes at lag 1.
+
+    Unit: price, if c is of changes of scaled prices.
+
+    State      none
+    Warm-up    0
+    Reset      nothing to forget
+    Undefined  while c is; c >= 0: the model has no solution
+    Source     Roll, "A Simple Implicit Measure of the Effective Bid-Ask Spread in an Efficient
+               Market", J. Finance 39(4), 1984, pp. 1127-1139
+    Twin       `kernels/arithmetic.rs`, exact
+
+    >>> Roll().value(-0.25).value, Roll().value(0.0).value
+    (1.0, None)
+    """
+
+    __slots__ = ()
+
+    def value(self, c: float) -> Cell:
+        return NO_VALUE if c >= 0.0 else Cell.of_float(2.0 * math.sqrt(-c))
 
 
 class Constant:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from featureplane.features.kernels.cell import NO_VALUE, NOT_WARM, OVERFLOWN, Cell
+from featureplane.features.kernels.cell import NOT_WARM, OVERFLOWN, Cell
 from featureplane.features.kernels.state import StateReader, StateWriter
 from featureplane.units import in_i64
 
-__all__ = ["Autocov", "Diff", "Lag", "Max", "Min", "Roll"]
+__all__ = ["Autocov", "Diff", "Lag", "Max", "Min"]
 
 _MOMENT_LIMIT: Final = 1 << 47
 """Second moments take values below this magnitude (rule 8)."""
@@ -224,26 +224,3 @@ class Autocov(_LastValues):
                 b += x[i - k]
         above = n * n * products - n * s1 * (a + b) + (n - k) * s1 * s1
         return Cell.of_float(float(above) / float(n * n * n))
-
-
-class Roll:
-    """2.0 * sqrt(-c): Roll's spread from c, the autocovariance of price changes at lag 1.
-
-    Stateless. Unit: price, if c is of scaled prices.
-
-    State      none
-    Warm-up    0
-    Reset      nothing to forget
-    Undefined  while c is; c >= 0: the model has no solution
-    Source     Roll, "A Simple Implicit Measure of the Effective Bid-Ask Spread in an Efficient
-               Market", J. Finance 39(4), 1984, pp. 1127-1139
-    Twin       `kernels/series.rs`, exact
-
-    >>> Roll().value(-0.25).value, Roll().value(0.0).value
-    (1.0, None)
-    """
-
-    __slots__ = ()
-
-    def value(self, c: float) -> Cell:
-        return NO_VALUE if c >= 0.0 else Cell.of_float(2.0 * math.sqrt(-c))
