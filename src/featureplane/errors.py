@@ -223,11 +223,27 @@ class FeatureSetMismatch(ContractError):
 
 
 class PlanError(ContractError):
-    """A feature set that cannot be compiled or run."""
+    """A feature set that cannot be compiled or run.
 
-    def __init__(self, found: str, expected: str, *, hint: str | None = None) -> None:
-        super().__init__(f"found {found}, expected {expected}", hint=hint)
-        self.found, self.expected = found, expected
+    `feature_id` is the feature it is about; `place` the file and line it was read from.
+    """
+
+    def __init__(
+        self,
+        found: str,
+        expected: str,
+        *,
+        feature_id: str | None = None,
+        place: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        where = "".join(f"{p}: " for p in (place, f"`{feature_id}`" if feature_id else None) if p)
+        super().__init__(f"{where}found {found}, expected {expected}", hint=hint)
+        self.found, self.expected, self.feature_id, self.place = found, expected, feature_id, place
+
+    def at(self, place: str) -> PlanError:
+        """The same error with the file and line it was read from."""
+        return PlanError(self.found, self.expected, feature_id=self.feature_id, place=place, hint=self.hint)
 
 
 class ParityBreach(ContractError):

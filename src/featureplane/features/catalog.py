@@ -93,7 +93,7 @@ def _lob_shared_v1() -> dict[str, Feature]:
 
 
 def _lob_shared_v2() -> dict[str, Feature]:
-    """The promoted set: the sixteen of v1, then flow, shape, return, volatility, trade and regime features."""
+    """The promoted set: v1, then flow, shape, return, volatility, trade and regime features."""
     ofi, spread, mid = k.ofi(level=1), k.spread(), k.mid_x2()
     imbalance, signed = k.imbalance_ppm(levels=5), k.signed_qty()
 

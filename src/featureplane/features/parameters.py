@@ -22,8 +22,8 @@ def checked_params(
 ) -> Mapping[str, ParamValue]:
     """`given` with defaults filled in, checked against the declaration; read-only.
 
-    `dtype` is the first input's: bounds of `clip` and edges of `bucket` have the type of what they
-    are compared with, so that 1 and 1.0 are one definition.
+    `dtype` is the first input's: bounds of `clip` have its type, edges of `bucket` are floats, so
+    that 1 and 1.0 are one definition there.
 
     Raises
     ------
@@ -43,10 +43,11 @@ def checked_params(
 
 class _Refusal:
     def __init__(self, feature_id: str, kernel: str) -> None:
-        self._place = f"`{feature_id}`: {kernel} with"
+        self._feature_id = feature_id
+        self._kernel = kernel
 
     def __call__(self, found: str, expected: str, *, hint: str | None = None) -> PlanError:
-        return PlanError(f"{self._place} {found}", expected, hint=hint)
+        return PlanError(f"{self._kernel} with {found}", expected, feature_id=self._feature_id, hint=hint)
 
 
 def _checked(param: Param, value: ParamValue, dtype: str, refused: _Refusal) -> ParamValue:
@@ -64,7 +65,7 @@ def _checked(param: Param, value: ParamValue, dtype: str, refused: _Refusal) -> 
         case "edges":
             if not isinstance(value, tuple) or not 1 <= len(value) <= param.high:
                 raise refused(f"{param.keyword}={value!r}", f"1 to {param.high} ascending numbers")
-            return tuple(_number(param.keyword, edge, dtype, refused) for edge in value)
+            return tuple(_number(param.keyword, edge, "f64", refused) for edge in value)
         case "optional_int" if value is None:
             return None
         case "window" | "half_life" if not isinstance(value, int) or isinstance(value, bool):

@@ -286,7 +286,7 @@ class _Compiler:
         return x.unit if x.unit == y.unit else "none", x.scale
 
     def _refused(self, found: str, expected: str, *, hint: str | None = None) -> PlanError:
-        return PlanError(f"`{self._feature}`: {found}", expected, hint=hint)
+        return PlanError(found, expected, feature_id=self._feature, hint=hint)
 
 
 def _scaled(x: PlanNode, y: PlanNode, *, either: bool) -> tuple[str, int]:

@@ -239,35 +239,43 @@ def _declared(features: object) -> Iterable[tuple[str, Feature]]:
         raise PlanError(f"features of type {type(features).__name__}", "a mapping of ids to expressions")
     folded: dict[str, str] = {}
     for feature_id, given in features.items():
-        if (
-            not isinstance(feature_id, str)
-            or not _FEATURE_ID.fullmatch(feature_id)
-            or keyword.iskeyword(feature_id)
-        ):
-            raise PlanError(
-                f"feature id {feature_id!r}", "a name of letters, digits and `_`, at most 64 long"
-            )
-        if feature_id in RESERVED_IDS:
-            raise PlanError(f"feature id {feature_id!r}", "another one; a table has a column of this name")
+        wrong = _wrong_id(feature_id)
+        if wrong is not None:
+            raise PlanError(f"feature id {feature_id!r}", wrong, feature_id=str(feature_id))
         if (twin := folded.setdefault(feature_id.lower(), feature_id)) != feature_id:
-            raise PlanError(f"feature ids {twin!r} and {feature_id!r}", "ids that differ in more than case")
+            expected = f"ids that differ from {twin!r} in more than case"
+            raise PlanError(f"feature id {feature_id!r}", expected, feature_id=feature_id)
         yield feature_id, _checked_feature(feature_id, given)
+
+
+def _wrong_id(feature_id: object) -> str | None:
+    """What a feature id should be instead, or None for a good one."""
+    if feature_id in RESERVED_IDS:
+        return "another one; a table has a column of this name"
+    if (
+        isinstance(feature_id, str)
+        and _FEATURE_ID.fullmatch(feature_id)
+        and not keyword.iskeyword(feature_id)
+    ):
+        return None
+    return "a name of ASCII letters, digits and `_`, at most 64 long, no Python keyword"
 
 
 def _checked_feature(feature_id: str, given: object) -> Feature:
     if isinstance(given, Expression):
         return Feature(given)
     if not isinstance(given, Feature):
-        raise PlanError(f"`{feature_id}`: {type(given).__name__}", "an expression, or a Feature around one")
+        raise PlanError(f"a {type(given).__name__}", "an expression or a Feature", feature_id=feature_id)
     expression: object = given.expression
     flags: object = given.flags
     texts: tuple[object, ...] = (given.name, given.note)
     if not isinstance(expression, Expression):
-        raise PlanError(f"`{feature_id}`: Feature of {type(expression).__name__}", "an expression")
+        raise PlanError(f"a Feature of {type(expression).__name__}", "an expression", feature_id=feature_id)
     if not isinstance(flags, int) or not 0 <= flags <= _ALL_FLAGS:
-        raise PlanError(f"`{feature_id}`: flags {flags!r}", "PROMOTED, MODEL_SAFE, both or none")
+        raise PlanError(f"flags {flags!r}", "PROMOTED, MODEL_SAFE, both or none", feature_id=feature_id)
     if not all(isinstance(text, str) and len(text) <= _TEXT_MAX for text in texts):
-        raise PlanError(f"`{feature_id}`: a name or note of another kind", f"text of at most {_TEXT_MAX}")
+        expected = f"text of at most {_TEXT_MAX} characters"
+        raise PlanError("a name or note of another kind", expected, feature_id=feature_id)
     return Feature(expression, given.name, FeatureFlags(flags), given.note)
 
 

@@ -10,7 +10,7 @@ hidden executions unless bound with `hidden=False`. Mistakes are told when a `Fe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from featureplane.features.kernels.declarations import ParamValue
 from featureplane.features.kernels.expression import Expression, Number, Operand, duration_ns, expression
@@ -329,9 +329,13 @@ def fixed(x: Operand, scale: int) -> Expression:
     return _call("fixed", x, k=scale)
 
 
+def _held(edges: object) -> ParamValue:
+    return tuple(edges) if isinstance(edges, Iterable) else edges  # type: ignore[return-value]  # checked with the set
+
+
 def bucket(x: Operand, edges: Sequence[Number]) -> Expression:
     """How many of the ascending `edges` lie at or below the input."""
-    return _call("bucket", x, edges=tuple(edges))
+    return _call("bucket", x, edges=_held(edges))
 
 
 def constant(value: Number) -> Expression:
