@@ -2,6 +2,7 @@
 
 mod array;
 mod errors;
+mod sources_hftbacktest;
 
 use pyo3::prelude::*;
 
@@ -9,5 +10,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<sources_hftbacktest::HftbacktestReader>()?;
+    module.add_function(wrap_pyfunction!(sources_hftbacktest::hftbacktest_precision, module)?)?;
     Ok(())
 }

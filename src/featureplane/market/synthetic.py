@@ -404,6 +404,7 @@ def _status(state: int) -> Message:
 _SPOILERS: Final[tuple[Callable[[Change], Change], ...]] = (
     lambda c: c._replace(kind=99),
     lambda c: c._replace(kind=0),
+    lambda c: c._replace(flags=c.flags | 1 << 8),
     lambda c: c._replace(side=3),
     lambda c: c._replace(price=MAGNITUDE_LIMIT),
     lambda c: c._replace(price=-MAGNITUDE_LIMIT),
