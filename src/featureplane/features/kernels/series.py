@@ -38,7 +38,8 @@ class _LastValues:
         self._values: list[float] = []
 
     def update(self, x: float, clock_ns: int = 0) -> None:
-        self._values = [*self._values, x][-self._most :]
+        self._values.append(x)
+        del self._values[: -self._most]
 
     @property
     def _is_full(self) -> bool:

@@ -71,8 +71,9 @@ class Vpin:
             else:
                 self._sell += part
             if self._buy + self._sell == bucket:
-                self._imbalances = [*self._imbalances, abs(self._buy - self._sell)][-self._n :]
+                self._imbalances.append(abs(self._buy - self._sell))
                 self._buy = self._sell = 0
+        del self._imbalances[: -self._n]
 
     def read(self, clock_ns: int) -> Cell:
         if self._bucket is None or len(self._imbalances) < self._n:
@@ -151,8 +152,8 @@ class KyleLambda:
         if self._message is not None:
             mid, size = self._message
             if mid is not None and mid_before is not None:
-                pair = _held(size), _held(mid_before - mid)
-                self._pairs = [*self._pairs, pair][-self._n :]
+                self._pairs.append((_held(size), _held(mid_before - mid)))
+                del self._pairs[: -self._n]
         self._message = mid_before, x
         self._step = step
 
