@@ -1,8 +1,9 @@
 """Rewrite every golden file under tests/golden; the diff is reviewed like code.
 
-    .venv/bin/python scripts/golden.py
+    .venv/bin/python -m scripts.golden
 
-`golden_texts()` is what the tests compare with.
+`golden_texts()`, here of the feature sets, in `golden_kernels` of the kernels, is what the tests compare
+with.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+
+from scripts import golden_kernels
 
 from featureplane.features.catalog import registry
 from featureplane.features.spec import FeatureSet
@@ -32,7 +35,7 @@ def feature_set_text(fset: FeatureSet) -> str:
 
 
 def golden_texts() -> dict[Path, str]:
-    """Every golden file and what should stand in it now."""
+    """Every pinned feature set and what should stand in its file now."""
     return {
         GOLDEN / "feature_sets" / f"{set_id}.json": feature_set_text(registry.get(set_id))
         for set_id in registry
@@ -41,7 +44,7 @@ def golden_texts() -> dict[Path, str]:
 
 def main() -> None:
     """Write what differs and say so."""
-    for path, text in golden_texts().items():
+    for path, text in (golden_texts() | golden_kernels.golden_texts()).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

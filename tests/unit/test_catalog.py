@@ -132,5 +132,5 @@ def test_model_safe_features_are_no_price_levels_and_no_running_sums() -> None:
 @pytest.mark.parametrize("path", golden_texts(), ids=lambda path: path.stem)
 def test_a_shipped_set_is_as_it_was_pinned(path: Path) -> None:
     pinned = path.read_text(encoding="utf-8") if path.exists() else ""
-    assert pinned == golden_texts()[path], "a set changed; if that is meant: python scripts/golden.py"
+    assert pinned == golden_texts()[path], "a set changed; if that is meant: python -m scripts.golden"
     json.loads(pinned)
