@@ -6,6 +6,7 @@ A file holds one kernel and a few cases; a case, its parameters and a list of op
 
     ["begin", clock]                    a step begins
     ["update", arguments ...]           the kernel advances
+    ["trade", fields ..., advanced]     a trade, in the order of `TradeTick`, and whether it advances
     ["settle", value or null, clock]    a step ends (kernels that integrate over time)
     ["reset"]
     ["read", clock, bits, why]          what the cell must be
@@ -31,10 +32,11 @@ from typing import Any
 
 from featureplane.features.kernels.cell import Cell
 from featureplane.features.kernels.state import StateReader, StateWriter
+from featureplane.features.kernels.trades import TradeTick
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "kernels"
 
-CASE_MODULES = ("golden_windows",)
+CASE_MODULES = ("golden_windows", "golden_trades")
 """Neighbours with a `cases()`: by kernel name, its class and its cases."""
 
 LONGEST_STATE = 96
@@ -122,6 +124,8 @@ def answered(make: type, case: Case) -> Iterator[Op]:
                 yield [*op, *cell_words(kernel.read(*arguments))]
             case "value":
                 yield [*op, *cell_words(kernel.value(*arguments))]
+            case "trade":
+                yield [*op, kernel.update(TradeTick(*arguments))]
             case "save":
                 data = saved(kernel)
                 kernel = make(**case.params)

@@ -6,11 +6,18 @@ use std::fs;
 use std::path::Path;
 
 use featureplane_core::error::Error;
+use featureplane_core::kernels::arithmetic::{Arithmetic, Operation};
 use featureplane_core::kernels::averages::{Ema, EmaTime, MeanOver, relative_ticks};
 use featureplane_core::kernels::cell::Cell;
+use featureplane_core::kernels::number::{Dtype, Number};
 use featureplane_core::kernels::returns::{RealizedVol, ReturnBps};
 use featureplane_core::kernels::rolling::{CumSum, Mean, Std, ZScore};
+use featureplane_core::kernels::series::{Autocov, Diff, Extreme, Extremum, Lag};
 use featureplane_core::kernels::state::{StateReader, StateWriter};
+use featureplane_core::kernels::toxicity::{KyleLambda, Vpin};
+use featureplane_core::kernels::trades::{
+    MsSinceTrade, SignedQty, TradeCount, TradeIntensity, TradePrice, TradeTick,
+};
 use featureplane_core::kernels::window::{StdOver, SumOver, TradeImbalance};
 use serde_json::Value;
 
@@ -36,6 +43,40 @@ impl Args<'_> {
             Value::String(bits) => f64::from_bits(u64::from_str_radix(bits, 16).expect("hexadecimal")),
             _ => featureplane_core::units::i64_to_f64(self.int(at)),
         }
+    }
+
+    /// The bytes of a cell, and how they are read.
+    fn operand(&self, at: usize) -> (u64, Dtype) {
+        match self.0.get(at) {
+            Some(Value::String(_)) => (self.float(at).to_bits(), Dtype::F64),
+            Some(_) => (self.int(at).cast_unsigned(), Dtype::I64),
+            None => (0, Dtype::I64),
+        }
+    }
+
+    fn number<N: Number>(&self, at: usize) -> N {
+        N::from_bits(self.operand(at).0)
+    }
+
+    fn optional(&self, at: usize) -> Option<i64> {
+        (!self.0[at].is_null()).then(|| self.int(at))
+    }
+
+    fn trade(&self) -> TradeTick {
+        TradeTick {
+            price: self.int(0),
+            qty: self.int(1),
+            sign: i8::try_from(self.int(2)).expect("a sign"),
+            clock_ns: self.int(3),
+            hidden: self.0[4] == true,
+            mid_before: self.optional(5),
+            step: self.count(6),
+        }
+    }
+
+    /// Of a trade: whether the reference advanced.
+    fn advanced(&self) -> bool {
+        self.0[7] == true
     }
 
     fn clock(&self) -> i64 {
@@ -104,10 +145,28 @@ probe!(CumSum: "update" => |k, a| k.update(a.int(0)); |k, _| k.read());
 probe!(Ema: "update" => |k, a| k.update(a.float(0)); |k, _| k.read());
 probe!(EmaTime: "update" => |k, a| k.update(a.float(0), a.clock()); |k, _| k.read());
 
+probe!(Lag<i64>: "update" => |k, a| k.update(a.number(0)); |k, _| k.read());
+probe!(Lag<f64>: "update" => |k, a| k.update(a.number(0)); |k, _| k.read());
+probe!(Diff<i64>: "update" => |k, a| k.update(a.number(0)); |k, _| k.read());
+probe!(Diff<f64>: "update" => |k, a| k.update(a.number(0)); |k, _| k.read());
+probe!(Extremum<i64>: "update" => |k, a| k.update(a.number(0)); |k, _| k.read());
+probe!(Extremum<f64>: "update" => |k, a| k.update(a.number(0)); |k, _| k.read());
+probe!(Autocov: "update" => |k, a| k.update(a.int(0)); |k, _| k.read());
+probe!(Vpin: "update" => |k, a| k.update(a.int(0)); |k, _| k.read());
+probe!(KyleLambda: "update" => |k, a| k.update(a.int(0), a.optional(1), a.count(2)); |k, _| k.read());
+probe!(SignedQty: "trade" => |k, a| assert_eq!(k.update(&a.trade()), a.advanced()); |k, _| k.read());
+probe!(TradePrice: "trade" => |k, a| assert_eq!(k.update(&a.trade()), a.advanced()); |k, _| k.read());
+probe!(TradeCount: "trade" => |k, a| assert_eq!(k.update(&a.trade()), a.advanced()); |k, _| k.read());
+probe!(MsSinceTrade: "trade" => |k, a| assert_eq!(k.update(&a.trade()), a.advanced()); |k, c| k.read(c));
+probe!(TradeIntensity: "begin" => |k, a| k.begin(a.clock()),
+    "trade" => |k, a| assert_eq!(k.update(&a.trade()), a.advanced()); |k, c| k.read(c));
+
 fn kernel(name: &str, params: &Value) -> Box<dyn Probe> {
     let int = |key: &str| params[key].as_i64().unwrap_or_else(|| panic!("{name}: {key} of {params}"));
     let positive = |key: &str| params[key].as_u64().unwrap_or_else(|| panic!("{name}: {key} of {params}"));
     let n = || usize::try_from(positive("n")).expect("fits");
+    let hidden = || params["hidden"].as_bool().expect("hidden");
+    let is_float = params["dtype"] == "f64";
     let kind = || serde_json::from_value(params["kind"].clone()).expect("a kind");
     match name {
         "sum_over" => Box::new(SumOver::new(int("window_ns"), kind())),
@@ -122,16 +181,55 @@ fn kernel(name: &str, params: &Value) -> Box<dyn Probe> {
         "cumsum" => Box::new(CumSum::default()),
         "ema" => Box::new(Ema::new(positive("n"))),
         "ema_time" => Box::new(EmaTime::new(positive("half_life_ns"))),
+        "lag" if is_float => Box::new(Lag::<f64>::new(n())),
+        "lag" => Box::new(Lag::<i64>::new(n())),
+        "diff" if is_float => Box::new(Diff::<f64>::new()),
+        "diff" => Box::new(Diff::<i64>::new()),
+        "min" if is_float => Box::new(Extremum::<f64>::new(Extreme::Min, n())),
+        "min" => Box::new(Extremum::<i64>::new(Extreme::Min, n())),
+        "max" if is_float => Box::new(Extremum::<f64>::new(Extreme::Max, n())),
+        "max" => Box::new(Extremum::<i64>::new(Extreme::Max, n())),
+        "autocov" => Box::new(Autocov::new(usize::try_from(int("lag")).expect("fits"), n())),
+        "vpin" => Box::new(Vpin::new(params["bucket"].as_u64(), n())),
+        "kyle_lambda" => Box::new(KyleLambda::new(n())),
+        "signed_qty" => Box::new(SignedQty::new(hidden())),
+        "trade_price" => Box::new(TradePrice::new(hidden())),
+        "trade_count" => Box::new(TradeCount::new(hidden())),
+        "ms_since_trade" => Box::new(MsSinceTrade::new(hidden())),
+        "trade_intensity" => Box::new(TradeIntensity::new(positive("half_life_ns"), hidden())),
         other => panic!("no kernel {other}"),
     }
 }
 
 /// What a kernel without state answers.
 fn value(name: &str, params: &Value, args: &Args) -> Cell {
-    match name {
-        "relative_ticks" => relative_ticks(args.int(0), args.wide(1), args.count(2), params["tick"].as_i64()),
-        other => panic!("no stateless kernel {other}"),
+    if name == "relative_ticks" {
+        return relative_ticks(args.int(0), args.wide(1), args.count(2), params["tick"].as_i64());
     }
+    let ((x, of_x), (y, of_y)) = (args.operand(0), args.operand(1));
+    let int = |key: &str| params[key].as_i64().expect("an integer");
+    let float = |key: &str| params[key].as_f64().expect("a number");
+    let binary = |operation| match (of_x, of_y) {
+        (Dtype::I64, Dtype::I64) => Arithmetic::Integers(operation),
+        _ => Arithmetic::Floats(operation, of_x, of_y),
+    };
+    let edges = || params["edges"].as_array().expect("edges").iter().map(|edge| edge.as_f64().expect("one"));
+    let kernel = match name {
+        "clip" if of_x == Dtype::F64 => Arithmetic::ClipFloat(float("lo"), float("hi")),
+        "clip" => Arithmetic::Clip(int("lo"), int("hi")),
+        "abs" if of_x == Dtype::F64 => Arithmetic::AbsFloat,
+        "abs" => Arithmetic::Abs,
+        "add" => binary(Operation::Add),
+        "sub" => binary(Operation::Sub),
+        "mul" => binary(Operation::Mul),
+        "div" => Arithmetic::Div(of_x, of_y),
+        "ratio_ppm" => Arithmetic::RatioPpm,
+        "fixed" => Arithmetic::Fixed(float("k"), of_x),
+        "bucket" => Arithmetic::Bucket(edges().collect(), of_x),
+        "roll" => Arithmetic::Roll,
+        other => panic!("no stateless kernel {other}"),
+    };
+    kernel.evaluate(x, y)
 }
 
 fn state_text(bytes: &[u8]) -> String {
@@ -156,10 +254,10 @@ fn check_cell(cell: Cell, words: &[Value], place: &str) {
 
 /// Every op of a file; answers how many cells were compared.
 fn replay(name: &str, cases: &[Value]) -> usize {
-    let stateless = name == "relative_ticks";
     let mut compared = 0;
     for (at, case) in cases.iter().enumerate() {
         let params = &case["params"];
+        let stateless = case["ops"][0][0] == "value";
         let mut probe = (!stateless).then(|| kernel(name, params));
         for (line, op) in case["ops"].as_array().expect("ops").iter().enumerate() {
             let words = op.as_array().expect("an op");
