@@ -41,7 +41,7 @@ def steps(seed: int, window_ns: int, value: Value, hooks: str, count: int = 96) 
     `hooks`: which of b(egin), u(pdate), s(ettle) and c(lockless reading) the kernel has.
     """
     rng = Random(seed)
-    clock = rng.below(window_ns) + (1_700_000_000 * SECOND if window_ns == DAY else 0)
+    clock = 2 * window_ns + rng.below(window_ns) + (1_700_000_000 * SECOND if window_ns == DAY else 0)
     ops: list[Op] = []
     for _ in range(count):
         clock += pause(rng, window_ns)
@@ -57,6 +57,17 @@ def steps(seed: int, window_ns: int, value: Value, hooks: str, count: int = 96) 
         if rng.below(20) == 0:
             ops.append(["save"])
     return [*ops, ["save"]]
+
+
+def edges(window_ns: int, hooks: str) -> list[Op]:
+    """One value, then readings on both sides of the clock from which the window is covered."""
+    quantum = window_ns // 1000
+    clock, covered = 12 * quantum + 5, 1012 * quantum
+    moments = (covered - quantum, covered - 1, covered, covered + 1)
+    ops: list[Op] = [["begin", clock]] if "b" in hooks else []
+    ops.append(["settle" if "s" in hooks else "update", 1_000, clock])
+    ops.append(["settle" if "s" in hooks else "update", 1_003, covered - quantum])
+    return [*ops, *(["read", moment] for moment in moments), ["reset"]]
 
 
 def small(rng: Random) -> int:
@@ -94,7 +105,10 @@ def wild_mid(rng: Random) -> int:
 def over_time(hooks: str, values: tuple[Value, ...], seed: int, **params: Any) -> list[Case]:
     """Windows of every length, each with each kind of value."""
     return [
-        Case({"window_ns": window_ns, **params}, steps(seed + i, window_ns, value, hooks))
+        Case(
+            {"window_ns": window_ns, **params},
+            edges(window_ns, hooks) + steps(seed + i, window_ns, value, hooks),
+        )
         for i, (window_ns, value) in enumerate(
             (window_ns, value) for window_ns in (MS, 5 * SECOND, DAY) for value in values
         )

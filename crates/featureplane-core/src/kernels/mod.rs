@@ -5,6 +5,8 @@
 
 pub mod arithmetic;
 pub mod averages;
+#[cfg(test)]
+mod brute_force;
 pub mod cell;
 mod moments;
 pub mod number;
