@@ -1,0 +1,188 @@
+"""Frames as columns: NumPy buffers, one a field of rule 6 and one a feature.
+
+Leans on `features.spec`. Knows nothing of Arrow, files or engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from featureplane.errors import FeatureSetMismatch, PlanError, UnknownSymbol
+from featureplane.features.spec import FeatureSet
+
+__all__ = ["Columns", "frame_dtype"]
+
+MAGIC: Final = int.from_bytes(b"FUV1", "little")
+LAYOUT_VERSION: Final = 1
+_HEAD: Final = [
+    ("magic", "<u4"),
+    ("layout", "<u2"),
+    ("features", "<u2"),
+    ("symbol_id", "<u4"),
+    ("quality_flags", "<u4"),
+    ("seq", "<u8"),
+    ("source_ts_ns", "<i8"),
+    ("local_ts_ns", "<i8"),
+    ("fingerprint", "V8"),
+    ("schema_version", "<u4"),
+    ("mask_words", "<u2"),
+    ("header_bytes", "<u2"),
+    ("source_seq", "<u8"),
+]
+
+
+def frame_dtype(features: int) -> np.dtype[Any]:
+    """A packed frame of so many features as a NumPy structure (rule 6); 64 + 16 w + 8 n bytes."""
+    words = -(-features // 64)
+    tail = [("changed", "<u8", (words,)), ("ready", "<u8", (words,)), ("values", "<u8", (features,))]
+    return np.dtype([*_HEAD, *tail])
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A run of frames, one row each, in the order in which they were put out.
+
+    `values` has one array of 8-byte words a feature, `int64` or `float64` as its dtype says (`int64`
+    for `u32`), undefined ones as their sentinel. `validity` has beside it a bitmap in Arrow's bit
+    order, or None where every row is defined. Masks have shape (rows, words). `grid_ts_ns` is there
+    when frames were sampled on a time grid. `symbol_index` counts along the engine's symbols.
+    """
+
+    symbol_index: npt.NDArray[np.int32]
+    seq: npt.NDArray[np.uint64]
+    source_seq: npt.NDArray[np.uint64]
+    source_ts_ns: npt.NDArray[np.int64]
+    local_ts_ns: npt.NDArray[np.int64]
+    quality_flags: npt.NDArray[np.uint32]
+    ready: npt.NDArray[np.uint64]
+    changed: npt.NDArray[np.uint64]
+    values: tuple[npt.NDArray[Any], ...]
+    validity: tuple[npt.NDArray[np.uint8] | None, ...]
+    grid_ts_ns: npt.NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    @classmethod
+    def from_native(cls, fset: FeatureSet, given: Mapping[str, Any]) -> Columns:
+        """Columns from the buffers of the Rust engine, by the names of the fields; no copy.
+
+        `values` arrives as words; each is viewed as its feature's dtype.
+        """
+        columns = cls(
+            **{name: given[name] for name in ("symbol_index", "seq", "source_seq", "source_ts_ns")},
+            **{name: given[name] for name in ("local_ts_ns", "quality_flags", "ready", "changed")},
+            values=tuple(
+                words.view(_stored(spec.dtype))
+                for words, spec in zip(given["values"], fset.specs, strict=True)
+            ),
+            validity=tuple(given["validity"]),
+            grid_ts_ns=given.get("grid_ts_ns"),
+        )
+        columns.check(fset)
+        return columns
+
+    @classmethod
+    def from_frames(
+        cls,
+        fset: FeatureSet,
+        frames: npt.NDArray[np.uint8],
+        symbol_ids: tuple[int, ...],
+        grid_ts_ns: npt.NDArray[np.int64] | None = None,
+    ) -> Columns:
+        """Columns from packed frames, shape (rows, frame bytes); values are copied out.
+
+        Raises
+        ------
+        FeatureSetMismatch
+            A frame of another layout, version or fingerprint.
+        UnknownSymbol
+            A frame of a symbol that is not among `symbol_ids`.
+        """
+        dtype = frame_dtype(len(fset))
+        if frames.ndim != 2 or frames.shape[1] != dtype.itemsize:
+            found = f"frames of {frames.shape[-1]} bytes"
+            raise FeatureSetMismatch(
+                fset.fingerprint, found, f"the size, {dtype.itemsize} bytes for this set"
+            )
+        rows = np.ascontiguousarray(frames).view(dtype)[:, 0]
+        _check_frames(fset, rows)
+        ready = np.ascontiguousarray(rows["ready"])
+        bits = np.unpackbits(ready.view(np.uint8), axis=1, bitorder="little")[:, : len(fset)]
+        words = np.ascontiguousarray(rows["values"].T)
+        return cls(
+            symbol_index=_symbol_index(rows["symbol_id"], symbol_ids),
+            seq=rows["seq"].copy(),
+            source_seq=rows["source_seq"].copy(),
+            source_ts_ns=rows["source_ts_ns"].copy(),
+            local_ts_ns=rows["local_ts_ns"].copy(),
+            quality_flags=rows["quality_flags"].copy(),
+            ready=ready,
+            changed=np.ascontiguousarray(rows["changed"]),
+            values=tuple(
+                column.view(_stored(spec.dtype)) for column, spec in zip(words, fset.specs, strict=True)
+            ),
+            validity=tuple(_bitmap(column) for column in np.ascontiguousarray(bits.T)),
+            grid_ts_ns=grid_ts_ns,
+        )
+
+    def check(self, fset: FeatureSet) -> None:
+        """Refuse buffers whose lengths disagree: Arrow would read beyond them."""
+        rows, words = len(self), -(-len(fset) // 64)
+        plain = (self.symbol_index, self.source_seq, self.source_ts_ns, self.local_ts_ns, self.quality_flags)
+        grid = () if self.grid_ts_ns is None else (self.grid_ts_ns,)
+        bitmaps = [b for b in self.validity if b is not None]
+        agree = (
+            all(column.shape == (rows,) for column in (*plain, *grid, *self.values))
+            and all(mask.shape == (rows, words) for mask in (self.ready, self.changed))
+            and all(bitmap.nbytes * 8 >= rows for bitmap in bitmaps)
+            and len(self.values) == len(self.validity) == len(fset)
+            and all(
+                c.flags.c_contiguous
+                for c in (*plain, *grid, *self.values, *bitmaps, self.ready, self.changed)
+            )
+        )
+        if not agree:
+            raise PlanError("columns of unlike lengths", f"{rows} rows, {len(fset)} features, contiguous")
+
+
+def _stored(dtype: str) -> str:
+    return "<f8" if dtype == "f64" else "<i8"
+
+
+def _bitmap(defined: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    return None if defined.all() else np.packbits(defined, bitorder="little")
+
+
+def _symbol_index(ids: npt.NDArray[np.uint32], symbol_ids: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    index = np.full(len(ids), -1, np.int32)
+    for place, symbol_id in enumerate(symbol_ids):
+        index[ids == symbol_id] = place
+    if (index < 0).any():
+        raise UnknownSymbol(int(ids[index < 0][0]), symbol_ids)
+    return index
+
+
+def _check_frames(fset: FeatureSet, rows: npt.NDArray[Any]) -> None:
+    if len(rows) == 0:
+        return
+    expected = {
+        "magic": MAGIC,
+        "layout": LAYOUT_VERSION,
+        "features": len(fset),
+        "schema_version": fset.schema_version,
+        "mask_words": -(-len(fset) // 64),
+        "header_bytes": 64,
+    }
+    for name, value in expected.items():
+        if (rows[name] != value).any():
+            found = int(rows[name][rows[name] != value][0])
+            raise FeatureSetMismatch(fset.fingerprint, f"frames with {name} {found}", f"{name}, {value} here")
+    prints = np.unique(rows["fingerprint"].view("<u8"))
+    if len(prints) != 1 or prints.tobytes().hex() != fset.fingerprint[:16]:
+        raise FeatureSetMismatch(fset.fingerprint[:16], ", ".join(p.tobytes().hex() for p in prints))

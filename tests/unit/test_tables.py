@@ -1,0 +1,276 @@
+"""Tables: the columns of issue E, null where undefined, the same bits as the frames (rule 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featureplane.errors import EmptyStream, FeatureSetMismatch, PlanError, SettingError, UnknownSymbol
+from featureplane.features import kernels as k
+from featureplane.features.spec import FeatureSet
+from featureplane.research.columns import Columns, frame_dtype
+from featureplane.research.tables import FeatureTable, ParquetSink, table_schema
+from featureplane.units import UNDEFINED_F64_BITS, UNDEFINED_I64
+
+SMALL = FeatureSet(
+    "small",
+    schema_version=7,
+    features={"spread": k.spread(), "ema": k.ema(k.spread(), 2), "code": k.spread_regime()},
+)
+WIDE = FeatureSet("wide", features={f"q{i}": k.qty("bid", i) for i in range(1, 71)})
+NAMES = {11: "ETHUSDT", 22: "BTCUSDT"}
+OWN = ["symbol", "seq", "source_seq", "source_ts_ns", "local_ts_ns", "quality_flags", "warmup_ready_mask"]
+OWN += ["changed_mask"]
+
+
+def packed(
+    fset: FeatureSet, rows: list[list[int | float | None]], symbol_id: int = 11
+) -> npt.NDArray[np.uint8]:
+    """Frames of these values, packed as rule 6 says; sequence and times count the rows."""
+    frames = np.zeros(len(rows), frame_dtype(len(fset)))
+    frames["magic"], frames["layout"], frames["features"] = 0x31565546, 1, len(fset)
+    frames["symbol_id"], frames["schema_version"], frames["header_bytes"] = symbol_id, fset.schema_version, 64
+    frames["mask_words"] = -(-len(fset) // 64)
+    frames["fingerprint"] = np.void(bytes.fromhex(fset.fingerprint[:16]))
+    for n, row in enumerate(rows):
+        frame = frames[n]
+        frame["seq"], frame["source_seq"], frame["source_ts_ns"], frame["local_ts_ns"] = (
+            n + 1,
+            n + 100,
+            n,
+            n + 5,
+        )
+        frame["quality_flags"] = n % 64
+        for i, (value, spec) in enumerate(zip(row, fset.specs, strict=True)):
+            word: Any = np.zeros(1, "<f8" if spec.dtype == "f64" else "<i8")
+            undefined = UNDEFINED_F64_BITS if spec.dtype == "f64" else UNDEFINED_I64 % (1 << 64)
+            word[:] = 0 if value is None else value
+            frame["values"][i] = undefined if value is None else word.view("<u8")[0]
+            if value is not None:
+                frame["ready"][i // 64] |= np.uint64(1 << (i % 64))
+    return frames.view(np.uint8).reshape(len(rows), frames.itemsize)
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+ROWS: list[list[int | float | None]] = [
+    [None, None, None],
+    [3, None, None],
+    [-(2**63) + 1, 0.1, 2],
+    [2**53 + 1, -1.5, None],
+]
+
+
+def test_a_frame_is_as_long_as_rule_6_says() -> None:
+    assert frame_dtype(16).itemsize == 64 + 16 * 1 + 8 * 16
+    assert frame_dtype(65).itemsize == 64 + 16 * 2 + 8 * 65
+    fields: Any = frame_dtype(16).fields
+    assert {name: place[1] for name, place in fields.items()} == {
+        "magic": 0, "layout": 4, "features": 6, "symbol_id": 8, "quality_flags": 12, "seq": 16,
+        "source_ts_ns": 24, "local_ts_ns": 32, "fingerprint": 40, "schema_version": 48, "mask_words": 52, "header_bytes": 54,
+        "source_seq": 56, "changed": 64, "ready": 72, "values": 80,
+    }  # fmt: skip
+
+
+def test_columns_are_those_of_the_contract() -> None:
+    table = FeatureTable.from_frames(SMALL, packed(SMALL, ROWS), NAMES).to_arrow()
+    assert table.column_names == [*OWN, "spread", "ema", "code"]
+    assert [str(t) for t in table.schema.types[1:]] == [
+        "uint64", "uint64", "int64", "int64", "uint32", "uint64", "uint64", "int64", "double", "uint32",
+    ]  # fmt: skip
+    table.validate(full=True)
+
+
+def test_undefined_is_null_and_everything_else_keeps_its_bits() -> None:
+    table = FeatureTable.from_frames(SMALL, packed(SMALL, ROWS), NAMES).to_arrow()
+    assert table.column("spread").to_pylist() == [None, 3, -(2**63) + 1, 2**53 + 1]
+    assert table.column("ema").to_pylist() == [None, None, 0.1, -1.5]
+    assert table.column("code").to_pylist() == [None, None, 2, None]
+    assert table.column("symbol").to_pylist() == ["ETHUSDT"] * 4
+    assert table.column("seq").to_pylist() == [1, 2, 3, 4]
+    assert table.column("warmup_ready_mask").to_pylist() == [0, 1, 7, 3]
+
+
+def test_a_list_of_frames_is_the_same_table() -> None:
+    frames = packed(SMALL, ROWS)
+    one = FeatureTable.from_frames(SMALL, frames, NAMES).to_arrow()
+    assert FeatureTable.from_frames(SMALL, [row.tobytes() for row in frames], NAMES).to_arrow().equals(one)
+
+
+def test_masks_of_wide_sets_are_fixed_size_binary() -> None:
+    frames = packed(WIDE, [[None] * 70, [1] * 69 + [None]])
+    table = FeatureTable.from_frames(WIDE, frames, NAMES).to_arrow()
+    mask = table.column("warmup_ready_mask")
+    assert mask.type == pa.binary(16)
+    assert mask.to_pylist() == [bytes(16), ((1 << 69) - 1).to_bytes(16, "little")]
+    assert table.column("q70").null_count == 2
+
+
+def test_the_schema_says_what_the_numbers_are() -> None:
+    table = FeatureTable.from_frames(SMALL, packed(SMALL, ROWS), NAMES, metadata={"source": "synthetic"})
+    assert table.metadata == {
+        "feature_set_id": "small",
+        "schema_version": "7",
+        "fingerprint": SMALL.fingerprint,
+        "source": "synthetic",
+    }
+    field = table.to_arrow().schema.field("ema")
+    assert field.metadata == {b"unit": b"price", b"scale": b"1", b"definition": b"ema(spread(), span=2)"}
+
+
+def native(fset: FeatureSet, frames: npt.NDArray[np.uint8], *, grid: bool = False) -> dict[str, Any]:
+    """The same frames as the Rust engine hands them over."""
+    columns = Columns.from_frames(fset, frames, tuple(NAMES))
+    given = {name: getattr(columns, name) for name in Columns.__slots__}
+    given["values"] = [words.view(np.uint64) for words in columns.values]
+    given["grid_ts_ns"] = np.arange(len(frames)) if grid else None
+    return given
+
+
+def test_engine_buffers_reach_arrow_without_a_copy() -> None:
+    given = native(SMALL, packed(SMALL, ROWS))
+    table = FeatureTable(SMALL, [Columns.from_native(SMALL, given)], ["ETHUSDT", "BTCUSDT"]).to_arrow()
+    for name, buffer in [("seq", given["seq"]), ("spread", given["values"][0]), ("ema", given["values"][1])]:
+        chunk: Any = table.column(name).chunk(0)
+        arrow = chunk.buffers()[1]
+        assert arrow is not None
+        assert arrow.address == buffer.__array_interface__["data"][0], name
+    assert table.equals(FeatureTable.from_frames(SMALL, packed(SMALL, ROWS), NAMES).to_arrow())
+
+
+def test_a_grid_adds_its_column() -> None:
+    part = Columns.from_native(SMALL, native(SMALL, packed(SMALL, ROWS), grid=True))
+    table = FeatureTable(SMALL, [part], ["ETHUSDT", "BTCUSDT"]).to_arrow()
+    assert table.column_names[:9] == [*OWN, "grid_ts_ns"]
+    assert table.column("grid_ts_ns").to_pylist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "name", ["seq", "source_ts_ns", "quality_flags", "ready", "changed", "symbol_index", "values", "validity"]
+)
+def test_buffers_of_unlike_lengths_are_refused(name: str) -> None:
+    given = native(SMALL, packed(SMALL, ROWS))
+    column = given[name]
+    cut = {"values": lambda: [column[0][:-1], *column[1:]], "validity": lambda: [column[0][:0], *column[1:]]}
+    given[name] = cut[name]() if name in cut else column[:-1]
+    with pytest.raises(PlanError, match="unlike lengths"):
+        Columns.from_native(SMALL, given)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("magic", 1), ("layout", 2), ("features", 4), ("schema_version", 1), ("fingerprint", np.void(bytes(8)))],
+)
+def test_frames_of_another_set_are_refused(field: str, value: Any) -> None:
+    frames = packed(SMALL, ROWS)
+    frames.view(frame_dtype(3))[field][2] = value
+    with pytest.raises(FeatureSetMismatch):
+        FeatureTable.from_frames(SMALL, frames, NAMES)
+
+
+def test_frames_of_another_size_or_symbol_are_refused() -> None:
+    with pytest.raises(FeatureSetMismatch, match="bytes"):
+        FeatureTable.from_frames(SMALL, packed(WIDE, [[1] * 70]), NAMES)
+    with pytest.raises(UnknownSymbol, match="33"):
+        FeatureTable.from_frames(SMALL, packed(SMALL, ROWS, symbol_id=33), NAMES)
+
+
+def test_pandas_keeps_integers_beside_nulls() -> None:
+    frame = FeatureTable.from_frames(SMALL, packed(SMALL, ROWS), NAMES).to_pandas()
+    assert frame["spread"][3] == 2**53 + 1
+    assert frame["spread"][0] is pd.NA
+    assert str(frame["ema"].dtype) == "double[pyarrow]"
+
+
+def test_polars_and_every_reader_of_arrow_streams_see_the_same() -> None:
+    table = FeatureTable.from_frames(SMALL, packed(SMALL, ROWS), NAMES)
+    frame = table.to_polars()
+    assert frame["spread"].to_list() == [None, 3, -(2**63) + 1, 2**53 + 1]
+    assert frame.equals(pl.DataFrame(table))
+    assert pa.table(table).equals(table.to_arrow())
+
+
+def test_one_column_can_be_had_as_numpy() -> None:
+    table = FeatureTable.from_frames(SMALL, packed(SMALL, ROWS), NAMES)
+    values, defined = table.column("spread")
+    assert values.dtype == np.int64
+    assert defined.tolist() == [False, True, True, True]
+    assert values[defined].tolist() == [3, -(2**63) + 1, 2**53 + 1]
+    assert FeatureTable.from_frames(SMALL, [], NAMES).column("ema")[0].dtype == np.float64
+
+
+def test_parquet_holds_the_same_table(tmp_path: Path) -> None:
+    table = FeatureTable.from_frames(SMALL, packed(SMALL, ROWS), NAMES, metadata={"source": "synthetic"})
+    table.write_parquet(tmp_path / "t.parquet")
+    read = pq.read_table(tmp_path / "t.parquet")
+    assert read.equals(table.to_arrow())
+    assert read.schema.metadata == table.to_arrow().schema.metadata
+    assert pq.ParquetFile(tmp_path / "t.parquet").metadata.row_group(0).column(1).compression == "ZSTD"
+    assert names(tmp_path) == ["t.parquet"]
+
+
+def test_many_parts_stream_into_one_file(tmp_path: Path) -> None:
+    part = Columns.from_frames(SMALL, packed(SMALL, ROWS), tuple(NAMES))
+    with ParquetSink(tmp_path / "t.parquet", table_schema(SMALL), list(NAMES.values())) as sink:
+        for _ in range(5):
+            sink.write(part)
+        sink.describe({"dropped": "{}"})
+    read = pq.read_table(tmp_path / "t.parquet")
+    assert read.num_rows == sink.rows == 20
+    assert (pq.read_metadata(tmp_path / "t.parquet").metadata or {})[b"dropped"] == b"{}"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_interrupted_file_leaves_what_was_there(error: type[BaseException], tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_text("before")
+    part = Columns.from_frames(SMALL, packed(SMALL, ROWS), tuple(NAMES))
+
+    def interrupted() -> None:
+        with ParquetSink(tmp_path / "t.parquet", table_schema(SMALL), ["a", "b"]) as sink:
+            sink.write(part)
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert names(tmp_path) == ["t.parquet"]
+    assert (tmp_path / "t.parquet").read_text() == "before"
+
+
+def test_a_file_of_nothing_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(EmptyStream):
+        FeatureTable.from_frames(SMALL, [], NAMES).write_parquet(tmp_path / "t.parquet")
+    assert names(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="cannot be written"):
+        FeatureTable.from_frames(SMALL, packed(SMALL, ROWS), NAMES).write_parquet(
+            tmp_path / "no" / "t.parquet"
+        )
+
+
+values = st.one_of(st.none(), st.integers(-(2**63) + 1, 2**63 - 1))
+floats = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
+codes = st.one_of(st.none(), st.integers(0, 2**32 - 1))
+
+
+@given(st.lists(st.tuples(values, floats, codes), max_size=40))
+def test_any_values_survive_the_way_into_arrow(
+    rows: list[tuple[int | None, float | None, int | None]],
+) -> None:
+    table = FeatureTable.from_frames(SMALL, packed(SMALL, [list(row) for row in rows]), NAMES).to_arrow()
+    table.validate(full=True)
+    for i, name in enumerate(SMALL):
+        assert table.column(name).to_pylist() == [row[i] for row in rows]
