@@ -13,7 +13,16 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from featureplane.features.kernels.cell import Cell
 from featureplane.features.kernels.state import StateReader, StateWriter
 
-__all__ = ["Begins", "BookSide", "BookView", "Settles", "SideName", "StatefulKernel", "StatelessKernel"]
+__all__ = [
+    "Begins",
+    "BookKernel",
+    "BookSide",
+    "BookView",
+    "Settles",
+    "SideName",
+    "StatefulKernel",
+    "StatelessKernel",
+]
 
 SideName = Literal["bid", "ask"]
 
@@ -31,7 +40,7 @@ class StatefulKernel(Protocol):
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Take one advance: `update(x, .., clock_ns)`, one value an input, all of them defined.
 
-        Kernels of the book get the book (`BookView`), kernels of trades price, size and side.
+        Kernels of trades get a `TradeTick` instead and say whether they advanced.
         """
 
     def read(self, clock_ns: int) -> Cell:
@@ -92,3 +101,30 @@ class BookView(Protocol):
     @property
     def asks(self) -> BookSide:
         """Lowest price first."""
+
+
+class BookKernel(Protocol):
+    """A kernel of the book, told of every valid book that has what it needs (mark B).
+
+    What `look` gives stands until the next book. Coldness of those that compare books is in the
+    cell: `look` gives `NOT_WARM` as long as there is nothing to compare with.
+    """
+
+    @property
+    def levels(self) -> int:
+        """The deepest level it looks at; a feed with fewer (rule 7.3) never has it."""
+
+    def sees(self, book: BookView) -> bool:
+        """Whether the kernel advances at this book: its side or sides, or the levels it compares."""
+
+    def look(self, book: BookView, clock_ns: int) -> Cell:
+        """Advance at a book that it `sees`."""
+
+    def reset(self) -> None:
+        """Return to the initial conditions of rule 8."""
+
+    def save(self, out: StateWriter) -> None:
+        """Write the state, canonically; nothing for a function of the book now."""
+
+    def load(self, state: StateReader) -> None:
+        """Take the state written by `save`."""
