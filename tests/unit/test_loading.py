@@ -80,7 +80,7 @@ def test_earlier_features_are_written_by_name() -> None:
         "s", features={"a": k.spread() + 1, "b": k.ema(k.spread() + 1, 8), "c": k.spread() + 1.0}
     )
     assert 'expression = "ema(a, span=8)"' in to_toml(fset)
-    assert 'expression = "(spread() + 1.0)"' in to_toml(fset)
+    assert 'expression = "spread() + 1.0"' in to_toml(fset)
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)

@@ -79,8 +79,8 @@ def test_a_frame_is_as_long_as_rule_6_says() -> None:
     fields: Any = frame_dtype(16).fields
     assert {name: place[1] for name, place in fields.items()} == {
         "magic": 0, "layout": 4, "features": 6, "symbol_id": 8, "quality_flags": 12, "seq": 16,
-        "source_ts_ns": 24, "local_ts_ns": 32, "fingerprint": 40, "schema_version": 48, "mask_words": 52, "header_bytes": 54,
-        "source_seq": 56, "changed": 64, "ready": 72, "values": 80,
+        "source_ts_ns": 24, "local_ts_ns": 32, "fingerprint": 40, "schema_version": 48, "mask_words": 52,
+        "header_bytes": 54, "source_seq": 56, "changed": 64, "ready": 72, "values": 80,
     }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def parse_expression(feature_id: str, text: str, earlier: Mapping[str, Expressio
         Text that is no expression, an unknown kernel or name, arguments a kernel does not take.
 
     >>> print(parse_expression("x", "ema(ofi(level=2), span=8) * 2", {}))
-    (ema(ofi(level=2), span=8) * 2)
+    ema(ofi(level=2), span=8) * 2
     """
     if len(text) > TEXT_MAX:
         raise PlanError(f"{len(text)} characters", f"at most {TEXT_MAX}", feature_id=feature_id)

@@ -1,8 +1,7 @@
 """What every kernel declares about itself: parameters, types, units, warm-up, source (rule 8).
 
-Read by the plan compiler, the constructors' tests and the generated reference. The arithmetic
-stands in `price`, `imbalance`, `flow`, `rolling`, `window`, `arithmetic`, `trades`, `volatility`,
-`regime` and `series`, once in Python and once in Rust.
+Read by the plan compiler and by the generated reference. The arithmetic stands in the module each
+declaration names, once in Python and once in Rust.
 """
 
 from __future__ import annotations
@@ -188,39 +187,37 @@ _TRADES: Final = (
     ),
     KernelDeclaration(
         "trade_imbalance", "Tt", "R(10^6 sum signed, sum q) over the window's signed trades", "i64", "ppm",
-        10**6, "no signed trade in the window", "trades", inputs=("signed_qty",), params=(_WINDOW,),
+        10**6, "no signed trade in the window", "window", inputs=("signed_qty",), params=(_WINDOW,),
         span=_COVERED, implied=True,
     ),
     KernelDeclaration(
         "vpin", "T", "R(10^6 sum abs(buy - sell), n V) over the last n full buckets of size V", "i64", "ppm",
-        10**6, "fewer than n full buckets", "trades", inputs=("signed_qty",),
-        params=(_n("buckets"), _BUCKET),
-        warm=("n", 0), implied=True,
-        paper=_EASLEY,
+        10**6, "fewer than n full buckets", "toxicity", inputs=("signed_qty",),
+        params=(_n("buckets"), _BUCKET), warm=("n", 0), implied=True, paper=_EASLEY,
         note="aggressor flags, not bulk classification; bucket None takes the instrument's `vpin_bucket`",
     ),
     KernelDeclaration(
         "kyle_lambda", "T", "F(n Sxy - Sx Sy) / (2 F(n Sxx - Sx^2)) over the last n completed pairs", "f64",
-        "none", 1, "denominator 0, no valid mid now", "trades", inputs=("signed_qty", "mid_x2"),
+        "none", 1, "denominator 0, no valid mid now", "toxicity", inputs=("signed_qty", "mid_x2"),
         params=(_n(low=2),), warm=("n", 0), implied=True,
         paper='Kyle, "Continuous Auctions and Insider Trading", 1985',
         note="price per size; one pair a message with signed trades",
     ),
     KernelDeclaration(
-        "roll", "T", "2.0 sqrt(-x), x the autocovariance of trade price changes", "f64", "price", 1,
-        "autocovariance >= 0", "trades", inputs=("autocov(diff(trade_price))",), warm=(None, 0), paper=_ROLL,
+        "roll", "", "2.0 sqrt(-x), x the autocovariance of trade price changes", "f64", "price", 1,
+        "autocovariance >= 0", "arithmetic", inputs=("autocov(diff(trade_price))",), warm=(None, 0),
+        paper=_ROLL,
     ),
 )  # fmt: skip
 
 _VOLATILITY: Final = (
     KernelDeclaration(
         "return_bps", "Bt", "R(10^9 (m - m0), m0), m0 = last mid before the window", "i64", "bps", 10**5,
-        "m0 <= 0, m undefined", "volatility", inputs=("mid_x2",), params=(_WINDOW,), span=_COVERED,
-        implied=True,
+        "m0 <= 0, m undefined", "returns", inputs=("mid_x2",), params=(_WINDOW,), span=_COVERED, implied=True,
     ),
     KernelDeclaration(
         "realized_vol", "Bt", "isqrt of the sum of r^2 inside, r = R(10^9 (m_n - m_(n-1)), m_(n-1))", "i64",
-        "bps", 10**5, "m undefined", "volatility", inputs=("mid_x2",), params=(_WINDOW,), span=_COVERED,
+        "bps", 10**5, "m undefined", "returns", inputs=("mid_x2",), params=(_WINDOW,), span=_COVERED,
         implied=True, note="not annualised",
     ),
 )  # fmt: skip
@@ -228,11 +225,11 @@ _VOLATILITY: Final = (
 _ROLLING: Final = (
     KernelDeclaration(
         "ema", "X", "p = F(x_1), then p = p + alpha (F(x) - p), alpha = 2 / (n + 1)", "f64", AsInput, AsInput,
-        "", "rolling", inputs=("number",), params=(_n("span", high=2**31 - 1),), warm=("n", 0),
+        "", "averages", inputs=("number",), params=(_n("span", high=2**31 - 1),), warm=("n", 0),
     ),
     KernelDeclaration(
         "ema_time", "X", "p = F(x_(n-1)) + exp2_neg(dt, h) (p - F(x_(n-1)))", "f64", AsInput, AsInput, "",
-        "rolling", inputs=("number",), params=(_HALF_LIFE,), warm=(None, 2), span=("half_life_ns", 3),
+        "averages", inputs=("number",), params=(_HALF_LIFE,), warm=(None, 2), span=("half_life_ns", 3),
         note="decays towards the value held, never the new one",
     ),
     KernelDeclaration(
@@ -241,7 +238,7 @@ _ROLLING: Final = (
     ),
     KernelDeclaration(
         "mean_over", "Xt", "time-weighted: F(I) / F(V), I the integral of x over V ns with x defined", "f64",
-        AsInput, AsInput, "x undefined, V = 0", "window", inputs=("integer",), params=(_WINDOW,),
+        AsInput, AsInput, "x undefined, V = 0", "averages", inputs=("integer",), params=(_WINDOW,),
         span=_COVERED,
     ),
     KernelDeclaration(
@@ -261,19 +258,19 @@ _ROLLING: Final = (
         "rolling", inputs=("integer",), params=(_n(low=2),), warm=("n", 0),
     ),
     KernelDeclaration(
-        "min", "X", "least of the last n advances", AsInput, AsInput, AsInput, "", "rolling",
+        "min", "X", "least of the last n advances", AsInput, AsInput, AsInput, "", "series",
         inputs=("number",), params=(_n(),), warm=("n", 0),
     ),
     KernelDeclaration(
-        "max", "X", "greatest of the last n advances", AsInput, AsInput, AsInput, "", "rolling",
+        "max", "X", "greatest of the last n advances", AsInput, AsInput, AsInput, "", "series",
         inputs=("number",), params=(_n(),), warm=("n", 0),
     ),
     KernelDeclaration(
-        "lag", "X", "x_(N-n)", AsInput, AsInput, AsInput, "", "rolling", inputs=("number",),
-        params=(_n("n"),), kind=AsInput, warm=("n", 1),
+        "lag", "X", "x_(N-n)", AsInput, AsInput, AsInput, "", "series", inputs=("number",), params=(_n("n"),),
+        kind=AsInput, warm=("n", 1),
     ),
     KernelDeclaration(
-        "diff", "X", "x_N - x_(N-1)", "signed", AsInput, AsInput, "overflow", "rolling", inputs=("number",),
+        "diff", "X", "x_N - x_(N-1)", "signed", AsInput, AsInput, "overflow", "series", inputs=("number",),
         kind="flow", warm=(None, 2),
     ),
     KernelDeclaration(
@@ -323,12 +320,12 @@ _STATELESS: Final = (
         inputs=("number",), params=(Param("k", "scale", high=MAGNITUDE_LIMIT),), kind=AsInput, warm=(None, 0),
     ),
     KernelDeclaration(
-        "bucket", "", "number of edges <= x", "u32", "none", 0, "", "regime", inputs=("number",),
+        "bucket", "", "number of edges <= x", "u32", "none", 0, "", "arithmetic", inputs=("number",),
         params=(Param("edges", "edges", "edges", high=1024),), warm=(None, 0),
     ),
     KernelDeclaration(
         "relative_ticks", "", "R(1000 (x V - I), 2 tick V), I and V of mean_over(mid_x2)", "i64", "none",
-        1000, "V = 0, no tick known", "arithmetic",
+        1000, "V = 0, no tick known", "averages",
         inputs=("mid_x2|microprice_x2|vwap_x2", "mean_over(mid_x2)"), warm=(None, 0),
         note="thousandths of a tick from the mid's own time-weighted mean",
     ),

@@ -33,7 +33,7 @@ class Expression:
 
     >>> from featureplane.features import kernels as k
     >>> print(k.ema(k.best_ask() - k.best_bid(), span=8) * 2)
-    (ema((best_ask() - best_bid()), span=8) * 2)
+    ema(best_ask() - best_bid(), span=8) * 2
     """
 
     kernel: str = field(compare=False)
@@ -95,8 +95,8 @@ class Expression:
             value = dict(self.params).get("value")
             return repr(value)
         if self.kernel in _INFIX:
-            left, right = (x.text(names) for x in self.inputs)
-            return f"({left} {_INFIX[self.kernel]} {right})"
+            left, right = (x.operand_text(names) for x in self.inputs)
+            return f"{left} {_INFIX[self.kernel]} {right}"
         declaration = KERNELS[self.kernel]
         arguments = [] if declaration.implied else [x.text(names) for x in self.inputs]
         given = dict(self.params)
@@ -113,6 +113,11 @@ class Expression:
             else:
                 arguments.append(f"{param.keyword}={_literal(value)}")
         return f"{self.kernel}({', '.join(arguments)})"
+
+    def operand_text(self, names: dict[Expression, str]) -> str:
+        """`text`, in parentheses where an operator stands outermost."""
+        text = self.text(names)
+        return f"({text})" if self.kernel in _INFIX and self not in names else text
 
 
 Operand = Expression | Number
