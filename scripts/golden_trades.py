@@ -113,6 +113,12 @@ def over_tapes(seed: int, hooks: str = "", **params: Any) -> list[Case]:
     return [Case({"hidden": hidden, **params}, tape(seed + hidden, hooks)) for hidden in (True, False)]
 
 
+def at_the_edge(half_life_ns: int) -> Case:
+    """Readings around the end of the warm-up of `trade_intensity`."""
+    reads = [["read", 7 + 3 * half_life_ns + off] for off in (-1, 0, 1)]
+    return Case({"hidden": True, "half_life_ns": half_life_ns}, [["begin", 7], *reads])
+
+
 def volumes(seed: int, bucket: int | None, n: int) -> Case:
     """Signed sizes from a small part of a bucket to far more than all that are looked at."""
     rng = Random(seed)
@@ -182,6 +188,7 @@ def stateless() -> dict[str, tuple[type, list[Case]]]:
                 Case({}, values(50, any_integer, any_integer)),
                 Case({}, values(51, small, any_integer)),
                 Case({}, values(52, small, small)),
+                Case({}, [["value", x, y] for x in range(-5, 6) for y in (2_000_000, -2_000_000, 6_000_000)]),
             ],
         ),
         "fixed": (
@@ -228,7 +235,7 @@ def cases() -> dict[str, tuple[type, list[Case]]]:
             [
                 case
                 for i, h in enumerate((1, 5 * MS, 5_000 * MS))
-                for case in over_tapes(640 + 2 * i, "b", half_life_ns=h)
+                for case in (*over_tapes(640 + 2 * i, "b", half_life_ns=h), at_the_edge(h))
             ],
         ),
         "vpin": (

@@ -301,6 +301,14 @@ mod tests {
     }
 
     #[test]
+    fn rule_1_4_exp2_neg_is_pinned_to_the_last_bit() {
+        let digest = (0..3 * 4096).fold(0xcbf2_9ce4_8422_2325u64, |digest, dt| {
+            (digest ^ exp2_neg(dt, 4096).to_bits()).wrapping_mul(0x100_0000_01b3)
+        });
+        assert_eq!(digest, 0xd8d6_226e_a084_11b8, "tests/unit/test_units.py has the same");
+    }
+
+    #[test]
     fn elapsed_of_extreme_clocks() {
         assert_eq!(elapsed(i64::MAX, i64::MIN), u64::MAX);
         assert_eq!(elapsed(5, -5), 10);
