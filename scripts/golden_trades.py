@@ -74,7 +74,7 @@ def series(seed: int, value: Number, count: int = 80) -> list[Op]:
 
 def over_series(values: Iterable[Number], seed: int, shapes: Iterable[dict[str, Any]]) -> list[Case]:
     """Every shape of window with every kind of value; floats where the values are."""
-    cases = []
+    cases: list[Case] = []
     for value in values:
         dtype = {"dtype": "f64"} if value is any_float else {}
         cases += [

@@ -192,13 +192,13 @@ class Ema:
         self._count = 0
         self._p = 0.0
 
-    def update(self, x: float, clock_ns: int) -> None:  # noqa: ARG002 - every kernel is told the clock
+    def update(self, x: float, clock_ns: int) -> None:
         """The input advanced."""
         # PARITY: p + alpha * (x - p), not (1 - alpha) * p + alpha * x; the last bit differs.
         self._p = float(x) if self._count == 0 else self._p + self._alpha * (float(x) - self._p)
         self._count = min(self._count + 1, self._n)
 
-    def read(self, clock_ns: int) -> Cell:  # noqa: ARG002
+    def read(self, clock_ns: int) -> Cell:
         """The mean."""
         return Cell.of_float(self._p) if self._count == self._n else NOT_WARM
 
@@ -268,7 +268,7 @@ class EmaTime:
         # PARITY: held + d * (p - held), in this order.
         self._known = _Decaying(first, clock_ns, float(x), held + d * (p - held))
 
-    def read(self, clock_ns: int) -> Cell:  # noqa: ARG002 - every kernel is told the clock
+    def read(self, clock_ns: int) -> Cell:
         """The mean as of the last advance."""
         if self._known is None or self._known.last - self._known.first < 3 * self._half_life_ns:
             return NOT_WARM

@@ -31,7 +31,7 @@ class _LastInputs:
         """Forget everything."""
         self._inputs.clear()
 
-    def update(self, x: int, clock_ns: int) -> None:  # noqa: ARG002 - every kernel is told the clock
+    def update(self, x: int, clock_ns: int) -> None:
         """The input advanced."""
         self._inputs.append(x)
 
@@ -91,7 +91,7 @@ class Mean(_LastInputs):
 
     __slots__ = ()
 
-    def read(self, clock_ns: int) -> Cell:  # noqa: ARG002
+    def read(self, clock_ns: int) -> Cell:
         """The mean."""
         return NOT_WARM if self._cold() else Cell.of_float(float(self._sum()) / float(self._n))
 
@@ -119,7 +119,7 @@ class Std(_LastInputs):
 
     __slots__ = ()
 
-    def read(self, clock_ns: int) -> Cell:  # noqa: ARG002
+    def read(self, clock_ns: int) -> Cell:
         """The deviation."""
         if self._cold():
             return NOT_WARM
@@ -152,7 +152,7 @@ class ZScore(_LastInputs):
 
     __slots__ = ()
 
-    def read(self, clock_ns: int) -> Cell:  # noqa: ARG002
+    def read(self, clock_ns: int) -> Cell:
         """The score of the newest input."""
         if self._cold():
             return NOT_WARM
@@ -195,13 +195,13 @@ class CumSum:
         self._sum: int | None = None
         self._lost = False
 
-    def update(self, x: int, clock_ns: int) -> None:  # noqa: ARG002 - every kernel is told the clock
+    def update(self, x: int, clock_ns: int) -> None:
         """The input advanced."""
         if not self._lost:
             self._sum = (self._sum or 0) + x
             self._lost = not in_i64(self._sum)
 
-    def read(self, clock_ns: int) -> Cell:  # noqa: ARG002
+    def read(self, clock_ns: int) -> Cell:
         """The sum."""
         if self._lost:
             return OVERFLOWN
