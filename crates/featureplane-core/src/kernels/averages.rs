@@ -27,9 +27,9 @@ impl Point {
         if self.held == ABSENT {
             return (self.integral, self.defined_ns);
         }
-        let dt = elapsed(clock, self.clock);
-        let area = i128::from(self.held).wrapping_mul(dt.into());
-        (self.integral.wrapping_add(area), self.defined_ns.wrapping_add(dt))
+        let dt = clock.wrapping_sub(self.clock);
+        let area = i128::from(self.held) * i128::from(dt);
+        (self.integral.wrapping_add(area), self.defined_ns.wrapping_add(dt.cast_unsigned()))
     }
 }
 
@@ -43,19 +43,30 @@ pub struct MeanOver {
     edge: Edge,
     /// The last step in each stretch (k q, (k + 1) q], the newest that is not after the edge first.
     points: QuantumRing<Point>,
+    /// The stretch of the newest point.
+    stretch: i64,
+    /// First quantum of the window that was last looked at, and integral and defined time at its
+    /// edge: all points to come lie behind it, so they stay until the edge moves.
+    passed: i64,
+    before: (i128, u64),
 }
+
+/// Stands for "no edge yet" in [`MeanOver::passed`]; no clock has this quantum.
+const NOWHERE: i64 = i64::MIN;
 
 impl MeanOver {
     /// `window_ns`: a positive multiple of 1 ms. `kind`: of the input.
     #[must_use]
     pub fn new(window_ns: i64, kind: Kind) -> Self {
-        Self { edge: Edge::new(window_ns, kind), points: QuantumRing::new() }
+        let edge = Edge::new(window_ns, kind);
+        Self { edge, points: QuantumRing::new(), stretch: NOWHERE, passed: NOWHERE, before: (0, 0) }
     }
 
     /// Forgets everything.
     pub fn reset(&mut self) {
         self.edge.reset();
         self.points.clear();
+        (self.stretch, self.passed, self.before) = (NOWHERE, NOWHERE, (0, 0));
     }
 
     /// A step begins at `clock`.
@@ -71,35 +82,42 @@ impl MeanOver {
         if held != ABSENT {
             self.edge.value(clock);
         }
+        let stretch = self.edge.index(clock.wrapping_sub(1));
         let Some(last) = self.points.newest() else {
+            self.stretch = stretch;
             self.points.push(Point { clock, held, integral: 0, defined_ns: 0 });
             return;
         };
         let (integral, defined_ns) = last.until(clock);
         let now = Point { clock, held, integral, defined_ns };
         // Both in one stretch: every edge to come lies at or after both, and the later one serves.
-        let stretch = clock.wrapping_sub(1);
-        if last.clock > stretch || self.edge.index(last.clock.wrapping_sub(1)) == self.edge.index(stretch) {
+        // WHY not `==`: clocks do not go back, but a saved state may lie about them.
+        if self.stretch >= stretch {
             *last = now;
-        } else {
-            self.pass(clock);
-            self.points.push(now);
+            return;
         }
+        self.pass(clock);
+        self.stretch = stretch;
+        self.points.push(now);
     }
 
-    /// Clock of the edge of the window that ends at `clock`.
-    #[inline]
-    fn edge_ns(&mut self, clock: i64) -> i64 {
-        self.edge.first(clock).saturating_mul(self.edge.quantum_ns())
-    }
-
-    /// Makes `live` the last point not after the edge, if there is one.
+    /// Brings `before` to the edge of the window that ends at `clock`, and `live` to the last point
+    /// that is not after it, if there is one.
     #[inline]
     fn pass(&mut self, clock: i64) {
-        let edge_ns = self.edge_ns(clock);
+        let first = self.edge.first(clock);
+        if first == self.passed {
+            return;
+        }
+        self.passed = first;
+        let edge_ns = first.saturating_mul(self.edge.quantum_ns());
         while self.points.live + 1 < self.points.next && self.points.at(self.points.live + 1).clock <= edge_ns
         {
             self.points.live += 1;
+        }
+        let point = self.points.at(self.points.live);
+        if self.points.next > 0 && point.clock <= edge_ns {
+            self.before = point.until(edge_ns);
         }
     }
 
@@ -108,15 +126,9 @@ impl MeanOver {
     #[inline]
     pub fn integral(&mut self, clock: i64) -> (i128, u64) {
         self.pass(clock);
-        let edge_ns = self.edge_ns(clock);
-        let Some(&mut newest) = self.points.newest() else { return (0, 0) };
+        let Some(newest) = self.points.newest() else { return (0, 0) };
         let (integral, defined_ns) = newest.until(clock);
-        let before = self.points.at(self.points.live);
-        if before.clock > edge_ns {
-            return (integral, defined_ns);
-        }
-        let (integral_before, defined_before) = before.until(edge_ns);
-        (integral.wrapping_sub(integral_before), defined_ns.wrapping_sub(defined_before))
+        (integral.wrapping_sub(self.before.0), defined_ns.wrapping_sub(self.before.1))
     }
 
     /// The value at `clock`; it is the engine that knows whether the input is defined now.
@@ -208,6 +220,7 @@ impl MeanOver {
             }
         }
         self.points.push(Point { clock, held, ..sum });
+        self.stretch = self.edge.divide(clock.wrapping_sub(1));
         Ok(())
     }
 }

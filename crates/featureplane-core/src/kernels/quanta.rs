@@ -32,6 +32,8 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Edge {
     quantum_ns: i64,
+    /// 2^64 / q, rounded down: multiplying with it is dividing by q, nearly.
+    reciprocal: u64,
     kind: Kind,
     since: Option<i64>,
     since_index: i64,
@@ -46,7 +48,8 @@ impl Edge {
     pub fn new(window_ns: i64, kind: Kind) -> Self {
         let quantum_ns = window_ns / (BEHIND + 1);
         assert!(quantum_ns > 0 && quantum_ns * (BEHIND + 1) == window_ns, "window of {window_ns} ns");
-        Self { quantum_ns, kind, since: None, since_index: 0, index: 0, begins: 0 }
+        let reciprocal = u64::MAX / quantum_ns.cast_unsigned();
+        Self { quantum_ns, reciprocal, kind, since: None, since_index: 0, index: 0, begins: 0 }
     }
 
     pub fn reset(&mut self) {
@@ -57,9 +60,18 @@ impl Edge {
         self.quantum_ns
     }
 
-    /// Quantum of a clock, by division.
-    pub const fn divide(&self, clock: i64) -> i64 {
-        clock.div_euclid(self.quantum_ns)
+    /// Quantum of any clock.
+    #[inline]
+    pub fn divide(&self, clock: i64) -> i64 {
+        if clock < 0 {
+            return clock.div_euclid(self.quantum_ns);
+        }
+        // The reciprocal is at most 1 too small, and clock / 2^64 below a half; so the quotient is at
+        // most 1 too small.
+        let (clock, quantum_ns) = (clock.cast_unsigned(), self.quantum_ns.cast_unsigned());
+        let product = u128::from(clock) * u128::from(self.reciprocal);
+        let low = u64::try_from(product >> 64).unwrap_or(0);
+        (low + u64::from(clock - low * quantum_ns >= quantum_ns)).cast_signed()
     }
 
     /// Quantum of a clock. Wrapping, because the quantum of the very first clocks begins before
