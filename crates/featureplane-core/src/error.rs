@@ -44,6 +44,17 @@ pub enum Error {
         /// The id that was not found.
         symbol_id: u32,
     },
+    /// Ids are missing in a stream opened with `on_gap="refuse"`.
+    SequenceGap {
+        /// The instrument.
+        symbol_id: u32,
+        /// `book` or `trade`.
+        channel: &'static str,
+        /// Last id applied.
+        expected: u64,
+        /// Id before which the message begins.
+        got: u64,
+    },
     /// A plan this build cannot run.
     Plan {
         /// What was found.
@@ -85,6 +96,9 @@ impl fmt::Display for Error {
                 write!(f, "found {found}, expected {expected}")
             }
             Self::UnknownSymbol { symbol_id } => write!(f, "unknown symbol id {symbol_id}"),
+            Self::SequenceGap { symbol_id, channel, expected, got } => {
+                write!(f, "symbol id {symbol_id}: {channel} ids ({expected}, {got}] are missing")
+            }
             Self::Plan { found, expected } | Self::State { found, expected } => {
                 write!(f, "found {found}, expected {expected}")
             }

@@ -17,10 +17,15 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests compare with libm and read clocks"))]
 
 pub mod book;
+pub mod engine;
 pub mod error;
 pub mod event;
+pub mod frame;
 pub mod kernels;
+pub mod message;
 pub mod normalize;
 #[cfg(test)]
 mod random;
+pub mod plan;
+pub mod quality;
 pub mod units;

@@ -5,11 +5,16 @@
 
 pub mod arithmetic;
 pub mod averages;
+pub mod book;
+pub mod bound;
 #[cfg(test)]
 mod brute_force;
 pub mod cell;
+pub mod flow;
+mod imbalance;
 mod moments;
 pub mod number;
+mod price;
 mod quanta;
 pub mod returns;
 pub mod ring;

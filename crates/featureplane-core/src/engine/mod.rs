@@ -1,0 +1,131 @@
+//! Events in, frames out: many symbols, one plan.
+//!
+//! `symbol` is one instrument's life, `nodes` its kernels, `output` what leaves it.
+
+pub mod config;
+mod lateness;
+mod nodes;
+mod output;
+mod symbol;
+
+use std::collections::HashMap;
+
+use self::config::{Config, OnMalformed};
+use self::symbol::{Shared, Symbol};
+use crate::error::{Error, Place};
+use crate::event::Event;
+use crate::frame::{FrameSink, Layout};
+use crate::message::{self, Message, Next};
+use crate::plan::Plan;
+use crate::quality::Reason;
+
+pub use self::nodes::Reads;
+pub use self::symbol::Counts;
+
+/// A plan running over a stream of one or many symbols.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Shared,
+    symbols: Vec<Symbol>,
+    places: HashMap<u32, usize>,
+    drop_malformed: bool,
+    /// Events taken so far, for the offsets of errors.
+    events: u64,
+    /// The rest of a message that was dropped, up to its `LAST`, is passed over.
+    last_symbol: usize,
+}
+
+impl Engine {
+    /// An engine before its first event.
+    ///
+    /// # Errors
+    /// A kernel does not take its parameters.
+    pub fn new(plan: Plan, config: &Config) -> Result<Self, Error> {
+        let shared = Shared::new(plan, config);
+        let symbols = (0..config.symbols.len())
+            .map(|place| Symbol::new(place, &shared, config))
+            .collect::<Result<Vec<_>, _>>()?;
+        let places = config.symbols.iter().enumerate().map(|(at, symbol)| (symbol.symbol_id, at)).collect();
+        let drop_malformed = config.on_malformed == OnMalformed::Drop;
+        Ok(Self { shared, symbols, places, drop_malformed, events: 0, last_symbol: 0 })
+    }
+
+    /// Number and types of the values of a frame.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.shared.layout
+    }
+
+    /// Counts of each symbol, in the order of the configuration.
+    pub fn counts(&self) -> impl Iterator<Item = (Counts, [u64; Reason::NAMES.len()])> + '_ {
+        self.symbols.iter().map(|symbol| (symbol.counts, symbol.guard.drops))
+    }
+
+    /// Takes events; frames go to `sink` as they are computed. A message cut off by the end of
+    /// `events` is dropped and counted.
+    ///
+    /// # Errors
+    /// Input that no rule can use, unless it is to be dropped; a gap, if gaps are refused. Frames up
+    /// to the message before have been put out then.
+    pub fn run(&mut self, events: &[Event], sink: &mut impl FrameSink) -> Result<(), Error> {
+        let mut rest = events;
+        while !rest.is_empty() {
+            let taken = match message::take(rest) {
+                Next::Message(message) => {
+                    self.message(&message, sink)?;
+                    message.events.len()
+                }
+                Next::Malformed { events, error } => {
+                    self.malformed(events, error, sink)?;
+                    events.len()
+                }
+                Next::Incomplete => {
+                    if let Ok(place) = self.place(&rest[0]) {
+                        self.symbols[place].guard.count(Reason::Incomplete);
+                    }
+                    rest.len()
+                }
+            };
+            self.events += taken as u64;
+            rest = &rest[taken..];
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn place(&self, event: &Event) -> Result<usize, Error> {
+        let id = event.symbol_id;
+        if self.symbols.get(self.last_symbol).is_some_and(|symbol| symbol.config.symbol_id == id) {
+            return Ok(self.last_symbol);
+        }
+        self.places.get(&id).copied().ok_or(Error::UnknownSymbol { symbol_id: id })
+    }
+
+    #[inline]
+    fn message(&mut self, message: &Message<'_>, sink: &mut impl FrameSink) -> Result<(), Error> {
+        let place = self.place(message.head())?;
+        self.last_symbol = place;
+        self.symbols[place].message(&self.shared, message, sink)
+    }
+
+    fn malformed(&mut self, events: &[Event], error: Error, sink: &mut impl FrameSink) -> Result<(), Error> {
+        let place = self.place(&events[0])?;
+        if !self.drop_malformed {
+            return Err(self.placed(error));
+        }
+        let channel = message::channel_of(events);
+        self.symbols[place].malformed(&self.shared, channel, &events[0], sink);
+        Ok(())
+    }
+
+    /// Offsets count from the start of the stream.
+    fn placed(&self, error: Error) -> Error {
+        match error {
+            Error::Malformed { found, expected, place: Place { offset: Some(offset), line } } => {
+                let offset = Some(offset + 64 * self.events);
+                Error::Malformed { found, expected, place: Place { offset, line } }
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The nodes of one symbol's plan: what each holds now, and how ticks move them (rule 5).
+
+use crate::error::Error;
+use crate::kernels::Cell;
+use crate::kernels::book::BookView;
+use crate::kernels::bound::{Drive, Inputs, Instrument, Kernel};
+use crate::kernels::cell::why;
+use crate::kernels::state::{StateReader, StateWriter};
+use crate::kernels::trades::TradeTick;
+use crate::plan::{Op, Plan};
+
+/// Reasons that travel from an undefined input to what is computed from it.
+const TRAVELS: u8 = why::COLD | why::LACK | why::OVERFLOW;
+
+/// What a node reads; resets name the same two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The book, by itself or through an input.
+    pub book: bool,
+    /// Trades, by itself or through an input.
+    pub trades: bool,
+}
+
+impl Reads {
+    /// Both channels.
+    pub const ALL: Self = Self { book: true, trades: true };
+
+    const fn meets(self, other: Self) -> bool {
+        (self.book && other.book) || (self.trades && other.trades)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wiring {
+    drive: Drive,
+    /// Places of the inputs; a missing one points to the node itself and is never read.
+    inputs: [usize; 2],
+    count: usize,
+    reads: Reads,
+    /// It or an ancestor is evaluated at the clock of each frame.
+    timed: bool,
+    /// Something reads it at ticks.
+    needed_at_ticks: bool,
+    /// The kernel reads a mean's integral, not its value.
+    relative: bool,
+    /// It advances with its first input alone; the second only has to be defined when it is read.
+    first_only: bool,
+    begins: bool,
+}
+
+/// Kernels, wiring and present cells of one symbol.
+#[derive(Clone, Debug)]
+pub(super) struct Nodes {
+    kernels: Vec<Kernel>,
+    wiring: Vec<Wiring>,
+    cells: Vec<Cell>,
+    advanced: Vec<bool>,
+    /// A book source has had a value since its reset.
+    warm: Vec<bool>,
+    on_book: Vec<usize>,
+    on_trade: Vec<usize>,
+    on_silent_trade: Vec<usize>,
+    on_frame: Vec<usize>,
+    on_begin: Vec<usize>,
+}
+
+impl Nodes {
+    pub(super) fn new(plan: &Plan, instrument: Instrument, book_levels: usize) -> Result<Self, Error> {
+        let (mut kernels, mut wiring) = (Vec::new(), Vec::new());
+        for (at, node) in plan.nodes.iter().enumerate() {
+            let inputs: Vec<_> = node.inputs.iter().filter_map(|&input| plan.nodes.get(input)).collect();
+            let mut kernel = Kernel::bind(&node.op, &inputs, instrument)?;
+            if book_levels > 0 && node.op.depth() > book_levels {
+                kernel = Kernel::Never;
+            }
+            let input = |place: usize| node.inputs.get(place).copied().unwrap_or(at);
+            wiring.push(Wiring {
+                drive: kernel.drive(),
+                inputs: [input(0), input(1)],
+                count: node.inputs.len(),
+                reads: Reads { book: node.reads_book, trades: node.reads_trades },
+                timed: node.timed,
+                needed_at_ticks: !node.timed || plan.nodes.iter().any(|reader| reader.inputs.contains(&at)),
+                relative: matches!(node.op, Op::RelativeTicks {}),
+                first_only: matches!(node.op, Op::KyleLambda { .. }),
+                begins: kernel.begins(),
+            });
+            kernels.push(kernel);
+        }
+        let places = |test: fn(&Wiring) -> bool| -> Vec<usize> {
+            wiring.iter().enumerate().filter(|(_, wire)| test(wire)).map(|(at, _)| at).collect()
+        };
+        let mut nodes = Self {
+            on_book: places(|wire| wire.reads.book),
+            on_trade: places(|wire| wire.reads.trades),
+            on_silent_trade: places(|wire| wire.reads.trades && !wire.reads.book),
+            on_frame: places(|wire| wire.timed),
+            on_begin: places(|wire| wire.begins),
+            cells: vec![Cell::COLD; kernels.len()],
+            advanced: vec![false; kernels.len()],
+            warm: vec![false; kernels.len()],
+            kernels,
+            wiring,
+        };
+        nodes.settle_constants();
+        Ok(nodes)
+    }
+
+    /// What reads neither book nor trades has its value before anything happened.
+    fn settle_constants(&mut self) {
+        for at in 0..self.wiring.len() {
+            let wire = self.wiring[at];
+            if wire.reads == Reads::default() {
+                let state = self.inputs(&wire).0;
+                self.cells[at] = self.value(at, &wire, state, 0);
+            }
+        }
+    }
+
+    pub(super) fn cell(&self, node: usize) -> Cell {
+        self.cells[node]
+    }
+
+    /// Resets the kernels that read one of the channels named.
+    pub(super) fn reset(&mut self, what: Reads) {
+        for (at, wire) in self.wiring.iter().enumerate() {
+            if wire.reads.meets(what) {
+                self.kernels[at].reset();
+                self.cells[at] = Cell::COLD;
+                self.warm[at] = false;
+            }
+        }
+    }
+
+    /// A step begins; with `silent`, only for kernels that read trades alone.
+    #[inline]
+    pub(super) fn begin(&mut self, clock_ns: i64, silent: bool) {
+        for &at in &self.on_begin {
+            if !(silent && self.wiring[at].reads.book) {
+                self.kernels[at].begin(clock_ns);
+            }
+        }
+    }
+
+    /// One trade.
+    pub(super) fn trade(&mut self, trade: &TradeTick, silent: bool) {
+        let order = std::mem::take(if silent { &mut self.on_silent_trade } else { &mut self.on_trade });
+        self.advanced.fill(false);
+        for &at in &order {
+            if self.wiring[at].drive == Drive::Trade {
+                self.advanced[at] = self.kernels[at].trade(trade);
+                self.cells[at] = self.kernels[at].read(trade.clock_ns);
+            } else {
+                self.advance(at, trade.clock_ns, trade.mid_before, trade.step);
+            }
+        }
+        *if silent { &mut self.on_silent_trade } else { &mut self.on_trade } = order;
+    }
+
+    /// One book tick; `None` is an invalid book.
+    pub(super) fn book(&mut self, book: Option<&BookView<'_>>, clock_ns: i64) {
+        let order = std::mem::take(&mut self.on_book);
+        self.advanced.fill(false);
+        for &at in &order {
+            if self.wiring[at].drive == Drive::Book {
+                let mut cell =
+                    book.map_or(Cell::undefined(0), |book| self.kernels[at].book(book, clock_ns));
+                self.source(at, book, &mut cell);
+                self.cells[at] = cell;
+            } else if self.wiring[at].drive != Drive::Trade {
+                self.advance(at, clock_ns, None, 0);
+            }
+        }
+        self.on_book = order;
+    }
+
+    /// Readiness of a book source: one that has never had a value since its reset is cold, but one
+    /// without a memory warms on a book that only lacks the level it asks for.
+    #[inline]
+    fn source(&mut self, at: usize, book: Option<&BookView<'_>>, cell: &mut Cell) {
+        self.advanced[at] = cell.is_defined();
+        if cell.is_defined() {
+            self.warm[at] = true;
+        } else if !self.warm[at] {
+            self.warm[at] = book.is_some_and(|book| self.kernels[at].warms_on(book));
+            if !self.warm[at] {
+                cell.state |= why::COLD;
+            }
+        }
+    }
+
+    /// Why some input has no value now, and what the defined ones say of the book.
+    #[inline]
+    fn inputs(&self, wire: &Wiring) -> (u8, bool) {
+        let (mut state, mut advanced) = (0, false);
+        for &input in &wire.inputs[..wire.count] {
+            state |= self.cells[input].state;
+            advanced |= self.advanced[input];
+        }
+        (state, advanced)
+    }
+
+    /// A node driven by its inputs, at a tick.
+    #[inline]
+    fn advance(&mut self, at: usize, clock_ns: i64, mid_before: Option<i64>, step: u64) {
+        let wire = self.wiring[at];
+        let (mut state, mut moved) = self.inputs(&wire);
+        if wire.first_only {
+            moved = self.advanced[wire.inputs[0]];
+            if moved && self.cells[wire.inputs[0]].is_defined() {
+                self.update(at, clock_ns, mid_before, step);
+            }
+            self.advanced[at] = moved && state & why::UNDEFINED == 0;
+        } else {
+            let defined = state & why::UNDEFINED == 0;
+            self.advanced[at] = moved && defined;
+            if moved && defined && wire.drive == Drive::Stateful {
+                self.update(at, clock_ns, mid_before, step);
+            }
+        }
+        if wire.needed_at_ticks {
+            state &= if state & why::UNDEFINED == 0 { why::SHORT } else { TRAVELS | why::UNDEFINED };
+            self.cells[at] = self.value(at, &wire, state, clock_ns);
+        }
+    }
+
+    #[inline]
+    fn update(&mut self, at: usize, clock_ns: i64, mid_before: Option<i64>, step: u64) {
+        let [x, y] = self.wiring[at].inputs.map(|input| self.cells[input].bits);
+        self.kernels[at].update(Inputs { x, y, mid_before, step }, clock_ns);
+    }
+
+    /// The cell of a node whose inputs' reasons are `state`.
+    #[inline]
+    fn value(&mut self, at: usize, wire: &Wiring, state: u8, clock_ns: i64) -> Cell {
+        let stateful = wire.drive != Drive::Stateless;
+        if state & why::UNDEFINED != 0 {
+            let own = if stateful { self.kernels[at].read(clock_ns).state & why::COLD } else { 0 };
+            return Cell::undefined(state & TRAVELS | own);
+        }
+        let [x, y] = wire.inputs;
+        let cell = if stateful {
+            self.kernels[at].read(clock_ns)
+        } else if wire.relative {
+            let (means, own) = self.kernels.split_at_mut(at);
+            own[0].relative(self.cells[x].bits, &mut means[y], clock_ns)
+        } else {
+            self.kernels[at].evaluate(self.cells[x].bits, self.cells[y].bits)
+        };
+        Cell { state: cell.state | state, ..cell }
+    }
+
+    /// The step ends: what depends on the clock is evaluated at it (rule 5.4).
+    pub(super) fn finish(&mut self, clock_ns: i64, silent: bool) {
+        let order = std::mem::take(&mut self.on_frame);
+        for &at in &order {
+            let wire = self.wiring[at];
+            if silent && wire.reads.book {
+                continue;
+            }
+            match wire.drive {
+                Drive::Book => {
+                    if self.cells[at].is_defined() {
+                        self.cells[at] = self.kernels[at].read(clock_ns);
+                    }
+                }
+                Drive::Trade => self.cells[at] = self.kernels[at].read(clock_ns),
+                Drive::Stateful | Drive::Stateless => {
+                    self.kernels[at].settle(self.cells[wire.inputs[0]], clock_ns);
+                    let (mut state, _) = self.inputs(&wire);
+                    state &= if state & why::UNDEFINED == 0 { why::SHORT } else { TRAVELS | why::UNDEFINED };
+                    self.cells[at] = self.value(at, &wire, state, clock_ns);
+                }
+            }
+        }
+        self.on_frame = order;
+    }
+
+    /// Writes kernels and what nodes hold.
+    pub(super) fn save(&self, out: &mut StateWriter) {
+        for (at, kernel) in self.kernels.iter().enumerate() {
+            kernel.save(out);
+            out.u64(self.cells[at].bits);
+            out.u64(u64::from(self.cells[at].state) | u64::from(self.warm[at]) << 8);
+        }
+    }
+
+    /// Reads what [`Self::save`] wrote.
+    pub(super) fn load(&mut self, from: &mut StateReader<'_>) -> Result<(), Error> {
+        for (at, kernel) in self.kernels.iter_mut().enumerate() {
+            kernel.load(from)?;
+            self.cells[at].bits = from.u64()?;
+            let [state, warm, ..] = from.u64()?.to_le_bytes();
+            self.cells[at].state = state;
+            self.warm[at] = warm != 0;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! From cells to frames, and which frames are put out (rules 4, 5.5, 5.6, 6).
+
+use super::config::{Emit, Every};
+use super::nodes::Nodes;
+use crate::frame::quality::PARTIAL_FEATURES;
+use crate::frame::{Frame, FrameSink, Head, Layout};
+use crate::kernels::cell::why;
+use crate::plan::Plan;
+
+/// The frame computed last, and the one before it.
+#[derive(Clone, Debug)]
+pub(super) struct Output {
+    pub(super) values: Vec<u64>,
+    before: Vec<u64>,
+    changed: Vec<u64>,
+    ready: Vec<u64>,
+    flags_before: Option<u32>,
+}
+
+impl Output {
+    pub(super) fn new(layout: &Layout) -> Self {
+        let words = layout.mask_words();
+        Self {
+            values: layout.sentinels().to_vec(),
+            before: layout.sentinels().to_vec(),
+            changed: vec![0; words],
+            ready: vec![0; words],
+            flags_before: None,
+        }
+    }
+
+    /// Reads every feature; `PARTIAL_FEATURES` if some warm one lacks its value for want of book.
+    pub(super) fn publish(&mut self, plan: &Plan, layout: &Layout, nodes: &Nodes) -> u32 {
+        self.ready.fill(0);
+        let mut partial = false;
+        let features = plan.features.iter().zip(layout.sentinels()).zip(&mut self.values);
+        for (at, ((feature, &sentinel), value)) in features.enumerate() {
+            let cell = nodes.cell(feature.node);
+            if cell.is_defined() {
+                *value = cell.bits;
+                self.ready[at / 64] |= 1 << (at % 64);
+                partial |= cell.state & why::SHORT != 0;
+            } else {
+                *value = sentinel;
+                partial |= cell.state & why::COLD == 0 && cell.state & (why::LACK | why::OVERFLOW) != 0;
+            }
+        }
+        if partial { PARTIAL_FEATURES } else { 0 }
+    }
+
+    /// A frame in which every value is undefined.
+    pub(super) fn blank(&mut self, layout: &Layout) {
+        self.values.copy_from_slice(layout.sentinels());
+        self.ready.fill(0);
+    }
+
+    /// Marks what changed and makes the values those of the frame before.
+    pub(super) fn mark(&mut self) {
+        self.changed.fill(0);
+        for (at, (value, before)) in self.values.iter().zip(&mut self.before).enumerate() {
+            self.changed[at / 64] |= u64::from(value != before) << (at % 64);
+            *before = *value;
+        }
+    }
+
+    /// Values of the frame computed last, as saved.
+    pub(super) fn restore(&mut self, values: &[u64], flags: Option<u32>) {
+        self.before.copy_from_slice(values);
+        self.flags_before = flags;
+    }
+
+    pub(super) fn saved(&self) -> (&[u64], Option<u32>) {
+        (&self.before, self.flags_before)
+    }
+}
+
+/// Chooses which frames leave.
+#[derive(Clone, Debug)]
+pub(super) struct Sampler {
+    emit: Emit,
+    every: Option<Every>,
+    local_time: bool,
+    /// What the frames not kept would have said.
+    flags: u32,
+    changed: Vec<u64>,
+    /// The last frame of the open interval, for periods.
+    held: Option<Held>,
+    time_ns: i64,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    head: Head,
+    grid_ts_ns: i64,
+    changed: Vec<u64>,
+    ready: Vec<u64>,
+    values: Vec<u64>,
+}
+
+impl Sampler {
+    pub(super) fn new(emit: Emit, every: Option<Every>, local_time: bool, layout: &Layout) -> Self {
+        let changed = vec![0; layout.mask_words()];
+        Self { emit, every, local_time, flags: 0, changed, held: None, time_ns: i64::MIN }
+    }
+
+    /// Takes a computed frame and hands on what is due.
+    pub(super) fn frame(&mut self, symbol: usize, head: Head, output: &mut Output, sink: &mut impl FrameSink) {
+        let before = output.flags_before.replace(head.flags);
+        let put_out = match self.emit {
+            Emit::Update => true,
+            Emit::Change => output.changed.iter().any(|&word| word != 0) || before != Some(head.flags),
+        };
+        let Some(every) = self.every else {
+            if put_out {
+                let frame = Frame {
+                    head,
+                    changed: &output.changed,
+                    ready: &output.ready,
+                    values: &output.before,
+                };
+                self.hand_on(symbol, &frame, sink);
+            } else {
+                self.gather(&head, output);
+            }
+            return;
+        };
+        if let Every::Nanos(period) = every {
+            self.tick(symbol, &head, period, sink);
+        }
+        self.gather(&head, output);
+        if !put_out {
+            return;
+        }
+        match every {
+            Every::Frames(n) if head.seq.is_multiple_of(n) => {
+                let changed = std::mem::take(&mut self.changed);
+                let head = Head { flags: self.flags, ..head };
+                let frame = Frame { head, changed: &changed, ready: &output.ready, values: &output.before };
+                sink.frame(symbol, &frame);
+                self.changed = changed;
+                self.clear();
+            }
+            Every::Frames(_) => {}
+            Every::Nanos(period) => self.hold(head, period, output),
+        }
+    }
+
+    fn hand_on(&mut self, symbol: usize, frame: &Frame<'_>, sink: &mut impl FrameSink) {
+        sink.frame(symbol, frame);
+    }
+
+    fn gather(&mut self, head: &Head, output: &Output) {
+        if self.every.is_some() {
+            self.flags |= head.flags;
+            for (kept, changed) in self.changed.iter_mut().zip(&output.changed) {
+                *kept |= changed;
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.flags = 0;
+        self.changed.fill(0);
+    }
+
+    /// A frame of a later grid point shows that the held one was the last of its own.
+    fn tick(&mut self, symbol: usize, head: &Head, period: i64, sink: &mut impl FrameSink) {
+        let time = if self.local_time { head.local_ts_ns } else { head.source_ts_ns };
+        self.time_ns = self.time_ns.max(time);
+        let point = grid_point(self.time_ns, period);
+        if self.held.as_ref().is_some_and(|held| held.grid_ts_ns < point)
+            && let Some(held) = self.held.take()
+        {
+            let head = Head { flags: held.head.flags, grid_ts_ns: held.grid_ts_ns, ..held.head };
+            let frame = Frame { head, changed: &held.changed, ready: &held.ready, values: &held.values };
+            sink.frame(symbol, &frame);
+        }
+    }
+
+    fn hold(&mut self, head: Head, period: i64, output: &Output) {
+        let (flags, changed) = match self.held.take() {
+            Some(held) => (held.head.flags | self.flags, merge(held.changed, &self.changed)),
+            None => (self.flags, self.changed.clone()),
+        };
+        self.held = Some(Held {
+            head: Head { flags, ..head },
+            grid_ts_ns: grid_point(self.time_ns, period),
+            changed,
+            ready: output.ready.clone(),
+            values: output.before.clone(),
+        });
+        self.clear();
+    }
+}
+
+fn merge(mut kept: Vec<u64>, more: &[u64]) -> Vec<u64> {
+    for (kept, more) in kept.iter_mut().zip(more) {
+        *kept |= more;
+    }
+    kept
+}
+
+/// The first multiple of `period` at or after `time`.
+fn grid_point(time: i64, period: i64) -> i64 {
+    let below = time.div_euclid(period) * period;
+    if below == time { below } else { below.saturating_add(period) }
+}

@@ -1,0 +1,292 @@
+//! One venue message: where it ends, what is in it, and whether the rules can use it (rule 2.2).
+
+use crate::error::{Error, Place};
+use crate::event::{Event, MAGNITUDE_LIMIT, flag, kind, side};
+
+/// Times lie below this, so that no difference of two leaves 64 bits.
+const TIME_LIMIT: u64 = 1 << 62;
+
+const fn bit(kind: u8) -> u32 {
+    1 << kind
+}
+
+const ORDERS: u32 = bit(kind::ADD) | bit(kind::CANCEL) | bit(kind::MODIFY) | bit(kind::EXECUTE);
+
+/// Sides each kind may have, as bits; 0 for kinds that do not exist.
+const SIDES: [u8; 16] = {
+    let one = 1 << side::BID | 1 << side::ASK;
+    let any = one | 1 << side::NONE;
+    let mut table = [0; 16];
+    table[kind::LEVEL as usize] = one;
+    table[kind::TRADE as usize] = any;
+    table[kind::CLEAR as usize] = any;
+    table[kind::SNAPSHOT_LEVEL as usize] = one;
+    table[kind::QUOTE as usize] = one;
+    table[kind::STATUS as usize] = any;
+    table[kind::ADD as usize] = one;
+    table[kind::CANCEL as usize] = any;
+    table[kind::MODIFY as usize] = any;
+    table[kind::EXECUTE as usize] = any;
+    table
+};
+
+/// Which stream of ids a message belongs to (rule 2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// Everything else; may carry trades.
+    Book,
+    /// All events are trades.
+    Trade,
+    /// All events are best quotes.
+    Quote,
+    /// All events are status.
+    Status,
+}
+
+impl Channel {
+    /// The name used in errors and counts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Book => "book",
+            Self::Trade => "trade",
+            Self::Quote => "quote",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// One complete message.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Its events; never empty.
+    pub events: &'a [Event],
+    kinds: u32,
+    flags: u16,
+    empty_trades: bool,
+    market_trades: bool,
+}
+
+impl<'a> Message<'a> {
+    /// The first event, which carries ids and times for all.
+    #[must_use]
+    pub fn head(&self) -> &'a Event {
+        &self.events[0]
+    }
+
+    /// See [`Channel`].
+    #[must_use]
+    pub const fn channel(&self) -> Channel {
+        channel(self.kinds)
+    }
+
+    /// Whether it has ids.
+    #[must_use]
+    pub fn is_sequenced(&self) -> bool {
+        self.head().seq_last != 0 || self.head().seq_prev != 0
+    }
+
+    /// A full book, or the start of one (reading 5).
+    #[must_use]
+    pub fn is_snapshot(&self) -> bool {
+        self.kinds & bit(kind::SNAPSHOT_LEVEL) != 0 || self.is_recovery()
+    }
+
+    /// A snapshot that restarts the book.
+    #[must_use]
+    pub const fn is_recovery(&self) -> bool {
+        self.flags & flag::RECOVERY != 0
+    }
+
+    /// Whether a clear event says what goes.
+    #[must_use]
+    pub const fn has_clear(&self) -> bool {
+        self.kinds & bit(kind::CLEAR) != 0
+    }
+
+    /// Whether it changes orders.
+    #[must_use]
+    pub const fn has_orders(&self) -> bool {
+        self.kinds & ORDERS != 0
+    }
+
+    /// Whether it has trades of any kind.
+    #[must_use]
+    pub const fn has_trades(&self) -> bool {
+        self.kinds & bit(kind::TRADE) != 0
+    }
+
+    /// Whether it has status events.
+    #[must_use]
+    pub const fn has_status(&self) -> bool {
+        self.kinds & bit(kind::STATUS) != 0
+    }
+
+    /// Whether kernels may read a trade of it.
+    #[must_use]
+    pub const fn has_market_trades(&self) -> bool {
+        self.market_trades
+    }
+
+    /// Trades that kernels may read, in order.
+    pub fn market_trades(&self) -> impl Iterator<Item = &'a Event> {
+        self.events.iter().filter(|event| event.is_market_trade() && event.qty > 0)
+    }
+
+    /// Trades of size 0 (rule 1.2).
+    #[must_use]
+    pub fn empty_trades(&self) -> u64 {
+        if !self.empty_trades {
+            return 0;
+        }
+        self.events.iter().filter(|event| event.kind == kind::TRADE && event.qty == 0).count() as u64
+    }
+
+    /// A view of events that are known to be one good message.
+    #[must_use]
+    pub fn of(events: &'a [Event]) -> Self {
+        let mut message = Self { events, kinds: 0, flags: 0, empty_trades: false, market_trades: false };
+        for event in events {
+            message.note(event);
+        }
+        message
+    }
+
+    #[inline]
+    fn note(&mut self, event: &Event) {
+        self.kinds |= 1 << (event.kind & 31);
+        self.flags |= event.flags;
+        if event.kind == kind::TRADE {
+            self.empty_trades |= event.qty == 0;
+            self.market_trades |= event.is_market_trade() && event.qty > 0;
+        }
+    }
+}
+
+const fn channel(kinds: u32) -> Channel {
+    const TRADE: u32 = bit(kind::TRADE);
+    const QUOTE: u32 = bit(kind::QUOTE);
+    const STATUS: u32 = bit(kind::STATUS);
+    match kinds {
+        TRADE => Channel::Trade,
+        QUOTE => Channel::Quote,
+        STATUS => Channel::Status,
+        _ => Channel::Book,
+    }
+}
+
+/// What stands at the start of a run of events.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// A complete message.
+    Message(Message<'a>),
+    /// A message no rule can use: its events so far, and why. The rest up to `LAST` follows if it is
+    /// not cut by another message.
+    Malformed {
+        /// Events to pass over.
+        events: &'a [Event],
+        /// What is wrong; its offset counts from the start of the run.
+        error: Error,
+    },
+    /// The run ends before `LAST`.
+    Incomplete,
+}
+
+/// Takes the message at the start of `run`, which must not be empty.
+#[inline]
+#[must_use]
+pub fn take(run: &[Event]) -> Next<'_> {
+    let head = &run[0];
+    let mut message = Message { events: &run[..0], kinds: 0, flags: 0, empty_trades: false, market_trades: false };
+    // One test a message: violations are gathered, and looked for in order only when there is one.
+    let mut bad = u64::from(head.seq_prev > head.seq_last)
+        | (head.source_ts_ns | head.local_ts_ns).cast_unsigned() & !(TIME_LIMIT - 1);
+    for (at, event) in run.iter().enumerate() {
+        message.note(event);
+        bad |= violations(event, head);
+        if bad != 0 {
+            return malformed(run, at);
+        }
+        if event.is_last() {
+            message.events = &run[..=at];
+            return Next::Message(message);
+        }
+    }
+    Next::Incomplete
+}
+
+#[inline]
+fn violations(event: &Event, head: &Event) -> u64 {
+    let sides = SIDES[usize::from(event.kind & 15)];
+    let named = u64::from(event.kind & 0xf0) | u64::from(event.side & 0xf8) | u64::from(event.flags & 0xff00);
+    let allowed = u64::from(sides >> (event.side & 7) & 1) ^ 1;
+    let price = (event.price.unsigned_abs() >> 53) | (event.qty.cast_unsigned() >> 53);
+    let status = u64::from(event.kind == kind::STATUS) & (event.qty.cast_unsigned() >> 2);
+    let same = (u64::from(event.symbol_id ^ head.symbol_id))
+        | (event.seq_last ^ head.seq_last)
+        | (event.seq_prev ^ head.seq_prev)
+        | (event.source_ts_ns ^ head.source_ts_ns).cast_unsigned()
+        | (event.local_ts_ns ^ head.local_ts_ns).cast_unsigned();
+    named | allowed | price | status | same
+}
+
+#[cold]
+fn malformed(run: &[Event], at: usize) -> Next<'_> {
+    let head = &run[0];
+    let offset = 64 * at as u64;
+    let (found, expected) = describe(&run[at], head, at == 0);
+    let error = Error::malformed(found, expected, Place::offset(offset));
+    // A cut message ends where another begins, which is looked at on its own.
+    let cut = |event: &Event| !event.same_message(head);
+    let mut end = at;
+    if at > 0 && cut(&run[at]) {
+        return Next::Malformed { events: &run[..at], error };
+    }
+    while end < run.len() && !(end > at && cut(&run[end])) {
+        end += 1;
+        if run[end - 1].is_last() {
+            break;
+        }
+    }
+    Next::Malformed { events: &run[..end], error }
+}
+
+/// The first rule an event breaks, in the order of reading 1.
+fn describe(event: &Event, head: &Event, first: bool) -> (String, String) {
+    let sides = SIDES.get(usize::from(event.kind)).copied().unwrap_or(0);
+    if sides == 0 {
+        return (format!("kind {}", event.kind), "kind 1 to 6 or 10 to 13".into());
+    }
+    if event.flags & 0xff00 != 0 {
+        return (format!("flags {:#06x}", event.flags), "bits 0 to 7".into());
+    }
+    if event.side > 7 || sides >> event.side & 1 == 0 {
+        let expected = if sides & 1 == 0 { "side 1 or 2" } else { "side 0 to 2" };
+        return (format!("side {} for kind {}", event.side, event.kind), expected.into());
+    }
+    if event.price.unsigned_abs() >= MAGNITUDE_LIMIT.unsigned_abs() {
+        return (format!("price {}", event.price), "a magnitude below 2^53".into());
+    }
+    if event.kind == kind::STATUS && !(0..=3).contains(&event.qty) {
+        return (format!("qty {}", event.qty), "0 to 3".into());
+    }
+    if !(0..MAGNITUDE_LIMIT).contains(&event.qty) {
+        return (format!("qty {}", event.qty), "0 to 2^53 - 1".into());
+    }
+    if event.seq_prev > event.seq_last {
+        return (format!("ids ({}, {}]", event.seq_prev, event.seq_last), "ids in ascending order".into());
+    }
+    for (name, time) in [("source_ts_ns", event.source_ts_ns), ("local_ts_ns", event.local_ts_ns)] {
+        if time.cast_unsigned() >= TIME_LIMIT {
+            return (format!("{name} {time}"), "0 to 2^62 - 1".into());
+        }
+    }
+    debug_assert!(!first && !event.same_message(head));
+    ("another message".into(), "the rest of one that has no LAST".into())
+}
+
+/// Channel of events that make no good message; a kind that does not exist counts as book.
+#[must_use]
+pub fn channel_of(events: &[Event]) -> Channel {
+    channel(events.iter().fold(0, |kinds, event| kinds | 1u32.checked_shl(event.kind.into()).unwrap_or(1)))
+}

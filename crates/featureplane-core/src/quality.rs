@@ -1,0 +1,493 @@
+//! Who is let in: sequences, duplicates, gaps and snapshots of one symbol (rule 3).
+//!
+//! Twin of `featureplane/market/quality.py`. "Reading n" is a paragraph of
+//! `docs/decisions/0002-readings-of-the-law.md`.
+
+use std::collections::VecDeque;
+
+use crate::event::Event;
+use crate::frame::quality::{GAP_DETECTED, OUT_OF_ORDER_INPUT};
+use crate::message::Message;
+
+/// Messages kept while a book waits for its snapshot.
+pub const BUFFER_MESSAGES: usize = 4_096;
+
+/// Why something was not used. Names are those of counters and reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "`NAMES` and rule 3 say what each is")]
+pub enum Reason {
+    BeforeSnapshot,
+    Late,
+    Duplicate,
+    Redundant,
+    SnapshotTooOld,
+    BufferOverflow,
+    Malformed,
+    EmptyTrade,
+    Incomplete,
+}
+
+impl Reason {
+    /// Names in the order of the counts.
+    pub const NAMES: [&'static str; 9] = [
+        "before_snapshot",
+        "late",
+        "duplicate",
+        "redundant",
+        "snapshot_too_old",
+        "buffer_overflow",
+        "malformed",
+        "empty_trade",
+        "incomplete",
+    ];
+}
+
+/// Drops by reason.
+pub type Drops = [u64; Reason::NAMES.len()];
+
+/// Whether a book can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Before the first snapshot.
+    Waiting,
+    /// The book is what the venue's book is.
+    Whole,
+    /// Something is missing.
+    Broken,
+}
+
+/// Why a book broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Ids are missing; the missing messages heal it.
+    Gap,
+    /// A message could not be used; the same message again heals it.
+    Malformed,
+    /// Crossed for more than a second; only a snapshot helps.
+    Crossed,
+    /// A queue was full; only a snapshot helps.
+    Queue,
+}
+
+/// The ids of one channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Last id applied and the id from which the chain is unbroken; none before the first.
+    pub ids: Option<(u64, u64)>,
+    /// `base` is a snapshot's.
+    pub by_snapshot: bool,
+}
+
+/// Where a message with ids stands in its chain (rule 3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It ends at or before `base`.
+    Before,
+    /// It ends at or before `applied`.
+    Duplicate,
+    /// It continues the chain.
+    Next,
+    /// It overlaps the end of the chain.
+    Overlap,
+    /// Ids are missing before it.
+    Gap,
+}
+
+impl Chain {
+    /// Last id applied, 0 if none.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.ids.map_or(0, |(applied, _)| applied)
+    }
+
+    /// See [`Place`]; everything continues a chain that is not set.
+    #[inline]
+    #[must_use]
+    pub fn place(&self, head: &Event) -> Place {
+        let Some((applied, base)) = self.ids else { return Place::Next };
+        if head.seq_last <= base {
+            Place::Before
+        } else if head.seq_last <= applied {
+            Place::Duplicate
+        } else if head.seq_prev > applied {
+            Place::Gap
+        } else if head.seq_prev < applied {
+            Place::Overlap
+        } else {
+            Place::Next
+        }
+    }
+
+    /// Takes a message that continues it, or is its first.
+    #[inline]
+    pub fn apply(&mut self, head: &Event) {
+        match &mut self.ids {
+            Some((applied, _)) => *applied = head.seq_last,
+            None => *self = Self { ids: Some((head.seq_last, head.seq_prev)), by_snapshot: false },
+        }
+    }
+
+    /// Takes a message behind a gap that is passed over.
+    pub fn pass(&mut self, head: &Event) {
+        *self = Self { ids: Some((head.seq_last, head.seq_prev)), by_snapshot: false };
+    }
+}
+
+/// What becomes of a book message.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Nothing moves but a count, and the flags given wait for the next frame.
+    Drop(Reason, u32),
+    /// Kept or lost while the book cannot be read: only its trades are.
+    Unread,
+    /// Applied as it is.
+    Plain,
+    /// The gap before it is passed over (`on_gap="continue"`), and it is applied.
+    Passed,
+    /// The book breaks here; the message is kept if it has ids.
+    Break,
+    /// Ids are missing and `on_gap="refuse"`.
+    Refuse,
+    /// One message made of several.
+    Joined(Joined),
+}
+
+/// Several messages that count as one.
+#[derive(Debug)]
+pub struct Joined {
+    /// What to apply, in order.
+    pub events: Vec<Event>,
+    /// The book is emptied before.
+    pub replaces: bool,
+    /// The kernels of the book are reset.
+    pub resets: bool,
+    /// The latest time among them.
+    pub source_ts_ns: i64,
+    /// For the frame.
+    pub flags: u32,
+    /// A gap among the kept ones: the book is broken again, and there is no frame.
+    pub torn: bool,
+}
+
+/// Settings of the stream the guard stands before.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Gaps of the book are passed over.
+    pub pass_gaps: bool,
+    /// Gaps are an error.
+    pub refuse_gaps: bool,
+    /// The book starts empty at the first message.
+    pub seed_increments: bool,
+}
+
+/// The guard of one symbol.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    pub(crate) state: State,
+    pub(crate) cause: Cause,
+    pub(crate) book: Chain,
+    pub(crate) trade: Chain,
+    pub(crate) buffer: VecDeque<Box<[Event]>>,
+    /// A gap was passed over and no snapshot has come since.
+    pub(crate) passed: bool,
+    /// The book grew from increments and no snapshot has come since.
+    pub(crate) seeded: bool,
+    pub(crate) drops: Drops,
+    pub(crate) breaks: [u64; 4],
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            state: State::Waiting,
+            cause: Cause::Gap,
+            book: Chain::default(),
+            trade: Chain::default(),
+            buffer: VecDeque::new(),
+            passed: false,
+            seeded: false,
+            drops: Drops::default(),
+            breaks: [0; 4],
+        }
+    }
+}
+
+impl Guard {
+    pub(crate) fn count(&mut self, reason: Reason) {
+        self.drops[reason as usize] += 1;
+    }
+
+    /// The book cannot be read from here on.
+    pub(crate) fn break_book(&mut self, cause: Cause) {
+        self.state = State::Broken;
+        self.cause = cause;
+        self.breaks[cause as usize] += 1;
+    }
+
+    /// Judges a message of the book channel. The caller counts what is dropped.
+    #[inline]
+    pub(crate) fn judge(&mut self, message: &Message<'_>, policy: Policy) -> Verdict {
+        if self.state == State::Whole && !message.is_snapshot() {
+            return self.judge_whole(message, policy);
+        }
+        self.judge_otherwise(message, policy)
+    }
+
+    #[inline]
+    fn judge_whole(&mut self, message: &Message<'_>, policy: Policy) -> Verdict {
+        if !message.is_sequenced() {
+            return Verdict::Plain;
+        }
+        let head = message.head();
+        let place = match self.book.place(head) {
+            Place::Overlap if message.has_orders() => Place::Gap,
+            place => place,
+        };
+        match place {
+            Place::Before | Place::Duplicate => self.repeated(place),
+            Place::Next | Place::Overlap => {
+                self.book.apply(head);
+                Verdict::Plain
+            }
+            Place::Gap if policy.refuse_gaps => Verdict::Refuse,
+            Place::Gap if policy.pass_gaps => {
+                self.book.pass(head);
+                self.passed = true;
+                Verdict::Passed
+            }
+            Place::Gap => {
+                self.break_book(Cause::Gap);
+                self.keep(message);
+                Verdict::Break
+            }
+        }
+    }
+
+    fn repeated(&self, place: Place) -> Verdict {
+        match place {
+            Place::Before if self.book.by_snapshot => Verdict::Drop(Reason::BeforeSnapshot, 0),
+            Place::Before => Verdict::Drop(Reason::Late, OUT_OF_ORDER_INPUT),
+            _ => Verdict::Drop(Reason::Duplicate, 0),
+        }
+    }
+
+    fn judge_otherwise(&mut self, message: &Message<'_>, policy: Policy) -> Verdict {
+        let sequenced = message.is_sequenced();
+        if sequenced && !message.is_recovery() && self.state != State::Waiting {
+            let place = self.book.place(message.head());
+            if matches!(place, Place::Before | Place::Duplicate) {
+                return self.repeated(place);
+            }
+        }
+        if message.is_snapshot() {
+            return match self.state {
+                State::Whole if !message.is_recovery() => self.judge_whole(message, policy),
+                _ if sequenced => self.join(message, policy),
+                _ => self.restart(message),
+            };
+        }
+        if self.state == State::Waiting && policy.seed_increments {
+            self.state = State::Whole;
+            self.seeded = true;
+            if sequenced {
+                self.book.apply(message.head());
+            }
+            return Verdict::Plain;
+        }
+        if !sequenced {
+            return self.unsequenced(message);
+        }
+        if self.state == State::Broken && matches!(self.cause, Cause::Gap | Cause::Malformed) {
+            return self.heal(message, policy);
+        }
+        self.keep_or_drop(message)
+    }
+
+    /// Without ids nothing can be joined, but a clear says that the book is empty.
+    fn unsequenced(&mut self, message: &Message<'_>) -> Verdict {
+        if !message.has_clear() {
+            self.count(Reason::BeforeSnapshot);
+            return Verdict::Unread;
+        }
+        let flags = self.whole_again();
+        Verdict::Joined(Joined {
+            events: message.events.to_vec(),
+            replaces: true,
+            resets: false,
+            source_ts_ns: message.head().source_ts_ns,
+            flags,
+            torn: false,
+        })
+    }
+
+    /// Flags of the frame with which the book is whole.
+    fn whole_again(&mut self) -> u32 {
+        let flags = if self.state == State::Broken || self.passed { GAP_DETECTED } else { 0 };
+        self.state = State::Whole;
+        self.passed = false;
+        flags
+    }
+
+    /// A snapshot without ids: the chain starts anew.
+    fn restart(&mut self, message: &Message<'_>) -> Verdict {
+        self.drops[Reason::BeforeSnapshot as usize] += self.buffer.len() as u64;
+        let times = self.buffer.drain(..).map(|kept| kept[0].source_ts_ns).max();
+        self.book = Chain::default();
+        self.seeded = false;
+        let flags = self.whole_again();
+        Verdict::Joined(Joined {
+            events: message.events.to_vec(),
+            replaces: !message.has_clear(),
+            resets: message.is_recovery(),
+            source_ts_ns: latest(message.head(), times),
+            flags,
+            torn: false,
+        })
+    }
+
+    /// A snapshot with ids (rule 3.7, reading 13).
+    fn join(&mut self, message: &Message<'_>, policy: Policy) -> Verdict {
+        let snapshot = message.head().seq_last;
+        if self.state == State::Whole && snapshot <= self.book.applied() && self.book.ids.is_some() {
+            return Verdict::Drop(Reason::Redundant, 0);
+        }
+        let kept = self.sorted(snapshot);
+        let too_old = match kept.first() {
+            Some(first) => self.buffer[*first][0].seq_prev > snapshot,
+            None => self.state == State::Broken && snapshot < self.book.applied(),
+        };
+        if too_old {
+            return Verdict::Drop(Reason::SnapshotTooOld, 0);
+        }
+        let times = self.buffer.iter().map(|held| held[0].source_ts_ns).max();
+        self.drops[Reason::BeforeSnapshot as usize] += (self.buffer.len() - kept.len()) as u64;
+        let kept: Vec<Box<[Event]>> = kept.into_iter().map(|at| std::mem::take(&mut self.buffer[at])).collect();
+        self.buffer.clear();
+        self.book = Chain { ids: Some((snapshot, snapshot)), by_snapshot: true };
+        self.seeded = false;
+        let mut events = message.events.to_vec();
+        let flags = self.whole_again();
+        let torn = self.walk(kept, &mut events, policy);
+        Verdict::Joined(Joined {
+            events,
+            replaces: !message.has_clear(),
+            resets: message.is_recovery(),
+            source_ts_ns: latest(message.head(), times),
+            flags,
+            torn,
+        })
+    }
+
+    /// Places of the buffered messages that end behind `after`, in order of ids.
+    fn sorted(&self, after: u64) -> Vec<usize> {
+        let mut places: Vec<usize> =
+            (0..self.buffer.len()).filter(|&at| self.buffer[at][0].seq_last > after).collect();
+        places.sort_by_key(|&at| (self.buffer[at][0].seq_last, self.buffer[at][0].seq_prev));
+        places
+    }
+
+    /// Applies messages in order; those from a gap on go back to the buffer. Whether there was one.
+    fn walk(&mut self, messages: Vec<Box<[Event]>>, events: &mut Vec<Event>, policy: Policy) -> bool {
+        let mut torn = false;
+        for held in messages {
+            let message = Message::of(&held);
+            let gap = match self.book.place(&held[0]) {
+                Place::Before | Place::Duplicate if !torn => {
+                    self.count(Reason::Duplicate);
+                    continue;
+                }
+                Place::Overlap => message.has_orders(),
+                place => place == Place::Gap,
+            };
+            if gap && !torn {
+                if policy.pass_gaps {
+                    self.book.pass(&held[0]);
+                    self.passed = true;
+                    events.extend_from_slice(&held);
+                    continue;
+                }
+                torn = true;
+                self.break_book(Cause::Gap);
+            }
+            if torn {
+                self.buffer.push_back(held);
+            } else {
+                self.book.apply(&held[0]);
+                events.extend_from_slice(&held);
+            }
+        }
+        torn
+    }
+
+    /// Tries to close the hole with a message (rule 3.4, reading 14).
+    fn heal(&mut self, message: &Message<'_>, policy: Policy) -> Verdict {
+        let head = message.head();
+        let closes = match self.book.place(head) {
+            Place::Next => true,
+            Place::Overlap => !message.has_orders(),
+            _ => false,
+        };
+        if !closes || self.is_held(head) {
+            return self.keep_or_drop(message);
+        }
+        self.buffer.push_back(message.events.into());
+        let order = self.sorted(0);
+        let mut chain = self.book;
+        for &at in &order {
+            let held = Message::of(&self.buffer[at]);
+            match chain.place(held.head()) {
+                Place::Next => chain.apply(held.head()),
+                Place::Overlap if !held.has_orders() => chain.apply(held.head()),
+                Place::Before | Place::Duplicate => {}
+                Place::Gap | Place::Overlap => {
+                    self.trim();
+                    return Verdict::Unread;
+                }
+            }
+        }
+        let times = self.buffer.iter().map(|held| held[0].source_ts_ns).max();
+        let messages: Vec<Box<[Event]>> =
+            order.into_iter().map(|at| std::mem::take(&mut self.buffer[at])).collect();
+        self.buffer.clear();
+        let mut events = Vec::new();
+        self.walk(messages, &mut events, policy);
+        let flags = self.whole_again() | OUT_OF_ORDER_INPUT;
+        let source_ts_ns = times.unwrap_or(head.source_ts_ns);
+        Verdict::Joined(Joined { events, replaces: false, resets: false, source_ts_ns, flags, torn: false })
+    }
+
+    fn is_held(&self, head: &Event) -> bool {
+        let ids = (head.seq_prev, head.seq_last);
+        self.buffer.iter().any(|held| (held[0].seq_prev, held[0].seq_last) == ids)
+    }
+
+    fn keep_or_drop(&mut self, message: &Message<'_>) -> Verdict {
+        if self.is_held(message.head()) {
+            return Verdict::Drop(Reason::Duplicate, 0);
+        }
+        self.keep(message);
+        Verdict::Unread
+    }
+
+    fn keep(&mut self, message: &Message<'_>) {
+        if message.is_sequenced() {
+            self.buffer.push_back(message.events.into());
+            self.trim();
+        }
+    }
+
+    fn trim(&mut self) {
+        if self.buffer.len() > BUFFER_MESSAGES {
+            self.buffer.pop_front();
+            self.count(Reason::BufferOverflow);
+        }
+    }
+}
+
+/// The latest time of a snapshot and what was buffered; 0 is no time (reading 13).
+fn latest(head: &Event, buffered: Option<i64>) -> i64 {
+    match head.source_ts_ns.max(buffered.unwrap_or(0)) {
+        0 => head.local_ts_ns,
+        time => time,
+    }
+}
