@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests compare with libm and read clocks"))]
 
 pub mod book;
+pub mod columns;
 pub mod engine;
 pub mod error;
 pub mod event;
@@ -24,8 +25,8 @@ pub mod frame;
 pub mod kernels;
 pub mod message;
 pub mod normalize;
-#[cfg(test)]
-mod random;
 pub mod plan;
 pub mod quality;
+#[cfg(test)]
+mod random;
 pub mod units;

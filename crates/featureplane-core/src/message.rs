@@ -64,6 +64,7 @@ pub struct Message<'a> {
     kinds: u32,
     flags: u16,
     empty_trades: bool,
+    trades: bool,
     market_trades: bool,
 }
 
@@ -110,10 +111,10 @@ impl<'a> Message<'a> {
         self.kinds & ORDERS != 0
     }
 
-    /// Whether it has trades of any kind.
+    /// Whether it has trades of any kind, empty ones apart.
     #[must_use]
     pub const fn has_trades(&self) -> bool {
-        self.kinds & bit(kind::TRADE) != 0
+        self.trades
     }
 
     /// Whether it has status events.
@@ -145,7 +146,8 @@ impl<'a> Message<'a> {
     /// A view of events that are known to be one good message.
     #[must_use]
     pub fn of(events: &'a [Event]) -> Self {
-        let mut message = Self { events, kinds: 0, flags: 0, empty_trades: false, market_trades: false };
+        let mut message =
+            Self { events, kinds: 0, flags: 0, empty_trades: false, trades: false, market_trades: false };
         for event in events {
             message.note(event);
         }
@@ -158,6 +160,7 @@ impl<'a> Message<'a> {
         self.flags |= event.flags;
         if event.kind == kind::TRADE {
             self.empty_trades |= event.qty == 0;
+            self.trades |= event.qty != 0;
             self.market_trades |= event.is_market_trade() && event.qty > 0;
         }
     }
@@ -180,11 +183,12 @@ const fn channel(kinds: u32) -> Channel {
 pub enum Next<'a> {
     /// A complete message.
     Message(Message<'a>),
-    /// A message no rule can use: its events so far, and why. The rest up to `LAST` follows if it is
-    /// not cut by another message.
+    /// A message no rule can use.
     Malformed {
-        /// Events to pass over.
+        /// All of it, to be passed over; none if its end is not in the run.
         events: &'a [Event],
+        /// The event that shows it.
+        at: &'a Event,
         /// What is wrong; its offset counts from the start of the run.
         error: Error,
     },
@@ -197,7 +201,14 @@ pub enum Next<'a> {
 #[must_use]
 pub fn take(run: &[Event]) -> Next<'_> {
     let head = &run[0];
-    let mut message = Message { events: &run[..0], kinds: 0, flags: 0, empty_trades: false, market_trades: false };
+    let mut message = Message {
+        events: &run[..0],
+        kinds: 0,
+        flags: 0,
+        empty_trades: false,
+        trades: false,
+        market_trades: false,
+    };
     // One test a message: violations are gathered, and looked for in order only when there is one.
     let mut bad = u64::from(head.seq_prev > head.seq_last)
         | (head.source_ts_ns | head.local_ts_ns).cast_unsigned() & !(TIME_LIMIT - 1);
@@ -232,57 +243,61 @@ fn violations(event: &Event, head: &Event) -> u64 {
 
 #[cold]
 fn malformed(run: &[Event], at: usize) -> Next<'_> {
-    let head = &run[0];
-    let offset = 64 * at as u64;
-    let (found, expected) = describe(&run[at], head, at == 0);
-    let error = Error::malformed(found, expected, Place::offset(offset));
-    // A cut message ends where another begins, which is looked at on its own.
-    let cut = |event: &Event| !event.same_message(head);
-    let mut end = at;
-    if at > 0 && cut(&run[at]) {
-        return Next::Malformed { events: &run[..at], error };
-    }
-    while end < run.len() && !(end > at && cut(&run[end])) {
-        end += 1;
-        if run[end - 1].is_last() {
-            break;
+    let (head, event) = (&run[0], &run[at]);
+    let fault = describe(event);
+    let sound = fault.is_none();
+    let (found, expected) =
+        fault.unwrap_or_else(|| ("another message".into(), "the rest of one that has no LAST".into()));
+    let error = Error::malformed(found, expected, Place::offset(64 * at as u64));
+    // A good event of another message ends one that lacks its LAST; else the message goes on to it.
+    let end = if sound || event.symbol_id != head.symbol_id {
+        at
+    } else {
+        let rest = &run[at..];
+        let of_another = |event: &Event| event.symbol_id != head.symbol_id;
+        match rest.iter().position(|event| event.is_last() || of_another(event)) {
+            Some(end) if of_another(&rest[end]) => at + end,
+            Some(end) => at + end + 1,
+            None => 0,
         }
-    }
-    Next::Malformed { events: &run[..end], error }
+    };
+    Next::Malformed { events: &run[..end], at: event, error }
 }
 
-/// The first rule an event breaks, in the order of reading 1.
-fn describe(event: &Event, head: &Event, first: bool) -> (String, String) {
+/// The first rule an event breaks by itself, in the order of reading 1.
+fn describe(event: &Event) -> Option<(String, String)> {
     let sides = SIDES.get(usize::from(event.kind)).copied().unwrap_or(0);
     if sides == 0 {
-        return (format!("kind {}", event.kind), "kind 1 to 6 or 10 to 13".into());
+        return Some((format!("kind {}", event.kind), "kind 1 to 6 or 10 to 13".into()));
     }
     if event.flags & 0xff00 != 0 {
-        return (format!("flags {:#06x}", event.flags), "bits 0 to 7".into());
+        return Some((format!("flags {:#06x}", event.flags), "bits 0 to 7".into()));
     }
     if event.side > 7 || sides >> event.side & 1 == 0 {
         let expected = if sides & 1 == 0 { "side 1 or 2" } else { "side 0 to 2" };
-        return (format!("side {} for kind {}", event.side, event.kind), expected.into());
+        return Some((format!("side {} for kind {}", event.side, event.kind), expected.into()));
     }
     if event.price.unsigned_abs() >= MAGNITUDE_LIMIT.unsigned_abs() {
-        return (format!("price {}", event.price), "a magnitude below 2^53".into());
+        return Some((format!("price {}", event.price), "a magnitude below 2^53".into()));
     }
     if event.kind == kind::STATUS && !(0..=3).contains(&event.qty) {
-        return (format!("qty {}", event.qty), "0 to 3".into());
+        return Some((format!("qty {}", event.qty), "0 to 3".into()));
     }
     if !(0..MAGNITUDE_LIMIT).contains(&event.qty) {
-        return (format!("qty {}", event.qty), "0 to 2^53 - 1".into());
+        return Some((format!("qty {}", event.qty), "0 to 2^53 - 1".into()));
     }
     if event.seq_prev > event.seq_last {
-        return (format!("ids ({}, {}]", event.seq_prev, event.seq_last), "ids in ascending order".into());
+        return Some((
+            format!("ids ({}, {}]", event.seq_prev, event.seq_last),
+            "ids in ascending order".into(),
+        ));
     }
     for (name, time) in [("source_ts_ns", event.source_ts_ns), ("local_ts_ns", event.local_ts_ns)] {
         if time.cast_unsigned() >= TIME_LIMIT {
-            return (format!("{name} {time}"), "0 to 2^62 - 1".into());
+            return Some((format!("{name} {time}"), "0 to 2^62 - 1".into()));
         }
     }
-    debug_assert!(!first && !event.same_message(head));
-    ("another message".into(), "the rest of one that has no LAST".into())
+    None
 }
 
 /// Channel of events that make no good message; a kind that does not exist counts as book.

@@ -5,8 +5,8 @@
 use serde::Deserialize;
 
 use crate::error::Error;
-pub use crate::kernels::Kind;
 use crate::kernels::Dtype;
+pub use crate::kernels::Kind;
 use crate::units::i64_to_f64;
 
 /// Changes with any formula of rule 8; part of every fingerprint.
@@ -283,8 +283,8 @@ impl Plan {
     /// [`Error::Plan`] with what was found and what this build expects.
     pub fn from_json(text: &str, fingerprint: [u8; 8]) -> Result<Self, Error> {
         let refuse = |found: String, expected: &str| Error::Plan { found, expected: expected.into() };
-        let plan: PlanJson =
-            serde_json::from_str(text).map_err(|error| refuse(error.to_string(), "the plan of a feature set"))?;
+        let plan: PlanJson = serde_json::from_str(text)
+            .map_err(|error| refuse(error.to_string(), "the plan of a feature set"))?;
         if plan.abi != KERNEL_ABI {
             return Err(refuse(format!("kernel ABI {}", plan.abi), &format!("kernel ABI {KERNEL_ABI}")));
         }
@@ -331,7 +331,11 @@ fn derive(node: NodeJson, before: &[Node]) -> Node {
         reads_book: op.depth() > 0 || any(|node| node.reads_book),
         reads_trades: op.is_trade_source() || any(|node| node.reads_trades),
         timed: op.is_timed() || any(|node| node.timed),
-        depth: inputs.iter().filter_map(|&input| before.get(input)).map(|node| node.depth).fold(op.depth(), usize::max),
+        depth: inputs
+            .iter()
+            .filter_map(|&input| before.get(input))
+            .map(|node| node.depth)
+            .fold(op.depth(), usize::max),
         op,
         inputs,
         dtype: dtype.into(),

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::event::Event;
 use crate::frame::quality::{GAP_DETECTED, OUT_OF_ORDER_INPUT};
-use crate::message::Message;
+use crate::message::{Channel, Message};
 
 /// Messages kept while a book waits for its snapshot.
 pub const BUFFER_MESSAGES: usize = 4_096;
@@ -146,8 +146,8 @@ pub enum Verdict {
     Passed,
     /// The book breaks here; the message is kept if it has ids.
     Break,
-    /// Ids are missing and `on_gap="refuse"`.
-    Refuse,
+    /// Ids are missing and `on_gap="refuse"`: the id before which the next message begins.
+    Refuse(u64),
     /// One message made of several.
     Joined(Joined),
 }
@@ -167,6 +167,8 @@ pub struct Joined {
     pub flags: u32,
     /// A gap among the kept ones: the book is broken again, and there is no frame.
     pub torn: bool,
+    /// A gap among the kept ones was passed over.
+    pub passed: bool,
 }
 
 /// Settings of the stream the guard stands before.
@@ -192,8 +194,11 @@ pub struct Guard {
     pub(crate) passed: bool,
     /// The book grew from increments and no snapshot has come since.
     pub(crate) seeded: bool,
+    pub(crate) status: Chain,
     pub(crate) drops: Drops,
     pub(crate) breaks: [u64; 4],
+    /// Holes by channel, in the order of [`crate::message::Channel`].
+    pub(crate) gaps: [u64; 4],
 }
 
 impl Default for Guard {
@@ -206,8 +211,10 @@ impl Default for Guard {
             buffer: VecDeque::new(),
             passed: false,
             seeded: false,
+            status: Chain::default(),
             drops: Drops::default(),
             breaks: [0; 4],
+            gaps: [0; 4],
         }
     }
 }
@@ -221,6 +228,7 @@ impl Guard {
     pub(crate) fn break_book(&mut self, cause: Cause) {
         self.state = State::Broken;
         self.cause = cause;
+        self.buffer.clear();
         self.breaks[cause as usize] += 1;
     }
 
@@ -249,15 +257,20 @@ impl Guard {
                 self.book.apply(head);
                 Verdict::Plain
             }
-            Place::Gap if policy.refuse_gaps => Verdict::Refuse,
-            Place::Gap if policy.pass_gaps => {
-                self.book.pass(head);
-                self.passed = true;
-                Verdict::Passed
-            }
             Place::Gap => {
+                self.gaps[Channel::Book as usize] += 1;
+                if policy.refuse_gaps {
+                    return Verdict::Refuse(head.seq_prev);
+                }
+                if policy.pass_gaps {
+                    self.book.pass(head);
+                    self.passed = true;
+                    return Verdict::Passed;
+                }
                 self.break_book(Cause::Gap);
-                self.keep(message);
+                if !message.is_snapshot() {
+                    self.keep(message);
+                }
                 Verdict::Break
             }
         }
@@ -273,18 +286,18 @@ impl Guard {
 
     fn judge_otherwise(&mut self, message: &Message<'_>, policy: Policy) -> Verdict {
         let sequenced = message.is_sequenced();
-        if sequenced && !message.is_recovery() && self.state != State::Waiting {
-            let place = self.book.place(message.head());
-            if matches!(place, Place::Before | Place::Duplicate) {
-                return self.repeated(place);
-            }
-        }
         if message.is_snapshot() {
             return match self.state {
                 State::Whole if !message.is_recovery() => self.judge_whole(message, policy),
                 _ if sequenced => self.join(message, policy),
                 _ => self.restart(message),
             };
+        }
+        if sequenced {
+            let place = self.book.place(message.head());
+            if matches!(place, Place::Before | Place::Duplicate) {
+                return self.repeated(place);
+            }
         }
         if self.state == State::Waiting && policy.seed_increments {
             self.state = State::Whole;
@@ -297,7 +310,8 @@ impl Guard {
         if !sequenced {
             return self.unsequenced(message);
         }
-        if self.state == State::Broken && matches!(self.cause, Cause::Gap | Cause::Malformed) {
+        let heals = self.state == State::Broken && matches!(self.cause, Cause::Gap | Cause::Malformed);
+        if heals && self.book.ids.is_some() {
             return self.heal(message, policy);
         }
         self.keep_or_drop(message)
@@ -309,7 +323,7 @@ impl Guard {
             self.count(Reason::BeforeSnapshot);
             return Verdict::Unread;
         }
-        let flags = self.whole_again();
+        let flags = self.whole_again(true);
         Verdict::Joined(Joined {
             events: message.events.to_vec(),
             replaces: true,
@@ -317,15 +331,18 @@ impl Guard {
             source_ts_ns: message.head().source_ts_ns,
             flags,
             torn: false,
+            passed: false,
         })
     }
 
-    /// Flags of the frame with which the book is whole.
-    fn whole_again(&mut self) -> u32 {
-        let flags = if self.state == State::Broken || self.passed { GAP_DETECTED } else { 0 };
+    /// Flags of the frame with which the book is whole; it `begins` with a full book, or was healed.
+    fn whole_again(&mut self, begins: bool) -> u32 {
+        let lost = self.state == State::Broken || (begins && self.passed);
         self.state = State::Whole;
-        self.passed = false;
-        flags
+        if begins {
+            (self.passed, self.seeded) = (false, false);
+        }
+        if lost { GAP_DETECTED } else { 0 }
     }
 
     /// A snapshot without ids: the chain starts anew.
@@ -333,8 +350,7 @@ impl Guard {
         self.drops[Reason::BeforeSnapshot as usize] += self.buffer.len() as u64;
         let times = self.buffer.drain(..).map(|kept| kept[0].source_ts_ns).max();
         self.book = Chain::default();
-        self.seeded = false;
-        let flags = self.whole_again();
+        let flags = self.whole_again(true);
         Verdict::Joined(Joined {
             events: message.events.to_vec(),
             replaces: !message.has_clear(),
@@ -342,6 +358,7 @@ impl Guard {
             source_ts_ns: latest(message.head(), times),
             flags,
             torn: false,
+            passed: false,
         })
     }
 
@@ -361,20 +378,26 @@ impl Guard {
         }
         let times = self.buffer.iter().map(|held| held[0].source_ts_ns).max();
         self.drops[Reason::BeforeSnapshot as usize] += (self.buffer.len() - kept.len()) as u64;
-        let kept: Vec<Box<[Event]>> = kept.into_iter().map(|at| std::mem::take(&mut self.buffer[at])).collect();
+        let kept: Vec<Box<[Event]>> =
+            kept.into_iter().map(|at| std::mem::take(&mut self.buffer[at])).collect();
         self.buffer.clear();
         self.book = Chain { ids: Some((snapshot, snapshot)), by_snapshot: true };
-        self.seeded = false;
         let mut events = message.events.to_vec();
-        let flags = self.whole_again();
-        let torn = self.walk(kept, &mut events, policy);
+        let flags = self.whole_again(true);
+        let gap = self.walk(kept, &mut events, policy);
+        if let Some(prev) = gap
+            && policy.refuse_gaps
+        {
+            return Verdict::Refuse(prev);
+        }
         Verdict::Joined(Joined {
             events,
             replaces: !message.has_clear(),
             resets: message.is_recovery(),
             source_ts_ns: latest(message.head(), times),
             flags,
-            torn,
+            torn: gap.is_some(),
+            passed: self.passed,
         })
     }
 
@@ -386,35 +409,39 @@ impl Guard {
         places
     }
 
-    /// Applies messages in order; those from a gap on go back to the buffer. Whether there was one.
-    fn walk(&mut self, messages: Vec<Box<[Event]>>, events: &mut Vec<Event>, policy: Policy) -> bool {
-        let mut torn = false;
+    /// Applies messages in order; those from a gap on that is not passed over go back to the buffer,
+    /// and the id before which the first of them begins is returned.
+    fn walk(&mut self, messages: Vec<Box<[Event]>>, events: &mut Vec<Event>, policy: Policy) -> Option<u64> {
+        let mut torn = None;
         for held in messages {
-            let message = Message::of(&held);
-            let gap = match self.book.place(&held[0]) {
-                Place::Before | Place::Duplicate if !torn => {
+            if torn.is_some() {
+                self.buffer.push_back(held);
+                continue;
+            }
+            let head = held[0];
+            match self.book.place(&head) {
+                Place::Before | Place::Duplicate => {
                     self.count(Reason::Duplicate);
                     continue;
                 }
-                Place::Overlap => message.has_orders(),
-                place => place == Place::Gap,
-            };
-            if gap && !torn {
-                if policy.pass_gaps {
-                    self.book.pass(&held[0]);
+                Place::Overlap if !Message::of(&held).has_orders() => {}
+                Place::Next => {}
+                Place::Overlap | Place::Gap => {
+                    self.gaps[Channel::Book as usize] += 1;
+                    if !policy.pass_gaps {
+                        torn = Some(head.seq_prev);
+                        if !policy.refuse_gaps {
+                            self.break_book(Cause::Gap);
+                        }
+                        self.buffer.push_back(held);
+                        continue;
+                    }
+                    self.book.pass(&head);
                     self.passed = true;
-                    events.extend_from_slice(&held);
-                    continue;
                 }
-                torn = true;
-                self.break_book(Cause::Gap);
             }
-            if torn {
-                self.buffer.push_back(held);
-            } else {
-                self.book.apply(&held[0]);
-                events.extend_from_slice(&held);
-            }
+            self.book.apply(&head);
+            events.extend_from_slice(&held);
         }
         torn
     }
@@ -451,9 +478,17 @@ impl Guard {
         self.buffer.clear();
         let mut events = Vec::new();
         self.walk(messages, &mut events, policy);
-        let flags = self.whole_again() | OUT_OF_ORDER_INPUT;
+        let flags = self.whole_again(false) | OUT_OF_ORDER_INPUT;
         let source_ts_ns = times.unwrap_or(head.source_ts_ns);
-        Verdict::Joined(Joined { events, replaces: false, resets: false, source_ts_ns, flags, torn: false })
+        Verdict::Joined(Joined {
+            events,
+            replaces: false,
+            resets: false,
+            source_ts_ns,
+            flags,
+            torn: false,
+            passed: false,
+        })
     }
 
     fn is_held(&self, head: &Event) -> bool {

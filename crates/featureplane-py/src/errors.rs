@@ -8,6 +8,7 @@ use pyo3::{PyErr, import_exception};
 
 import_exception!(featureplane.errors, MalformedEvent);
 import_exception!(featureplane.errors, PlanError);
+import_exception!(featureplane.errors, SequenceGap);
 import_exception!(featureplane.errors, UnknownSymbol);
 
 /// Translates one core error. No wildcard arm: a new error must be named here before it compiles.
@@ -31,6 +32,9 @@ pub(crate) fn into_py(error: Error) -> PyErr {
             }
             Error::Plan { found, expected } | Error::State { found, expected } => {
                 named(py.get_type::<PlanError>().into_any(), found, expected, &kwargs)
+            }
+            Error::SequenceGap { symbol_id, channel, expected, got } => {
+                SequenceGap::new_err((symbol_id.to_string(), channel, expected, got))
             }
             Error::UnknownSymbol { symbol_id } => UnknownSymbol::new_err((symbol_id,)),
         }

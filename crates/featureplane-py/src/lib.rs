@@ -1,6 +1,7 @@
 //! The Python door of `featureplane-core`: convert, register, translate errors. No opinion of its own.
 
 mod array;
+mod engine;
 mod errors;
 mod sources_hftbacktest;
 
@@ -12,5 +13,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<sources_hftbacktest::HftbacktestReader>()?;
     module.add_function(wrap_pyfunction!(sources_hftbacktest::hftbacktest_precision, module)?)?;
+    module.add_class::<engine::Engine>()?;
     Ok(())
 }

@@ -183,14 +183,15 @@ impl Config {
     /// [`Error::Plan`] with what was found.
     pub fn from_json(text: &str) -> Result<Self, Error> {
         let refuse = |found: String, expected: &str| Error::Plan { found, expected: expected.into() };
-        let config: Self =
-            serde_json::from_str(text).map_err(|error| refuse(error.to_string(), "an engine configuration"))?;
+        let config: Self = serde_json::from_str(text)
+            .map_err(|error| refuse(error.to_string(), "an engine configuration"))?;
         let mut ids: Vec<u32> = config.symbols.iter().map(|symbol| symbol.symbol_id).collect();
         ids.sort_unstable();
         if ids.is_empty() || ids.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(refuse(format!("symbol ids {ids:?}"), "at least one, each once"));
         }
-        if matches!(config.every, Some(Every::Frames(0))) || matches!(config.every, Some(Every::Nanos(..=0))) {
+        if matches!(config.every, Some(Every::Frames(0))) || matches!(config.every, Some(Every::Nanos(..=0)))
+        {
             return Err(refuse(format!("every = {:?}", config.every), "a positive number"));
         }
         for symbol in &config.symbols {

@@ -26,8 +26,7 @@ impl Lateness {
 
     /// The next step is a first one.
     pub(super) fn forget(&mut self) {
-        self.offset = None;
-        self.faults = 0;
+        (self.offset, self.local_before, self.faults) = (None, 0, 0);
     }
 
     /// Takes the times of a step: whether its clock is at fault, and whether it is stale.
@@ -36,26 +35,22 @@ impl Lateness {
             return (false, false);
         }
         let late = local_ns - source_ns;
-        let expected = match self.offset {
-            None if self.synchronised => 0,
-            None => late,
-            Some(offset) => offset,
-        };
-        if late < expected - FAULT_NS {
-            self.faults += 1;
-            if self.faults < FAULTS_BELIEVED {
-                return (true, false);
-            }
-        } else {
-            self.faults = 0;
+        let before = if self.synchronised { Some(0) } else { self.offset };
+        let faulty = before.is_some_and(|offset| late < offset - FAULT_NS);
+        self.faults = if faulty { self.faults + 1 } else { 0 };
+        if faulty && self.faults < FAULTS_BELIEVED {
+            return (true, false);
         }
-        let drifted = match self.offset {
-            Some(offset) => offset + (local_ns - self.local_before).div_euclid(DRIFT),
-            None => expected,
+        let offset = match before {
+            _ if self.synchronised => 0,
+            // A clock that was set, or a first step.
+            None => late,
+            Some(_) if faulty => late,
+            Some(offset) => late.min(offset + (local_ns - self.local_before).div_euclid(DRIFT)),
         };
-        let offset = if self.synchronised { 0 } else { late.min(drifted) };
-        self.offset = Some(offset);
-        self.local_before = local_ns;
+        if !self.synchronised {
+            (self.offset, self.local_before) = (Some(offset), local_ns);
+        }
         (false, late - offset > self.stale_ns)
     }
 }

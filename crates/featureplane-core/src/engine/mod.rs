@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::frame::{FrameSink, Layout};
 use crate::message::{self, Message, Next};
 use crate::plan::Plan;
-use crate::quality::Reason;
+use crate::quality::{Drops, Reason};
 
 pub use self::nodes::Reads;
 pub use self::symbol::Counts;
@@ -31,7 +31,6 @@ pub struct Engine {
     drop_malformed: bool,
     /// Events taken so far, for the offsets of errors.
     events: u64,
-    /// The rest of a message that was dropped, up to its `LAST`, is passed over.
     last_symbol: usize,
 }
 
@@ -57,8 +56,8 @@ impl Engine {
     }
 
     /// Counts of each symbol, in the order of the configuration.
-    pub fn counts(&self) -> impl Iterator<Item = (Counts, [u64; Reason::NAMES.len()])> + '_ {
-        self.symbols.iter().map(|symbol| (symbol.counts, symbol.guard.drops))
+    pub fn counts(&self) -> impl Iterator<Item = (Counts, Drops, [u64; 4])> + '_ {
+        self.symbols.iter().map(|symbol| (symbol.counts, symbol.guard.drops, symbol.guard.gaps))
     }
 
     /// Takes events; frames go to `sink` as they are computed. A message cut off by the end of
@@ -75,16 +74,15 @@ impl Engine {
                     self.message(&message, sink)?;
                     message.events.len()
                 }
-                Next::Malformed { events, error } => {
-                    self.malformed(events, error, sink)?;
-                    events.len()
-                }
-                Next::Incomplete => {
-                    if let Ok(place) = self.place(&rest[0]) {
-                        self.symbols[place].guard.count(Reason::Incomplete);
+                Next::Malformed { events, at, error } => {
+                    self.place(&rest[0])?;
+                    self.place(at)?;
+                    if !self.drop_malformed {
+                        return Err(self.placed(error));
                     }
-                    rest.len()
+                    if events.is_empty() { self.incomplete(rest)? } else { self.malformed(events, sink)? }
                 }
+                Next::Incomplete => self.incomplete(rest)?,
             };
             self.events += taken as u64;
             rest = &rest[taken..];
@@ -108,14 +106,18 @@ impl Engine {
         self.symbols[place].message(&self.shared, message, sink)
     }
 
-    fn malformed(&mut self, events: &[Event], error: Error, sink: &mut impl FrameSink) -> Result<(), Error> {
+    fn malformed(&mut self, events: &[Event], sink: &mut impl FrameSink) -> Result<usize, Error> {
         let place = self.place(&events[0])?;
-        if !self.drop_malformed {
-            return Err(self.placed(error));
-        }
         let channel = message::channel_of(events);
         self.symbols[place].malformed(&self.shared, channel, &events[0], sink);
-        Ok(())
+        Ok(events.len())
+    }
+
+    /// A message cut off by the end of the input.
+    fn incomplete(&mut self, events: &[Event]) -> Result<usize, Error> {
+        let place = self.place(&events[0])?;
+        self.symbols[place].guard.count(Reason::Incomplete);
+        Ok(events.len())
     }
 
     /// Offsets count from the start of the stream.
@@ -123,7 +125,7 @@ impl Engine {
         match error {
             Error::Malformed { found, expected, place: Place { offset: Some(offset), line } } => {
                 let offset = Some(offset + 64 * self.events);
-                Error::Malformed { found, expected, place: Place { offset, line } }
+                Error::Malformed { found, expected, place: Place { line, offset } }
             }
             other => other,
         }

@@ -163,8 +163,7 @@ impl Nodes {
         self.advanced.fill(false);
         for &at in &order {
             if self.wiring[at].drive == Drive::Book {
-                let mut cell =
-                    book.map_or(Cell::undefined(0), |book| self.kernels[at].book(book, clock_ns));
+                let mut cell = book.map_or(Cell::undefined(0), |book| self.kernels[at].book(book, clock_ns));
                 self.source(at, book, &mut cell);
                 self.cells[at] = cell;
             } else if self.wiring[at].drive != Drive::Trade {

@@ -104,7 +104,13 @@ impl Sampler {
     }
 
     /// Takes a computed frame and hands on what is due.
-    pub(super) fn frame(&mut self, symbol: usize, head: Head, output: &mut Output, sink: &mut impl FrameSink) {
+    pub(super) fn frame(
+        &mut self,
+        symbol: usize,
+        head: Head,
+        output: &mut Output,
+        sink: &mut impl FrameSink,
+    ) {
         let before = output.flags_before.replace(head.flags);
         let put_out = match self.emit {
             Emit::Update => true,
@@ -112,13 +118,9 @@ impl Sampler {
         };
         let Some(every) = self.every else {
             if put_out {
-                let frame = Frame {
-                    head,
-                    changed: &output.changed,
-                    ready: &output.ready,
-                    values: &output.before,
-                };
-                self.hand_on(symbol, &frame, sink);
+                let frame =
+                    Frame { head, changed: &output.changed, ready: &output.ready, values: &output.before };
+                sink.frame(symbol, &frame);
             } else {
                 self.gather(&head, output);
             }
@@ -143,10 +145,6 @@ impl Sampler {
             Every::Frames(_) => {}
             Every::Nanos(period) => self.hold(head, period, output),
         }
-    }
-
-    fn hand_on(&mut self, symbol: usize, frame: &Frame<'_>, sink: &mut impl FrameSink) {
-        sink.frame(symbol, frame);
     }
 
     fn gather(&mut self, head: &Head, output: &Output) {

@@ -63,8 +63,8 @@ struct Times {
 enum Change<'a> {
     /// Nothing; a step of trades.
     None,
-    /// Applies a message.
-    Message(&'a [Event]),
+    /// Applies the message.
+    Message,
     /// Applies several as one.
     Joined(&'a Joined),
     /// The book breaks here.
@@ -86,8 +86,6 @@ pub struct Counts {
     pub daily_resets: u64,
     /// Trades no kernel may read (rule 2.5).
     pub unread_trades: u64,
-    /// Gaps in each channel, in the order of [`Channel`].
-    pub gaps: [u64; 4],
 }
 
 /// The state of one instrument.
@@ -169,19 +167,16 @@ impl Symbol {
             Channel::Quote => Ok(()),
             Channel::Book => self.book_message(shared, message, sink),
             Channel::Trade => self.trade_message(shared, message, sink),
-            Channel::Status => {
-                self.status_message(shared, message, sink);
-                Ok(())
-            }
+            Channel::Status => self.status_message(shared, message, sink),
         }
     }
 
-    fn refused(&self, channel: Channel, applied: u64, message: &Message<'_>) -> Error {
+    fn refused(&self, channel: Channel, applied: u64, got: u64) -> Error {
         Error::SequenceGap {
             symbol_id: self.config.symbol_id,
             channel: channel.name(),
             expected: applied,
-            got: message.head().seq_prev,
+            got,
         }
     }
 
@@ -206,10 +201,11 @@ impl Symbol {
                     return Ok(());
                 }
                 Place::Gap => {
+                    self.guard.gaps[Channel::Trade as usize] += 1;
                     if shared.policy.refuse_gaps {
-                        return Err(self.refused(Channel::Trade, self.guard.trade.applied(), message));
+                        let applied = self.guard.trade.applied();
+                        return Err(self.refused(Channel::Trade, applied, head.seq_prev));
                     }
-                    self.counts.gaps[Channel::Trade as usize] += 1;
                     self.guard.trade.pass(head);
                     self.trade_gap(shared);
                 }
@@ -247,11 +243,10 @@ impl Symbol {
         match self.guard.judge(message, shared.policy) {
             Verdict::Drop(reason, flags) => {
                 self.guard.count(reason);
-                let listens = shared.reads.book || (shared.reads.trades && self.carries_trades);
-                self.pending_flags |= if listens { flags } else { 0 };
-                return Ok(());
+                let carries = message.has_market_trades() && shared.reads.trades;
+                self.pending_flags |= if shared.reads.book || carries { flags } else { 0 };
             }
-            Verdict::Refuse => return Err(self.refused(Channel::Book, self.guard.book.applied(), message)),
+            Verdict::Refuse(got) => return Err(self.refused(Channel::Book, self.guard.book.applied(), got)),
             Verdict::Unread => {
                 if message.has_market_trades() && shared.reads.trades {
                     self.row(shared, message, times, &Change::None, sink);
@@ -262,12 +257,12 @@ impl Symbol {
                     self.seeded_at = self.seq;
                     self.book.reset();
                 }
-                self.row(shared, message, times, &Change::Message(message.events), sink);
+                self.row(shared, message, times, &Change::Message, sink);
             }
             Verdict::Passed => {
                 self.book_gap(shared);
                 self.pending_reset.book = true;
-                self.row(shared, message, times, &Change::Message(message.events), sink);
+                self.row(shared, message, times, &Change::Message, sink);
             }
             Verdict::Break => {
                 self.book_gap(shared);
@@ -281,9 +276,8 @@ impl Symbol {
         Ok(())
     }
 
-    /// A gap of the book is one of trades where book messages carry them (reading 16).
+    /// A hole in book messages is one in trades where they carry them (reading 16).
     fn book_gap(&mut self, shared: &Shared) {
-        self.counts.gaps[Channel::Book as usize] += 1;
         if self.carries_trades {
             self.pending_reset.trades = true;
             if !shared.reads.book {
@@ -306,7 +300,12 @@ impl Symbol {
         if joined.resets {
             self.pending_reset.book = true;
             self.pending_reset.trades |= self.carries_trades;
-            self.pending_flags |= STATE_RESET;
+        }
+        if joined.passed {
+            self.pending_reset.book = true;
+        }
+        if joined.passed || joined.torn {
+            self.book_gap(shared);
         }
         if joined.torn {
             self.apply_joined(joined);
@@ -338,6 +337,7 @@ impl Symbol {
         self.guard.count(Reason::Malformed);
         if channel == Channel::Book && self.guard.state == State::Whole {
             self.guard.break_book(Cause::Malformed);
+            self.book_gap(shared);
             self.crossed_since = None;
             if shared.reads.book && self.is_trading() {
                 self.blank_frame(shared, GAP_DETECTED | PARTIAL_FEATURES, times(head), sink);
@@ -354,11 +354,39 @@ impl Symbol {
         !shared.reads.book || self.guard.state == State::Whole
     }
 
-    fn status_message(&mut self, shared: &Shared, message: &Message<'_>, sink: &mut impl FrameSink) {
+    fn status_message(
+        &mut self,
+        shared: &Shared,
+        message: &Message<'_>,
+        sink: &mut impl FrameSink,
+    ) -> Result<(), Error> {
+        let head = message.head();
         if message.is_sequenced() {
-            // Gaps and lateness of status are of no consequence; its last event counts.
+            match self.guard.status.place(head) {
+                Place::Before => {
+                    self.guard.count(Reason::Late);
+                    return Ok(());
+                }
+                Place::Duplicate => {
+                    self.guard.count(Reason::Duplicate);
+                    return Ok(());
+                }
+                Place::Gap => {
+                    self.guard.gaps[Channel::Status as usize] += 1;
+                    if shared.policy.refuse_gaps {
+                        return Err(self.refused(
+                            Channel::Status,
+                            self.guard.status.applied(),
+                            head.seq_prev,
+                        ));
+                    }
+                    self.guard.status.pass(head);
+                }
+                Place::Next | Place::Overlap => self.guard.status.apply(head),
+            }
         }
         self.take_status(shared, message, sink);
+        Ok(())
     }
 
     fn take_status(&mut self, shared: &Shared, message: &Message<'_>, sink: &mut impl FrameSink) {
@@ -399,7 +427,7 @@ impl Symbol {
         let has_trades = shared.reads.trades && message.has_market_trades();
         let listened = (changes_book && shared.reads.book) || has_trades;
         if !listened {
-            self.apply(change);
+            self.apply(message, change);
             return;
         }
         self.started = true;
@@ -414,8 +442,7 @@ impl Symbol {
             if has_trades {
                 self.counts.unread_trades += message.market_trades().count() as u64;
             }
-            self.pending_flags &= !STALE_INPUT | self.pending_flags;
-            self.apply(change);
+            self.apply(message, change);
             return;
         }
         let breaks = matches!(change, Change::Break);
@@ -424,7 +451,7 @@ impl Symbol {
         if has_trades {
             self.read_trades(message, clock, silent);
         }
-        self.apply(change);
+        self.apply(message, change);
         if changes_book && shared.reads.book {
             self.tick_book(clock, breaks);
         }
@@ -504,7 +531,8 @@ impl Symbol {
             };
             self.nodes.trade(&trade, silent);
         }
-        let unread = message.events.iter().filter(|event| event.kind == kind::TRADE && !event.is_market_trade());
+        let unread =
+            message.events.iter().filter(|event| event.kind == kind::TRADE && !event.is_market_trade());
         self.counts.unread_trades += unread.count() as u64;
     }
 
@@ -515,30 +543,18 @@ impl Symbol {
     }
 
     #[inline]
-    fn apply(&mut self, change: &Change<'_>) {
+    fn apply(&mut self, message: &Message<'_>, change: &Change<'_>) {
         match change {
             Change::None | Change::Break => {}
-            Change::Message(events) => {
-                if Message::of(&events[..1]).is_snapshot() && Message::of(events).is_snapshot() {
-                    self.replace(events);
-                    return;
+            Change::Message => {
+                if message.is_snapshot() && !message.has_clear() {
+                    self.book.reset();
                 }
-                for event in *events {
+                for event in message.events {
                     self.book.apply(event);
                 }
             }
             Change::Joined(joined) => self.apply_joined(joined),
-        }
-    }
-
-    /// A snapshot without recovery is an ordinary message that replaces the book.
-    #[cold]
-    fn replace(&mut self, events: &[Event]) {
-        if !Message::of(events).has_clear() {
-            self.book.reset();
-        }
-        for event in events {
-            self.book.apply(event);
         }
     }
 

@@ -10,7 +10,7 @@ use super::flow::{DeepFlow, Ofi, OfiMulti, TouchSurvival};
 use super::number::Dtype;
 use super::returns::{RealizedVol, ReturnBps};
 use super::rolling::{CumSum, Mean, Std, ZScore};
-use super::series::{Autocov, Diff, Extreme, Extremum, Lag, roll};
+use super::series::{Autocov, Diff, Extreme, Extremum, Lag};
 use super::state::{StateReader, StateWriter};
 use super::toxicity::{KyleLambda, Vpin};
 use super::trades::{MsSinceTrade, SignedQty, TradeCount, TradeIntensity, TradePrice, TradeTick};
@@ -85,7 +85,6 @@ pub enum Kernel {
     DiffFloat(Diff<f64>),
     CumSum(CumSum),
     Autocov(Box<Autocov>),
-    Roll,
     Vpin(Vpin),
     KyleLambda(Box<KyleLambda>),
     Arithmetic(Arithmetic),
@@ -219,7 +218,9 @@ impl Kernel {
                 Self::TradeImbalance(Box::new(TradeImbalance::new(window(window_ns)?)))
             }
             Op::ReturnBps { window_ns } => Self::ReturnBps(Box::new(ReturnBps::new(window(window_ns)?))),
-            Op::RealizedVol { window_ns } => Self::RealizedVol(Box::new(RealizedVol::new(window(window_ns)?))),
+            Op::RealizedVol { window_ns } => {
+                Self::RealizedVol(Box::new(RealizedVol::new(window(window_ns)?)))
+            }
             Op::RelativeTicks {} => Self::RelativeTicks(instrument.tick),
             Op::Mean { n } => Self::Mean(Mean::new(count(n, 1, 65_536)?)),
             Op::Std { n } => Self::Std(Std::new(count(n, 1, 65_536)?)),
@@ -235,9 +236,12 @@ impl Kernel {
             Op::Cumsum {} => Self::CumSum(CumSum::default()),
             Op::Autocov { lag, n } => {
                 let n = count(n, 2, 1_024)?;
-                Self::Autocov(Box::new(Autocov::new(count(lag, 0, 1_023).ok().filter(|&l| l < n).ok_or_else(refuse)?, n)))
+                Self::Autocov(Box::new(Autocov::new(
+                    count(lag, 0, 1_023).ok().filter(|&l| l < n).ok_or_else(refuse)?,
+                    n,
+                )))
             }
-            Op::Roll {} => Self::Roll,
+            Op::Roll {} if x == Dtype::F64 => Self::Arithmetic(Arithmetic::Roll),
             Op::Vpin { bucket, n } => {
                 let bucket = match bucket {
                     Some(bucket) => Some(ns(bucket)?),
@@ -273,7 +277,7 @@ impl Kernel {
             | Self::TradeCount(_)
             | Self::TradeIntensity(_)
             | Self::MsSinceTrade(_) => Drive::Trade,
-            Self::Arithmetic(_) | Self::Roll | Self::RelativeTicks(_) | Self::Never => Drive::Stateless,
+            Self::Arithmetic(_) | Self::RelativeTicks(_) | Self::Never => Drive::Stateless,
             _ => Drive::Stateful,
         }
     }
@@ -302,10 +306,15 @@ impl Kernel {
     /// Whether a valid book warms a kernel without a memory, even if it lacks the level asked for.
     pub(crate) fn warms_on(&self, book: &BookView<'_>) -> bool {
         match self {
-            Self::LevelPrice(side, _) | Self::Qty(side, _) | Self::Depth(side, _) => book.level(*side, 1).is_some(),
-            Self::Mid | Self::Spread | Self::Microprice | Self::ImbalancePpm(_) | Self::Vwap(_) | Self::BookSlope(_) => {
-                book.touch().is_some()
+            Self::LevelPrice(side, _) | Self::Qty(side, _) | Self::Depth(side, _) => {
+                book.level(*side, 1).is_some()
             }
+            Self::Mid
+            | Self::Spread
+            | Self::Microprice
+            | Self::ImbalancePpm(_)
+            | Self::Vwap(_)
+            | Self::BookSlope(_) => book.touch().is_some(),
             _ => false,
         }
     }
@@ -390,10 +399,10 @@ impl Kernel {
 
     /// The value of a function of defined inputs; `mean` is the second input's kernel.
     #[inline]
+    #[must_use]
     pub fn evaluate(&self, x: u64, y: u64) -> Cell {
         match self {
             Self::Arithmetic(kernel) => kernel.evaluate(x, y),
-            Self::Roll => roll(f64::from_bits(x)),
             _ => Cell::COLD,
         }
     }

@@ -43,7 +43,8 @@ impl Ofi {
     }
 
     pub(super) fn update(&mut self, book: &BookView<'_>) -> Cell {
-        let (Some(bid), Some(ask)) = (book.level(side::BID, self.level), book.level(side::ASK, self.level)) else {
+        let (Some(bid), Some(ask)) = (book.level(side::BID, self.level), book.level(side::ASK, self.level))
+        else {
             return Cell::undefined(why::LACK | if self.before.is_none() { why::COLD } else { 0 });
         };
         let now = (bid, ask);
@@ -87,7 +88,8 @@ impl OfiMulti {
             return Cell::undefined(why::LACK | if cold { why::COLD } else { 0 });
         }
         let now = || book.bids.iter().copied().zip(book.asks.iter().copied()).take(self.levels);
-        let flow: i128 = self.before.iter().zip(now()).map(|(&before, now)| i128::from(level_flow(before, now))).sum();
+        let flow: i128 =
+            self.before.iter().zip(now()).map(|(&before, now)| i128::from(level_flow(before, now))).sum();
         self.before.clear();
         self.before.extend(book.bids.iter().copied().zip(book.asks.iter().copied()).take(self.levels));
         if cold { Cell::COLD } else { Cell::wide(flow) }

@@ -23,7 +23,7 @@ pub(super) fn imbalance_ppm(levels: usize, book: &BookView<'_>) -> Cell {
         return Cell::undefined(why::LACK);
     }
     let (bid, ask) = (sum(book.bids, levels), sum(book.asks, levels));
-    let cell = half_even_div((bid - ask) * 1_000_000, bid + ask)
-        .map_or(Cell::undefined(why::OVERFLOW), Cell::int);
+    let cell =
+        half_even_div((bid - ask) * 1_000_000, bid + ask).map_or(Cell::undefined(why::OVERFLOW), Cell::int);
     Cell { state: cell.state | short(levels, book), ..cell }
 }

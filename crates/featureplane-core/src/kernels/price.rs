@@ -5,10 +5,6 @@ use super::cell::{Cell, why};
 use crate::event::side;
 use crate::units::{half_even_div, ratio};
 
-pub(super) fn best(side: u8, book: &BookView<'_>) -> Cell {
-    level_price(side, 1, book)
-}
-
 pub(super) fn level_price(side: u8, level: usize, book: &BookView<'_>) -> Cell {
     book.level(side, level).map_or(Cell::undefined(why::LACK), |level| Cell::int(level.price))
 }
@@ -27,7 +23,9 @@ pub(super) fn microprice_x2(book: &BookView<'_>) -> Cell {
     let Some((bid, ask)) = book.touch() else { return Cell::undefined(why::LACK) };
     let weight = 2 * i128::from(ask.price - bid.price) * i128::from(bid.qty);
     half_even_div(weight, i128::from(bid.qty) + i128::from(ask.qty))
-        .map_or(Cell::undefined(why::OVERFLOW), |above| Cell::wide(2 * i128::from(bid.price) + i128::from(above)))
+        .map_or(Cell::undefined(why::OVERFLOW), |above| {
+            Cell::wide(2 * i128::from(bid.price) + i128::from(above))
+        })
 }
 
 pub(super) fn vwap_x2(levels: usize, book: &BookView<'_>) -> Cell {
@@ -39,8 +37,9 @@ pub(super) fn vwap_x2(levels: usize, book: &BookView<'_>) -> Cell {
             size += i128::from(level.qty);
         }
     }
-    let cell = half_even_div(2 * value, size)
-        .map_or(Cell::undefined(why::OVERFLOW), |above| Cell::wide(2 * i128::from(bid.price) + i128::from(above)));
+    let cell = half_even_div(2 * value, size).map_or(Cell::undefined(why::OVERFLOW), |above| {
+        Cell::wide(2 * i128::from(bid.price) + i128::from(above))
+    });
     Cell { state: cell.state | short(levels, book), ..cell }
 }
 

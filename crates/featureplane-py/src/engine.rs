@@ -1,0 +1,152 @@
+//! The engine, and what it put out, as NumPy arrays.
+
+use featureplane_core::columns::Columns;
+use featureplane_core::engine::Engine as CoreEngine;
+use featureplane_core::engine::config::Config;
+use featureplane_core::frame::{Frame, FrameSink, Layout};
+use featureplane_core::plan::Plan;
+use featureplane_core::quality::Reason;
+use numpy::{PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::array::as_events;
+use crate::errors::into_py;
+
+/// Packed frames, one behind the other, and their grid points.
+#[derive(Default)]
+struct Packed {
+    bytes: Vec<u8>,
+    grid_ts_ns: Vec<i64>,
+}
+
+struct PackedSink<'a> {
+    layout: &'a Layout,
+    packed: &'a mut Packed,
+}
+
+impl FrameSink for PackedSink<'_> {
+    #[inline]
+    fn frame(&mut self, _symbol: usize, frame: &Frame<'_>) {
+        self.layout.write(frame, &mut self.packed.bytes);
+        self.packed.grid_ts_ns.push(frame.head.grid_ts_ns);
+    }
+}
+
+/// A plan running over events. Not frozen: it is one running state, used by one thread at a time.
+#[pyclass(module = "featureplane._native")]
+pub(crate) struct Engine {
+    engine: CoreEngine,
+    layout: Layout,
+    packed: Packed,
+    columns: Columns,
+}
+
+#[pymethods]
+impl Engine {
+    /// `plan` and `config` are JSON; `fingerprint` the first eight bytes of the plan's.
+    #[new]
+    fn new(plan: &str, fingerprint: [u8; 8], config: &str) -> PyResult<Self> {
+        let plan = Plan::from_json(plan, fingerprint).map_err(into_py)?;
+        let config = Config::from_json(config).map_err(into_py)?;
+        let engine = CoreEngine::new(plan, &config).map_err(into_py)?;
+        let layout = engine.layout().clone();
+        Ok(Self { packed: Packed::default(), columns: Columns::new(&layout), engine, layout })
+    }
+
+    /// Takes events; frames wait for `take_frames`. On an error those before it wait too.
+    fn run_frames(&mut self, py: Python<'_>, events: PyReadonlyArray1<'_, u64>) -> PyResult<()> {
+        let events = as_events(&events)?;
+        let Self { engine, layout, packed, .. } = self;
+        py.detach(|| engine.run(events, &mut PackedSink { layout, packed })).map_err(into_py)
+    }
+
+    /// Takes events; columns wait for `take_columns`. On an error those before it wait too.
+    fn run_columns(&mut self, py: Python<'_>, events: PyReadonlyArray1<'_, u64>) -> PyResult<()> {
+        let events = as_events(&events)?;
+        let Self { engine, columns, .. } = self;
+        py.detach(|| engine.run(events, columns)).map_err(into_py)
+    }
+
+    /// Bytes of one frame.
+    #[getter]
+    fn frame_bytes(&self) -> usize {
+        self.layout.frame_bytes()
+    }
+
+    /// Frames since the last call, packed one behind the other, and their grid points.
+    #[allow(clippy::type_complexity, reason = "two arrays")]
+    fn take_frames<'py>(&mut self, py: Python<'py>) -> (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<i64>>) {
+        let Packed { bytes, grid_ts_ns } = std::mem::take(&mut self.packed);
+        (PyArray1::from_vec(py, bytes), PyArray1::from_vec(py, grid_ts_ns))
+    }
+
+    /// Columns since the last call: name to array; `values` and `validity` are lists in schema order.
+    fn take_columns<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let columns = std::mem::replace(&mut self.columns, Columns::new(&self.layout));
+        let validity: Vec<Option<Bound<'py, PyArray1<u8>>>> = (0..columns.values.len())
+            .map(|feature| columns.validity(feature).map(|packed| PyArray1::from_vec(py, packed)))
+            .collect();
+        let values: Vec<Bound<'py, PyArray1<u64>>> =
+            columns.values.into_iter().map(|column| PyArray1::from_vec(py, column)).collect();
+        let out = PyDict::new(py);
+        out.set_item("symbol", PyArray1::from_vec(py, columns.symbol))?;
+        out.set_item("seq", PyArray1::from_vec(py, columns.seq))?;
+        out.set_item("source_seq", PyArray1::from_vec(py, columns.source_seq))?;
+        out.set_item("source_ts_ns", PyArray1::from_vec(py, columns.source_ts_ns))?;
+        out.set_item("local_ts_ns", PyArray1::from_vec(py, columns.local_ts_ns))?;
+        out.set_item("quality_flags", PyArray1::from_vec(py, columns.quality_flags))?;
+        out.set_item("grid_ts_ns", PyArray1::from_vec(py, columns.grid_ts_ns))?;
+        out.set_item("warmup_ready_mask", PyArray1::from_vec(py, columns.ready))?;
+        out.set_item("changed_mask", PyArray1::from_vec(py, columns.changed))?;
+        out.set_item("values", values)?;
+        out.set_item("validity", validity)?;
+        Ok(out)
+    }
+
+    /// Exact counts, summed over symbols.
+    fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let mut dropped = [0u64; Reason::NAMES.len()];
+        let (mut messages, mut gaps, mut others) = ([0u64; 4], [0u64; 4], [0u64; 5]);
+        for (counts, drops, holes) in self.engine.counts() {
+            for (sum, n) in dropped.iter_mut().zip(drops) {
+                *sum += n;
+            }
+            for at in 0..4 {
+                messages[at] += counts.messages[at];
+                gaps[at] += holes[at];
+            }
+            let more = [
+                counts.frames,
+                counts.steps_back,
+                counts.clock_faults,
+                counts.daily_resets,
+                counts.unread_trades,
+            ];
+            for (sum, n) in others.iter_mut().zip(more) {
+                *sum += n;
+            }
+        }
+        let out = PyDict::new(py);
+        let table = |names: &[&str], counts: &[u64]| -> PyResult<Bound<'py, PyDict>> {
+            let table = PyDict::new(py);
+            for (name, count) in names.iter().zip(counts) {
+                table.set_item(name, count)?;
+            }
+            Ok(table)
+        };
+        out.set_item("dropped", table(&Reason::NAMES, &dropped)?)?;
+        out.set_item("messages", table(&["book", "trade", "quote", "status"], &messages)?)?;
+        out.set_item("gaps", table(&["book", "trade", "quote", "status"], &gaps)?)?;
+        for (name, count) in
+            ["frames", "steps_back", "clock_faults", "daily_resets", "unread_trades"].iter().zip(others)
+        {
+            out.set_item(name, count)?;
+        }
+        Ok(out)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<native engine, {} features>", self.layout.sentinels().len())
+    }
+}
