@@ -6,7 +6,7 @@ use featureplane_core::engine::config::Config;
 use featureplane_core::frame::{Frame, FrameSink, Layout};
 use featureplane_core::plan::Plan;
 use featureplane_core::quality::Reason;
-use numpy::{PyArray1, PyReadonlyArray1};
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -36,7 +36,7 @@ impl FrameSink for PackedSink<'_> {
 /// A plan running over events. Not frozen: it is one running state, used by one thread at a time.
 #[pyclass(module = "featureplane._native")]
 pub(crate) struct Engine {
-    engine: CoreEngine,
+    core: CoreEngine,
     layout: Layout,
     packed: Packed,
     columns: Columns,
@@ -49,23 +49,25 @@ impl Engine {
     fn new(plan: &str, fingerprint: [u8; 8], config: &str) -> PyResult<Self> {
         let plan = Plan::from_json(plan, fingerprint).map_err(into_py)?;
         let config = Config::from_json(config).map_err(into_py)?;
-        let engine = CoreEngine::new(plan, &config).map_err(into_py)?;
-        let layout = engine.layout().clone();
-        Ok(Self { packed: Packed::default(), columns: Columns::new(&layout), engine, layout })
+        let core = CoreEngine::new(plan, &config).map_err(into_py)?;
+        let layout = core.layout().clone();
+        Ok(Self { packed: Packed::default(), columns: Columns::new(&layout), core, layout })
     }
 
     /// Takes events; frames wait for `take_frames`. On an error those before it wait too.
-    fn run_frames(&mut self, py: Python<'_>, events: PyReadonlyArray1<'_, u64>) -> PyResult<()> {
+    fn run_frames(&mut self, py: Python<'_>, events: &Bound<'_, PyArray1<u64>>) -> PyResult<()> {
+        let events = events.try_readonly()?;
         let events = as_events(&events)?;
-        let Self { engine, layout, packed, .. } = self;
-        py.detach(|| engine.run(events, &mut PackedSink { layout, packed })).map_err(into_py)
+        let Self { core, layout, packed, .. } = self;
+        py.detach(|| core.run(events, &mut PackedSink { layout, packed })).map_err(into_py)
     }
 
     /// Takes events; columns wait for `take_columns`. On an error those before it wait too.
-    fn run_columns(&mut self, py: Python<'_>, events: PyReadonlyArray1<'_, u64>) -> PyResult<()> {
+    fn run_columns(&mut self, py: Python<'_>, events: &Bound<'_, PyArray1<u64>>) -> PyResult<()> {
+        let events = events.try_readonly()?;
         let events = as_events(&events)?;
-        let Self { engine, columns, .. } = self;
-        py.detach(|| engine.run(events, columns)).map_err(into_py)
+        let Self { core, columns, .. } = self;
+        py.detach(|| core.run(events, columns)).map_err(into_py)
     }
 
     /// Bytes of one frame.
@@ -108,7 +110,7 @@ impl Engine {
     fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let mut dropped = [0u64; Reason::NAMES.len()];
         let (mut messages, mut gaps, mut others) = ([0u64; 4], [0u64; 4], [0u64; 5]);
-        for (counts, drops, holes) in self.engine.counts() {
+        for (counts, drops, holes) in self.core.counts() {
             for (sum, n) in dropped.iter_mut().zip(drops) {
                 *sum += n;
             }

@@ -276,6 +276,7 @@ impl Nodes {
     }
 
     /// Writes kernels and what nodes hold.
+    #[allow(dead_code, reason = "state transfer follows")]
     pub(super) fn save(&self, out: &mut StateWriter) {
         for (at, kernel) in self.kernels.iter().enumerate() {
             kernel.save(out);
@@ -285,6 +286,7 @@ impl Nodes {
     }
 
     /// Reads what [`Self::save`] wrote.
+    #[allow(dead_code, reason = "state transfer follows")]
     pub(super) fn load(&mut self, from: &mut StateReader<'_>) -> Result<(), Error> {
         for (at, kernel) in self.kernels.iter_mut().enumerate() {
             kernel.load(from)?;

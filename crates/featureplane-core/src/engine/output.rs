@@ -64,11 +64,13 @@ impl Output {
     }
 
     /// Values of the frame computed last, as saved.
+    #[allow(dead_code, reason = "state transfer follows")]
     pub(super) fn restore(&mut self, values: &[u64], flags: Option<u32>) {
         self.before.copy_from_slice(values);
         self.flags_before = flags;
     }
 
+    #[allow(dead_code, reason = "state transfer follows")]
     pub(super) fn saved(&self) -> (&[u64], Option<u32>) {
         (&self.before, self.flags_before)
     }
