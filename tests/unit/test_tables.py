@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from featureplane.errors import EmptyStream, FeatureSetMismatch, PlanError, SettingError, UnknownSymbol
 from featureplane.features import kernels as k
+from featureplane.features.columns import Columns, frame_dtype
 from featureplane.features.spec import FeatureSet
-from featureplane.research.columns import Columns, frame_dtype
 from featureplane.research.tables import FeatureTable, ParquetSink, table_schema
 from featureplane.units import UNDEFINED_F64_BITS, UNDEFINED_I64
 
@@ -130,13 +130,17 @@ def test_the_schema_says_what_the_numbers_are() -> None:
     assert field.metadata == {b"unit": b"price", b"scale": b"1", b"definition": b"ema(spread(), span=2)"}
 
 
-def native(fset: FeatureSet, frames: npt.NDArray[np.uint8], *, grid: bool = False) -> dict[str, Any]:
+def native(fset: FeatureSet, frames: npt.NDArray[np.uint8]) -> dict[str, Any]:
     """The same frames as the Rust engine hands them over."""
     columns = Columns.from_frames(fset, frames, tuple(NAMES))
-    given = {name: getattr(columns, name) for name in Columns.__slots__}
-    given["values"] = [words.view(np.uint64) for words in columns.values]
-    given["grid_ts_ns"] = np.arange(len(frames)) if grid else None
-    return given
+    same = ("seq", "source_seq", "source_ts_ns", "local_ts_ns", "quality_flags", "validity")
+    return {name: getattr(columns, name) for name in same} | {
+        "symbol": columns.symbol_index.view(np.uint32),
+        "warmup_ready_mask": columns.ready.reshape(-1),
+        "changed_mask": columns.changed.reshape(-1),
+        "values": [words.view(np.uint64) for words in columns.values],
+        "grid_ts_ns": np.arange(len(frames)),
+    }
 
 
 def test_engine_buffers_reach_arrow_without_a_copy() -> None:
@@ -151,14 +155,14 @@ def test_engine_buffers_reach_arrow_without_a_copy() -> None:
 
 
 def test_a_grid_adds_its_column() -> None:
-    part = Columns.from_native(SMALL, native(SMALL, packed(SMALL, ROWS), grid=True))
+    part = Columns.from_native(SMALL, native(SMALL, packed(SMALL, ROWS)), grid=True)
     table = FeatureTable(SMALL, [part], ["ETHUSDT", "BTCUSDT"]).to_arrow()
     assert table.column_names[:9] == [*OWN, "grid_ts_ns"]
     assert table.column("grid_ts_ns").to_pylist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
-    "name", ["seq", "source_ts_ns", "quality_flags", "ready", "changed", "symbol_index", "values", "validity"]
+    "name", ["seq", "source_ts_ns", "quality_flags", "grid_ts_ns", "symbol", "values", "validity"]
 )
 def test_buffers_of_unlike_lengths_are_refused(name: str) -> None:
     given = native(SMALL, packed(SMALL, ROWS))
@@ -166,7 +170,7 @@ def test_buffers_of_unlike_lengths_are_refused(name: str) -> None:
     cut = {"values": lambda: [column[0][:-1], *column[1:]], "validity": lambda: [column[0][:0], *column[1:]]}
     given[name] = cut[name]() if name in cut else column[:-1]
     with pytest.raises(PlanError, match="unlike lengths"):
-        Columns.from_native(SMALL, given)
+        Columns.from_native(SMALL, given, grid=True)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from featureplane.features.kernels.expression import Expression
 from featureplane.features.spec import NO_FLAGS, Feature, FeatureFlags, FeatureSet
 from featureplane.features.syntax import parse_expression
 
-__all__ = ["load_feature_set", "resolve_feature_set", "to_toml"]
+__all__ = ["FILE_BYTES_MAX", "load_feature_set", "resolve_feature_set", "to_toml"]
 
 FILE_BYTES_MAX: Final = 4 << 20
 _TOP_KEYS: Final = frozenset({"id", "schema_version", "features"})

@@ -28,13 +28,13 @@ from featureplane.features.kernels.expression import Expression
 from featureplane.features.parameters import checked_params
 from featureplane.units import I64_MAX
 
-__all__ = ["Plan", "PlanFeature", "PlanNode", "compile_plan"]
+__all__ = ["Plan", "PlanFeature", "PlanNode", "canonical_json", "compile_plan"]
 
-DEPTH_MAX: Final = 200
-SIZE_MAX: Final = 20_000
-CALLS_MAX: Final = 1 << 20
-NODES_MAX: Final = 65_535
-CELLS_MAX: Final = 1 << 24
+_DEPTH_MAX: Final = 200
+_SIZE_MAX: Final = 20_000
+_CALLS_MAX: Final = 1 << 20
+_NODES_MAX: Final = 65_535
+_CELLS_MAX: Final = 1 << 24
 """Bound of all windows of one plan together, in remembered values a symbol (128 MiB)."""
 
 _WINDOW_CELLS: Final = 3_000  # 1000 accumulators, three sums each
@@ -152,14 +152,16 @@ class _Compiler:
 
     def add_feature(self, feature_id: str, expression: Expression) -> int:
         self._feature = feature_id
-        if expression.depth > DEPTH_MAX or expression.size > SIZE_MAX:
+        if expression.depth > _DEPTH_MAX or expression.size > _SIZE_MAX:
             raise self._refused(
                 f"an expression of {expression.size} calls, {expression.depth} deep",
-                f"at most {SIZE_MAX} calls, {DEPTH_MAX} deep",
+                f"at most {_SIZE_MAX} calls, {_DEPTH_MAX} deep",
             )
         self._calls += expression.size
-        if self._calls > CALLS_MAX:
-            raise self._refused(f"{self._calls} calls in the set so far", f"at most {CALLS_MAX}, written out")
+        if self._calls > _CALLS_MAX:
+            raise self._refused(
+                f"{self._calls} calls in the set so far", f"at most {_CALLS_MAX}, written out"
+            )
         index = self._node(expression)
         if not self.nodes[index].reads:
             raise self._refused(f"the constant {expression}", "something that reads the book or the trades")
@@ -188,10 +190,10 @@ class _Compiler:
             self._cells += _WINDOW_CELLS
         elif isinstance(n, int) and node.kernel != "ema":
             self._cells += n
-        if len(self.nodes) >= NODES_MAX or self._cells > CELLS_MAX:
+        if len(self.nodes) >= _NODES_MAX or self._cells > _CELLS_MAX:
             raise self._refused(
                 f"a set of {len(self.nodes) + 1} kernels that remember {self._cells} values a symbol",
-                f"at most {NODES_MAX} kernels and {CELLS_MAX} values",
+                f"at most {_NODES_MAX} kernels and {_CELLS_MAX} values",
             )
         self.nodes.append(node)
 

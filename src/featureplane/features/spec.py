@@ -21,9 +21,17 @@ from featureplane.errors import PlanError, UnknownFeature
 from featureplane.features.kernels.expression import Expression
 from featureplane.features.plan import Plan, compile_plan
 
-__all__ = ["Feature", "FeatureDifference", "FeatureFlags", "FeatureSet", "FeatureSpec"]
+__all__ = [
+    "NO_FLAGS",
+    "RESERVED_IDS",
+    "Feature",
+    "FeatureDifference",
+    "FeatureFlags",
+    "FeatureSet",
+    "FeatureSpec",
+]
 
-FEATURES_MAX: Final = 65_535
+_FEATURES_MAX: Final = 65_535
 RESERVED_IDS: Final = frozenset(
     {
         "changed_mask",
@@ -136,8 +144,8 @@ class FeatureSet:
     def __post_init__(self) -> None:
         _check_header(self.feature_set_id, self.schema_version)
         declared = dict(_declared(self.features))
-        if not 1 <= len(declared) <= FEATURES_MAX:
-            raise PlanError(f"a set of {len(declared)} features", f"1 to {FEATURES_MAX}")
+        if not 1 <= len(declared) <= _FEATURES_MAX:
+            raise PlanError(f"a set of {len(declared)} features", f"1 to {_FEATURES_MAX}")
         plan = compile_plan([(feature_id, feature.expression) for feature_id, feature in declared.items()])
         object.__setattr__(self, "features", MappingProxyType(declared))
         object.__setattr__(self, "plan", plan)

@@ -18,9 +18,9 @@ from featureplane.features.kernels import constructors
 from featureplane.features.kernels.expression import Expression
 from featureplane.units import I64_MAX
 
-__all__ = ["parse_expression"]
+__all__ = ["parse_expression", "signature_text"]
 
-TEXT_MAX: Final = 100_000
+_TEXT_MAX: Final = 100_000
 _CONSTRUCTORS: Final[dict[str, Callable[..., Expression]]] = {
     name: getattr(constructors, name) for name in constructors.__all__
 }
@@ -44,8 +44,8 @@ def parse_expression(feature_id: str, text: str, earlier: Mapping[str, Expressio
     >>> print(parse_expression("x", "ema(ofi(level=2), span=8) * 2", {}))
     ema(ofi(level=2), span=8) * 2
     """
-    if len(text) > TEXT_MAX:
-        raise PlanError(f"{len(text)} characters", f"at most {TEXT_MAX}", feature_id=feature_id)
+    if len(text) > _TEXT_MAX:
+        raise PlanError(f"{len(text)} characters", f"at most {_TEXT_MAX}", feature_id=feature_id)
     try:
         tree = ast.parse(text.strip(), mode="eval")
         value = _Reader(feature_id, earlier).read(tree.body)

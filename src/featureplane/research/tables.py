@@ -20,17 +20,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featureplane.errors import EmptyStream, SettingError
+from featureplane.features.columns import Columns
 from featureplane.features.spec import FeatureSet
-from featureplane.research.columns import Columns
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-__all__ = ["FeatureTable", "ParquetSink", "table_schema"]
+__all__ = ["FeatureTable", "ParquetSink", "table_schema", "to_batch"]
 
-ROWS_A_GROUP: Final = 1 << 16
-MASK_FEATURES: Final = 64
+_ROWS_A_GROUP: Final = 1 << 16
+_MASK_FEATURES: Final = 64
 """Up to so many features a mask is one unsigned integer; above, fixed-size binary."""
 
 _ARROW: Final = {"i64": pa.int64(), "f64": pa.float64(), "u32": pa.uint32()}
@@ -45,7 +45,7 @@ def table_schema(
     `warmup_ready_mask`, `changed_mask` (and `grid_ts_ns` when sampled on a grid), then the features,
     whose fields carry their unit, scale and definition.
     """
-    few = len(fset) <= MASK_FEATURES
+    few = len(fset) <= _MASK_FEATURES
     mask = pa.uint64() if few else pa.binary(8 * -(-len(fset) // 64))
     own = [
         pa.field("symbol", pa.dictionary(pa.int32(), pa.string()), nullable=False),
@@ -265,7 +265,7 @@ class ParquetSink:
         self.rows += len(columns)
         self._rows_waiting += len(columns)
         self._waiting.append(to_batch(self._schema, columns, self._symbols))
-        if self._rows_waiting >= ROWS_A_GROUP:
+        if self._rows_waiting >= _ROWS_A_GROUP:
             self._flush()
 
     def describe(self, metadata: Mapping[str, str]) -> None:
@@ -274,7 +274,7 @@ class ParquetSink:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting), row_group_size=ROWS_A_GROUP)
+            self._writer.write_table(pa.Table.from_batches(self._waiting), row_group_size=_ROWS_A_GROUP)
             self._waiting, self._rows_waiting = [], 0
 
     def __exit__(

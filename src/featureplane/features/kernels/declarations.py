@@ -11,15 +11,24 @@ from typing import Final, Literal
 
 from featureplane.units import I64_MAX, MAGNITUDE_LIMIT, NANOS_PER_MS, NANOS_PER_SECOND
 
-__all__ = ["KERNELS", "KERNEL_ABI", "AsInput", "KernelDeclaration", "Param", "ParamValue"]
+__all__ = [
+    "HIDDEN",
+    "KERNELS",
+    "KERNEL_ABI",
+    "AsInput",
+    "KernelDeclaration",
+    "Param",
+    "ParamKind",
+    "ParamValue",
+]
 
 ParamValue = int | float | bool | str | tuple[int | float, ...] | None
 
 KERNEL_ABI: Final = 1
 """Changes with any formula of rule 8; part of every fingerprint."""
 
-HOURS_24: Final = 24 * 3600 * NANOS_PER_SECOND
-ROWS_MAX: Final = 65_536
+_HOURS_24: Final = 24 * 3600 * NANOS_PER_SECOND
+_ROWS_MAX: Final = 65_536
 """Longest window of advances whose second moments fit 128 bits (rule 8)."""
 
 ParamKind = Literal["int", "bool", "side", "window", "half_life", "number", "edges", "optional_int"]
@@ -92,13 +101,13 @@ HIDDEN: Final = Param("hidden", "hidden", "bool", default=True)
 _SIDE: Final = Param("side", "side", "side")
 _LEVEL: Final = Param("level", "level", high=1000, default=1)
 _LEVELS: Final = Param("levels", "levels", high=1000)
-_WINDOW: Final = Param("window_ns", "ns", "window", low=NANOS_PER_MS, high=HOURS_24)
-_HALF_LIFE: Final = Param("half_life_ns", "half_life_ns", "half_life", high=30 * HOURS_24)
+_WINDOW: Final = Param("window_ns", "ns", "window", low=NANOS_PER_MS, high=_HOURS_24)
+_HALF_LIFE: Final = Param("half_life_ns", "half_life_ns", "half_life", high=30 * _HOURS_24)
 _BUCKET: Final = Param("bucket", "bucket", "optional_int", high=MAGNITUDE_LIMIT - 1, default=None)
 _COVERED: Final = ("window_ns", 1)
 
 
-def _n(keyword: str = "window", low: int = 1, high: int = ROWS_MAX) -> Param:
+def _n(keyword: str = "window", low: int = 1, high: int = _ROWS_MAX) -> Param:
     return Param("n", keyword, low=low, high=high)
 
 

@@ -17,8 +17,8 @@ from featureplane.features.spec import FeatureSet
 
 __all__ = ["Columns", "frame_dtype"]
 
-MAGIC: Final = int.from_bytes(b"FUV1", "little")
-LAYOUT_VERSION: Final = 1
+_MAGIC: Final = int.from_bytes(b"FUV1", "little")
+_LAYOUT_VERSION: Final = 1
 _HEAD: Final = [
     ("magic", "<u4"),
     ("layout", "<u2"),
@@ -69,20 +69,25 @@ class Columns:
         return len(self.seq)
 
     @classmethod
-    def from_native(cls, fset: FeatureSet, given: Mapping[str, Any]) -> Columns:
-        """Columns from the buffers of the Rust engine, by the names of the fields; no copy.
+    def from_native(cls, fset: FeatureSet, given: Mapping[str, Any], *, grid: bool = False) -> Columns:
+        """Columns over the buffers the Rust engine hands over, by their names there; no copy.
 
-        `values` arrives as words; each is viewed as its feature's dtype.
+        `grid` says whether frames were sampled on a time grid; otherwise its column means nothing.
         """
+        words = -(-len(fset) // 64)
+        ready, changed = given["warmup_ready_mask"], given["changed_mask"]
         columns = cls(
-            **{name: given[name] for name in ("symbol_index", "seq", "source_seq", "source_ts_ns")},
-            **{name: given[name] for name in ("local_ts_ns", "quality_flags", "ready", "changed")},
+            symbol_index=given["symbol"].view(np.int32),
+            **{name: given[name] for name in ("seq", "source_seq", "source_ts_ns", "local_ts_ns")},
+            quality_flags=given["quality_flags"],
+            ready=ready[: len(ready) // words * words].reshape(-1, words),
+            changed=changed[: len(changed) // words * words].reshape(-1, words),
             values=tuple(
                 words.view(_stored(spec.dtype))
                 for words, spec in zip(given["values"], fset.specs, strict=True)
             ),
             validity=tuple(given["validity"]),
-            grid_ts_ns=given.get("grid_ts_ns"),
+            grid_ts_ns=given["grid_ts_ns"] if grid else None,
         )
         columns.check(fset)
         return columns
@@ -172,8 +177,8 @@ def _check_frames(fset: FeatureSet, rows: npt.NDArray[Any]) -> None:
     if len(rows) == 0:
         return
     expected = {
-        "magic": MAGIC,
-        "layout": LAYOUT_VERSION,
+        "magic": _MAGIC,
+        "layout": _LAYOUT_VERSION,
         "features": len(fset),
         "schema_version": fset.schema_version,
         "mask_words": -(-len(fset) // 64),
