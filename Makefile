@@ -19,7 +19,7 @@ BACKEND := $(shell scripts/rust 2>/dev/null && echo rust || echo none)
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 PYTEST_WORKERS ?= auto
 
-.PHONY: help demo test test-python test-reference test-rust check check-python check-rust clean
+.PHONY: help demo test test-python test-reference test-rust check check-python check-rust docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -60,6 +60,9 @@ check-rust: $(VENV)/.package-$(BACKEND) $(VENV)/.dev
 	# PyO3 writes the list of names itself; the stub says it once, as names.
 	$(BIN)/stubtest featureplane._native --mypy-config-file pyproject.toml \
 	    --allowlist <(echo featureplane._native.__all__)
+
+docs: $(VENV)/.package-$(BACKEND) $(VENV)/.dev ## write the pages under docs/reference from the code
+	$(BIN)/python -m scripts.docs
 
 clean: ## forget .venv and everything built
 	rm -rf $(VENV) target dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

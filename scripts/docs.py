@@ -16,6 +16,7 @@ from featureplane.features.catalog import registry
 from featureplane.features.kernels.declarations import KERNEL_ABI, KERNELS, KernelDeclaration
 from featureplane.features.spec import FeatureFlags, FeatureSet, FeatureSpec
 from featureplane.features.syntax import signature_text
+from scripts.commands_page import commands_page
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -59,6 +60,7 @@ def pages() -> dict[Path, str]:
     return {
         REFERENCE / "kernels.md": "\n".join(kernels_page()),
         REFERENCE / "features.md": "\n".join(features_page()),
+        REFERENCE / "commands.md": "\n".join((GENERATED, "", *commands_page())),
     }
 
 

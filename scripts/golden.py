@@ -12,10 +12,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from scripts import golden_kernels
-
 from featureplane.features.catalog import registry
 from featureplane.features.spec import FeatureSet
+from scripts import golden_kernels
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from scripts.golden_kernels import Case, Op, Random, float_bits
-
 from featureplane.features.kernels.arithmetic import (
     Abs,
     Add,
@@ -28,6 +26,7 @@ from featureplane.features.kernels.trades import (
     TradeIntensity,
     TradePrice,
 )
+from scripts.golden_kernels import Case, Op, Random, float_bits
 
 I64_MAX = 2**63 - 1
 MS = 1_000_000

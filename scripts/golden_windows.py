@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from scripts.golden_kernels import Case, Op, Random, float_bits
-
 from featureplane.features.kernels.averages import Ema, EmaTime, MeanOver, RelativeTicks
 from featureplane.features.kernels.returns import RealizedVol, ReturnBps
 from featureplane.features.kernels.rolling import CumSum, Mean, Std, ZScore
 from featureplane.features.kernels.window import StdOver, SumOver, TradeImbalance
+from scripts.golden_kernels import Case, Op, Random, float_bits
 
 MS = 1_000_000
 SECOND = 1_000 * MS

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from scripts.golden import golden_texts
 
 from featureplane.errors import FeatureSetConflict, UnknownFeatureSet
 from featureplane.features import kernels as k
 from featureplane.features.catalog import FeatureRegistry, feature_set, registry
 from featureplane.features.spec import FeatureFlags, FeatureSet
+from scripts.golden import golden_texts
 
 RULE_9_V1 = """
 best_bid i64 price 1

@@ -11,7 +11,8 @@ from typing import Final
 from cyclopts import App, CycloptsError, Parameter
 
 from featureplane import __version__
-from featureplane.cli import doctor
+from featureplane.cli.doctor import doctor
+from featureplane.cli.features import features
 from featureplane.cli.terminal import say, say_error
 from featureplane.errors import FeaturePlaneError, ParityBreach
 
@@ -35,7 +36,8 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-doctor.register(app)
+app.command(doctor)
+app.command(features)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from featureplane import __version__, native
+from featureplane.cli.options import Json
 from featureplane.cli.terminal import print_json, print_table, say
 
-__all__ = ["Finding", "examine", "register"]
+__all__ = ["Finding", "doctor", "examine"]
 
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9._-]+)[^;]*(?:;.*extra\s*==\s*['\"]([^'\"]+)['\"])?")
 
@@ -99,32 +100,26 @@ def _version(name: str) -> str | None:
         return None
 
 
-def register(app: App) -> None:
-    """Add the command."""
+doctor = App(
+    name="doctor",
+    help_epilogue="Exit status: 0 usable, 1 something installed is broken\n\n"
+    "Example:\n  featureplane doctor --json",
+)
 
-    @app.command(
-        name="doctor",
-        help_epilogue="Exit status: 0 usable, 1 something installed is broken\n\n"
-        "Example:\n  featureplane doctor --json",
-    )
-    def doctor(*, json: bool = False) -> int:
-        """Tell what is installed: backend, libraries, extras, and the fix for each gap.
 
-        Parameters
-        ----------
-        json
-            Print one JSON object instead of a table.
-        """
-        findings = examine()
-        usable = all(finding.state != "broken" for finding in findings)
-        if json:
-            print_json({"usable": usable, "findings": [asdict(finding) for finding in findings]})
-        else:
-            print_table(_table(findings))
-            for finding in findings:
-                if finding.fix:
-                    say(f"to get {finding.part}: {finding.fix}")
-        return 0 if usable else 1
+@doctor.default
+def tell(*, json: Json = False) -> int:
+    """Tell what is installed: backend, libraries, extras, and the fix for each gap."""
+    findings = examine()
+    usable = all(finding.state != "broken" for finding in findings)
+    if json:
+        print_json({"usable": usable, "findings": [asdict(finding) for finding in findings]})
+    else:
+        print_table(_table(findings))
+        for finding in findings:
+            if finding.fix:
+                say(f"to get {finding.part}: {finding.fix}")
+    return 0 if usable else 1
 
 
 def _table(findings: list[Finding]) -> Table:
