@@ -6,10 +6,16 @@ use crate::book::Book;
 use crate::events::{Event, LEVEL, SNAPSHOT_LEVEL};
 use crate::values::{Row, UNDEFINED, UNDEFINED_I64, V1, is_valid};
 
+/// Kernels of an instrument without sessions begin anew at 00:00 UTC.
+const DAY_NS: i64 = 86_400_000_000_000;
+
 /// What is read from the book after each of its messages.
 pub trait Observer {
     /// `changed`: the best levels were read again since the last call, and may differ.
     fn observe(&mut self, book: &Book, changed: bool);
+
+    /// A day has begun: what goes from message to message is forgotten (rule 3.6).
+    fn reset(&mut self) {}
 }
 
 /// Best prices, best sizes and five-level depths: what "book alone" shows.
@@ -65,6 +71,11 @@ impl Observer for Features<'_> {
         }
         stream(self.room.next().expect("room for every book message"), &self.row);
     }
+
+    #[cold]
+    fn reset(&mut self) {
+        self.state = V1::default();
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -96,7 +107,8 @@ pub fn replay(book: &mut Book, unit: bool, events: &[Event], observer: &mut impl
 
 #[inline(always)]
 fn run<const UNIT: bool>(book: &mut Book, events: &[Event], observer: &mut impl Observer) {
-    let mut rest = seed::<UNIT>(book, events);
+    let (mut rest, clock_ns) = seed::<UNIT>(book, events);
+    let mut midnight_ns = (clock_ns / DAY_NS + 1) * DAY_NS;
     let changed = book.refresh();
     observer.observe(book, changed);
     while let Some((mut event, mut after)) = rest.split_first() {
@@ -109,7 +121,12 @@ fn run<const UNIT: bool>(book: &mut Book, events: &[Event], observer: &mut impl 
                 let Some((next, further)) = after.split_first() else { return };
                 (event, after) = (next, further);
             }
-            let changed = book.refresh();
+            let new_day = event.source_ts_ns >= midnight_ns;
+            if new_day {
+                midnight_ns += DAY_NS;
+                observer.reset();
+            }
+            let changed = book.refresh() | new_day;
             observer.observe(book, changed);
         }
         rest = after;
@@ -118,8 +135,8 @@ fn run<const UNIT: bool>(book: &mut Book, events: &[Event], observer: &mut impl 
 
 /// The snapshot and the diffs that came before it and reach beyond it (rule 3.7), one message.
 ///
-/// Returns what follows it, duplicates dropped.
-fn seed<'a, const UNIT: bool>(book: &mut Book, events: &'a [Event]) -> &'a [Event] {
+/// Returns what follows it, duplicates dropped, and the latest time of the venue up to it.
+fn seed<'a, const UNIT: bool>(book: &mut Book, events: &'a [Event]) -> (&'a [Event], i64) {
     let first = events.iter().position(|e| e.kind == SNAPSHOT_LEVEL).expect("a snapshot");
     let (before, rest) = events.split_at(first);
     let end = rest.iter().position(Event::is_last).expect("a whole message") + 1;
@@ -131,5 +148,7 @@ fn seed<'a, const UNIT: bool>(book: &mut Book, events: &'a [Event]) -> &'a [Even
         applied = applied.max(event.seq_last);
     }
     let fresh = |e: &Event| e.kind == LEVEL && (e.seq_last > applied || e.seq_last == 0);
-    &rest[rest.iter().position(fresh).unwrap_or(rest.len())..]
+    let book_times = events[..first + end].iter().filter(|e| matches!(e.kind, LEVEL | SNAPSHOT_LEVEL));
+    let clock_ns = book_times.map(|e| e.source_ts_ns).max().unwrap_or(0);
+    (&rest[rest.iter().position(fresh).unwrap_or(rest.len())..], clock_ns)
 }
