@@ -239,6 +239,8 @@ pub struct Autocov {
     oldest: i64,
     newest: i64,
     products: i128,
+    /// F(n^3).
+    cube: f64,
 }
 
 impl Autocov {
@@ -247,7 +249,8 @@ impl Autocov {
     pub fn new(lag: usize, n: usize) -> Self {
         let values = Ring::new(n);
         let lag = lag.min(values.capacity() - 1);
-        Self { lag, values, oversized: 0, sum: 0, oldest: 0, newest: 0, products: 0 }
+        let n = values.capacity() as i128;
+        Self { lag, values, oversized: 0, sum: 0, oldest: 0, newest: 0, products: 0, cube: to_f64(n * n * n) }
     }
 
     /// Back to the initial state.
@@ -260,41 +263,24 @@ impl Autocov {
     /// Takes one value.
     #[inline]
     pub fn update(&mut self, x: i64) {
-        if self.values.is_full() {
-            self.leave();
-        }
         let len = self.values.len();
-        self.values.push(x);
-        let x = self.count_in(x);
-        self.sum += x;
-        self.newest += x;
-        if len < self.lag {
-            self.oldest += x;
+        // The values that meet the newest and the one that leaves at the distance of the lag.
+        let behind = if self.lag == 0 {
+            x
+        } else if len >= self.lag {
+            self.values.newest(self.lag - 1)
         } else {
-            let partner = small(self.values.newest(self.lag));
-            self.newest -= partner;
-            self.products += i128::from(x) * i128::from(partner);
-        }
-    }
-
-    /// Takes the oldest value, which the ring still holds, out of the sums.
-    #[inline]
-    fn leave(&mut self) {
-        let left = self.values.oldest(0);
-        if is_oversized(left) {
-            self.oversized -= 1;
-        }
-        let left = small(left);
-        let partner = small(self.values.oldest(self.lag));
-        self.sum -= left;
-        self.oldest += partner - left;
-        self.products -= i128::from(left) * i128::from(partner);
-    }
-
-    #[inline]
-    fn count_in(&mut self, x: i64) -> i64 {
+            0
+        };
+        let ahead = if self.values.is_full() { self.values.oldest(self.lag) } else { 0 };
+        let left = self.values.push(x).unwrap_or(0);
         self.oversized += usize::from(is_oversized(x));
-        small(x)
+        self.oversized -= usize::from(is_oversized(left));
+        let (x, left, behind, ahead) = (small(x), small(left), small(behind), small(ahead));
+        self.sum += x - left;
+        self.newest += x - behind;
+        self.oldest += if len < self.lag { x } else { ahead - left };
+        self.products += i128::from(x) * i128::from(behind) - i128::from(left) * i128::from(ahead);
     }
 
     /// In the square of the input's unit, once the window is full.
@@ -308,9 +294,10 @@ impl Autocov {
         }
         let (n, k) = (self.values.capacity() as i128, self.lag as i128);
         let sum = i128::from(self.sum);
-        let without = i128::from(self.sum - self.oldest) + i128::from(self.sum - self.newest);
-        let above = n * n * self.products - n * sum * without + (n - k) * sum * sum;
-        Cell::float(to_f64(above) / to_f64(n * n * n))
+        let without = i128::from(2 * self.sum - self.oldest - self.newest);
+        // The rule's numerator with S1 taken out of the last two terms: one wide product less.
+        let above = n * n * self.products - sum * (n * without - (n - k) * sum);
+        Cell::float(to_f64(above) / self.cube)
     }
 
     /// See the reference for the layout.

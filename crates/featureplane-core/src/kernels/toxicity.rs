@@ -143,6 +143,11 @@ impl Pair {
     fn is_oversized(self) -> bool {
         self.size.abs() >= MOMENT_LIMIT || self.move_x2.abs() >= MOMENT_LIMIT
     }
+
+    /// As it counts in the sums.
+    fn small(self) -> Self {
+        if self.is_oversized() { Self::default() } else { self }
+    }
 }
 
 /// The message whose pair is not complete yet.
@@ -214,22 +219,16 @@ impl KyleLambda {
     }
 
     fn push(&mut self, pair: Pair) {
-        if let Some(left) = self.pairs.push(pair) {
-            self.add(left, -1);
-        }
-        self.add(pair, 1);
-    }
-
-    fn add(&mut self, pair: Pair, times: i64) {
-        if pair.is_oversized() {
-            self.oversized = if times > 0 { self.oversized + 1 } else { self.oversized - 1 };
-            return;
-        }
-        let Pair { size: x, move_x2: y } = pair;
-        self.sum_x += times * x;
-        self.sum_y += times * y;
-        self.sum_xx += i128::from(times * x) * i128::from(x);
-        self.sum_xy += i128::from(times * x) * i128::from(y);
+        let left = self.pairs.push(pair).unwrap_or_default();
+        self.oversized += usize::from(pair.is_oversized());
+        self.oversized -= usize::from(left.is_oversized());
+        let (new, old) = (pair.small(), left.small());
+        self.sum_x += new.size - old.size;
+        self.sum_y += new.move_x2 - old.move_x2;
+        self.sum_xx +=
+            i128::from(new.size) * i128::from(new.size) - i128::from(old.size) * i128::from(old.size);
+        self.sum_xy +=
+            i128::from(new.size) * i128::from(new.move_x2) - i128::from(old.size) * i128::from(old.move_x2);
     }
 
     /// The value moves only when a pair is completed, so it is computed there.
