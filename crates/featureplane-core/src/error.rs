@@ -62,6 +62,13 @@ pub enum Error {
         /// What was expected instead.
         expected: String,
     },
+    /// A frame of another feature set.
+    FeatureSetMismatch {
+        /// First eight bytes of the fingerprint of the set that reads.
+        expected: [u8; 8],
+        /// Those in the frame.
+        got: [u8; 8],
+    },
     /// Saved state that does not belong to this engine.
     State {
         /// What was found.
@@ -98,6 +105,9 @@ impl fmt::Display for Error {
             Self::UnknownSymbol { symbol_id } => write!(f, "unknown symbol id {symbol_id}"),
             Self::SequenceGap { symbol_id, channel, expected, got } => {
                 write!(f, "symbol id {symbol_id}: {channel} ids ({expected}, {got}] are missing")
+            }
+            Self::FeatureSetMismatch { expected, got } => {
+                write!(f, "expected feature set fingerprint {expected:02x?}, got {got:02x?}")
             }
             Self::Plan { found, expected } | Self::State { found, expected } => {
                 write!(f, "found {found}, expected {expected}")

@@ -1,5 +1,8 @@
 //! The packed frame, layout version 1 (rule 6), and the quality flags (rule 4).
 
+mod view;
+
+pub use self::view::FrameView;
 use crate::kernels::Dtype;
 use crate::kernels::cell::{UNDEFINED_F64, UNDEFINED_I64};
 use crate::plan::Plan;
@@ -65,6 +68,8 @@ pub struct Layout {
     fingerprint: [u8; 8],
     schema_version: u32,
     sentinels: Vec<u64>,
+    /// Features that are `u32`: what is defined lies below 2^32.
+    codes: Vec<bool>,
 }
 
 impl Layout {
@@ -76,6 +81,7 @@ impl Layout {
             fingerprint: plan.fingerprint,
             schema_version: plan.schema_version,
             sentinels: plan.features.iter().map(|feature| sentinel(feature.dtype)).collect(),
+            codes: plan.features.iter().map(|feature| feature.is_code).collect(),
         }
     }
 

@@ -259,6 +259,8 @@ pub struct Feature {
     pub node: usize,
     /// Type of the published value.
     pub dtype: Dtype,
+    /// A `u32`, stored as a non-negative `i64`.
+    pub is_code: bool,
 }
 
 /// A checked plan: inputs stand before those who read them.
@@ -302,11 +304,12 @@ impl Plan {
         let depth = nodes.iter().map(|node| node.depth).max().unwrap_or(0);
         let mut features = Vec::with_capacity(plan.features.len());
         for FeatureJson { feature_id, node, dtype } in plan.features {
+            let is_code = matches!(dtype, TypeName::U32);
             let dtype = Dtype::from(dtype);
             if nodes.get(node).is_none_or(|node| node.dtype != dtype) {
                 return Err(refuse(format!("feature {feature_id} on node {node}"), "a node of its type"));
             }
-            features.push(Feature { feature_id, node, dtype });
+            features.push(Feature { feature_id, node, dtype, is_code });
         }
         Ok(Self { nodes, features, fingerprint, schema_version: plan.schema_version, depth })
     }

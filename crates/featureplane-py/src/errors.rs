@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyErr, import_exception};
 
+import_exception!(featureplane.errors, FeatureSetMismatch);
 import_exception!(featureplane.errors, MalformedEvent);
 import_exception!(featureplane.errors, PlanError);
 import_exception!(featureplane.errors, SequenceGap);
@@ -35,6 +36,10 @@ pub(crate) fn into_py(error: Error) -> PyErr {
             }
             Error::SequenceGap { symbol_id, channel, expected, got } => {
                 SequenceGap::new_err((symbol_id.to_string(), channel, expected, got))
+            }
+            Error::FeatureSetMismatch { expected, got } => {
+                let hex = |bytes: [u8; 8]| format!("{:016x}", u64::from_be_bytes(bytes));
+                FeatureSetMismatch::new_err((hex(expected), hex(got)))
             }
             Error::UnknownSymbol { symbol_id } => UnknownSymbol::new_err((symbol_id,)),
         }
