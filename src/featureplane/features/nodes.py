@@ -190,9 +190,11 @@ class Nodes:
         """A market trade."""
         self._ticks += 1
         tick, clock_ns = self._ticks, trade.clock_ns
+        # What reads trades alone is not shown the book: a sign is the same in every plan (reading 38).
+        without_book = trade._replace(mid_before=None)
         for node in self._of_trades_only if trades_only else self._of_trades:
             if node.family is Family.TRADES:
-                if node.kernel.update(trade):
+                if node.kernel.update(trade if node.reads & Reads.BOOK else without_book):
                     node.touched = node.advanced = tick
                     node.show(clock_ns)
             elif node.family is Family.KYLE:

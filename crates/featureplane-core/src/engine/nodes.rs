@@ -146,9 +146,12 @@ impl Nodes {
     pub(super) fn trade(&mut self, trade: &TradeTick, silent: bool) {
         let order = std::mem::take(if silent { &mut self.on_silent_trade } else { &mut self.on_trade });
         self.advanced.fill(false);
+        // What reads trades alone is not shown the book: a sign is the same in every plan (reading 38).
+        let without_book = TradeTick { mid_before: None, ..*trade };
         for &at in &order {
             if self.wiring[at].drive == Drive::Trade {
-                self.advanced[at] = self.kernels[at].trade(trade);
+                let seen = if self.wiring[at].reads.book { trade } else { &without_book };
+                self.advanced[at] = self.kernels[at].trade(seen);
                 self.cells[at] = self.kernels[at].read(trade.clock_ns);
             } else {
                 self.advance(at, trade.clock_ns, trade.mid_before, trade.step);
