@@ -43,7 +43,7 @@ impl Book {
 
     /// Sets the size of a level; 0 deletes it.
     #[inline]
-    pub(super) fn set(&mut self, side: u8, price: i64, qty: i64) {
+    pub(crate) fn set(&mut self, side: u8, price: i64, qty: i64) {
         // WHY: the branch is foreseen, rows of a side come together; a chosen pointer makes each row wait for
         // the stores of the row before (5.3 instead of 3.3 ns a row).
         if side == side::BID {
@@ -51,6 +51,11 @@ impl Book {
         } else {
             self.asks.set(price, qty);
         }
+    }
+
+    /// Rows were set without [`Self::apply`].
+    pub(crate) fn note_rows(&mut self, rows: usize) {
+        self.rows = self.rows.wrapping_add(u32::try_from(rows).unwrap_or(u32::MAX));
     }
 
     #[cold]

@@ -6,7 +6,7 @@ use super::nodes::{Nodes, Reads};
 use super::output::{Output, Sampler};
 use crate::book::Book;
 use crate::error::Error;
-use crate::event::{Event, kind};
+use crate::event::{Event, flag, kind};
 use crate::frame::quality::{
     CROSSED_BOOK, GAP_DETECTED, OUT_OF_ORDER_INPUT, PARTIAL_FEATURES, STALE_INPUT, STATE_RESET,
 };
@@ -350,6 +350,11 @@ impl Symbol {
             && self.session.is_none_or(|session| session == Trading::Trading)
     }
 
+    /// No status has come and there are no sessions.
+    fn is_always_trading(&self) -> bool {
+        self.status.is_none() && self.config.sessions.is_none()
+    }
+
     fn makes_frames(&self, shared: &Shared) -> bool {
         !shared.reads.book || self.guard.state == State::Whole
     }
@@ -430,14 +435,7 @@ impl Symbol {
             self.apply(message, change);
             return;
         }
-        self.started = true;
-        let (fault, stale) = self.lateness.see(times.source_ns, times.local_ns);
-        let clock = self.advance_clock(times.source_ns, fault);
-        self.look_up_session(shared, clock, times, sink);
-        self.reset_kernels();
-        if stale {
-            self.pending_flags |= STALE_INPUT;
-        }
+        let clock = self.enter(shared, times, sink);
         if !self.is_trading() {
             if has_trades {
                 self.counts.unread_trades += message.market_trades().count() as u64;
@@ -461,6 +459,90 @@ impl Symbol {
         } else if !silent {
             self.finish_step(shared, clock, times, sink);
         }
+    }
+
+    /// What a step does before its ticks; the clock it stands at.
+    #[inline]
+    fn enter(&mut self, shared: &Shared, times: Times, sink: &mut impl FrameSink) -> i64 {
+        self.started = true;
+        let (fault, stale) = self.lateness.see(times.source_ns, times.local_ns);
+        let clock = self.advance_clock(times.source_ns, fault);
+        self.look_up_session(shared, clock, times, sink);
+        self.reset_kernels();
+        if stale {
+            self.pending_flags |= STALE_INPUT;
+        }
+        clock
+    }
+
+    /// Takes messages from the start of `events` that need no judgement, as long as there are such:
+    /// levels that continue a whole book, and what the plan does not listen to. How many events.
+    pub(super) fn run_plain(
+        &mut self,
+        shared: &Shared,
+        events: &[Event],
+        sink: &mut impl FrameSink,
+    ) -> usize {
+        let mut at = 0;
+        while let Some(head) = events.get(at).filter(|head| head.symbol_id == self.config.symbol_id) {
+            let taken = match head.kind {
+                kind::LEVEL => self.plain_levels(shared, &events[at..], sink),
+                kind::TRADE => self.plain_trade(shared, head),
+                kind::QUOTE => self.plain_quotes(&events[at..]),
+                _ => 0,
+            };
+            if taken == 0 {
+                break;
+            }
+            at += taken;
+        }
+        at
+    }
+
+    #[inline]
+    fn plain_levels(&mut self, shared: &Shared, events: &[Event], sink: &mut impl FrameSink) -> usize {
+        let head = &events[0];
+        let Some((applied, base)) = self.guard.book.ids else { return 0 };
+        let continues = head.seq_prev <= applied && applied < head.seq_last;
+        if !continues || self.guard.state != State::Whole || !shared.reads.book || !self.is_always_trading() {
+            return 0;
+        }
+        let Some(rows) = of_one_kind(events, kind::LEVEL) else { return 0 };
+        self.guard.book.ids = Some((head.seq_last, base));
+        self.counts.messages[Channel::Book as usize] += 1;
+        let times = times(head);
+        let clock = self.enter(shared, times, sink);
+        self.nodes.begin(clock, false);
+        for row in rows {
+            self.book.set(row.side, row.price, row.qty);
+        }
+        self.book.note_rows(rows.len());
+        self.tick_book(clock, false);
+        self.nodes.finish(clock, false);
+        self.finish_step(shared, clock, times, sink);
+        rows.len()
+    }
+
+    /// A trade nobody reads: only its ids count.
+    #[inline]
+    fn plain_trade(&mut self, shared: &Shared, head: &Event) -> usize {
+        let Some((applied, _)) = &mut self.guard.trade.ids else { return 0 };
+        if shared.reads.trades || !head.is_last() || head.qty == 0 || head.seq_prev != *applied {
+            return 0;
+        }
+        if head.seq_last <= *applied {
+            return 0;
+        }
+        *applied = head.seq_last;
+        self.counts.messages[Channel::Trade as usize] += 1;
+        1
+    }
+
+    #[inline]
+    fn plain_quotes(&mut self, events: &[Event]) -> usize {
+        let Some(quotes) = of_one_kind(events, kind::QUOTE) else { return 0 };
+        self.counts.messages[Channel::Quote as usize] += 1;
+        quotes.len()
     }
 
     fn advance_clock(&mut self, source_ns: i64, fault: bool) -> i64 {
@@ -634,4 +716,19 @@ impl Symbol {
 
 fn times(event: &Event) -> Times {
     Times { source_ns: event.source_ts_ns, local_ns: event.local_ts_ns }
+}
+
+/// The message at the start of `events`, if all of it is of one kind and it restarts no book.
+#[inline]
+fn of_one_kind(events: &[Event], kind: u8) -> Option<&[Event]> {
+    let mut others = 0u8;
+    let mut flags = 0u16;
+    for (at, event) in events.iter().enumerate() {
+        others |= event.kind ^ kind;
+        flags |= event.flags;
+        if event.is_last() {
+            return (others == 0 && flags & flag::RECOVERY == 0).then_some(&events[..=at]);
+        }
+    }
+    None
 }
