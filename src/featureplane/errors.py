@@ -9,6 +9,7 @@
     |  |- MissingSnapshot
     |  |- FileOrder
     |  |- InstrumentMismatch
+    |  |- InvalidInstrument
     |  `- EmptyStream
     |- ContractError         two parts disagree about a shared shape
     |  |- UnknownFeature
@@ -41,6 +42,7 @@ __all__ = [
     "FileOrder",
     "InputError",
     "InstrumentMismatch",
+    "InvalidInstrument",
     "MalformedEvent",
     "MissingSnapshot",
     "NotReady",
@@ -165,6 +167,17 @@ class InstrumentMismatch(InputError):
             hint="`featureplane instruments infer` writes a file that fits the data",
         )
         self.field, self.declared, self.found, self.file, self.line = field, declared, found, file, line
+
+
+class InvalidInstrument(InputError):
+    """An instrument, or a line of an instruments file, that cannot be meant as it stands."""
+
+    def __init__(
+        self, field: str, found: object, expected: str, *, file: str | None = None, line: int | None = None
+    ) -> None:
+        place = ":".join(str(p) for p in (file, line) if p is not None)
+        super().__init__(f"{place + ': ' if place else ''}`{field}`: found {found!r}, expected {expected}")
+        self.field, self.found, self.expected, self.file, self.line = field, found, expected, file, line
 
 
 class EmptyStream(InputError):

@@ -39,6 +39,13 @@ pub enum Error {
         /// Line or offset, if the source has one.
         place: Place,
     },
+    /// A file whose packing is cut short or damaged.
+    Damaged {
+        /// What was found.
+        found: String,
+        /// What was expected instead.
+        expected: String,
+    },
     /// An event names a symbol nobody declared.
     UnknownSymbol {
         /// The id that was not found.
@@ -109,7 +116,9 @@ impl fmt::Display for Error {
             Self::FeatureSetMismatch { expected, got } => {
                 write!(f, "expected feature set fingerprint {expected:02x?}, got {got:02x?}")
             }
-            Self::Plan { found, expected } | Self::State { found, expected } => {
+            Self::Damaged { found, expected }
+            | Self::Plan { found, expected }
+            | Self::State { found, expected } => {
                 write!(f, "found {found}, expected {expected}")
             }
         }

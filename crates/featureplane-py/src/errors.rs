@@ -11,9 +11,15 @@ import_exception!(featureplane.errors, MalformedEvent);
 import_exception!(featureplane.errors, PlanError);
 import_exception!(featureplane.errors, SequenceGap);
 import_exception!(featureplane.errors, UnknownSymbol);
+import_exception!(featureplane.errors, UnreadableFile);
 
 /// Translates one core error. No wildcard arm: a new error must be named here before it compiles.
 pub(crate) fn into_py(error: Error) -> PyErr {
+    into_py_at(error, None)
+}
+
+/// Translates an error met while `file` was read.
+pub(crate) fn into_py_at(error: Error, file: Option<&str>) -> PyErr {
     Python::attach(|py| {
         let named = |class: Bound<'_, PyAny>, found: String, expected: String, kwargs: &Bound<'_, PyDict>| {
             match class.call((found, expected), Some(kwargs)) {
@@ -24,12 +30,17 @@ pub(crate) fn into_py(error: Error) -> PyErr {
         let kwargs = PyDict::new(py);
         match error {
             Error::Malformed { found, expected, place } => {
-                for (name, value) in [("line", place.line), ("offset", place.offset)] {
-                    if let Err(error) = kwargs.set_item(name, value) {
-                        return error;
-                    }
+                let set = kwargs
+                    .set_item("file", file)
+                    .and_then(|()| kwargs.set_item("line", place.line))
+                    .and_then(|()| kwargs.set_item("offset", place.offset));
+                if let Err(error) = set {
+                    return error;
                 }
                 named(py.get_type::<MalformedEvent>().into_any(), found, expected, &kwargs)
+            }
+            Error::Damaged { found, expected } => {
+                UnreadableFile::new_err((file.unwrap_or("data").to_owned(), found, expected))
             }
             Error::Plan { found, expected } | Error::State { found, expected } => {
                 named(py.get_type::<PlanError>().into_any(), found, expected, &kwargs)

@@ -3,6 +3,7 @@
 mod array;
 mod engine;
 mod errors;
+mod sources_binance;
 mod sources_hftbacktest;
 
 use pyo3::prelude::*;
@@ -11,6 +12,8 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<sources_binance::BinanceReader>()?;
+    module.add_class::<sources_binance::BinanceScan>()?;
     module.add_class::<sources_hftbacktest::HftbacktestReader>()?;
     module.add_function(wrap_pyfunction!(sources_hftbacktest::hftbacktest_precision, module)?)?;
     module.add_class::<engine::Engine>()?;
