@@ -20,7 +20,8 @@ pub struct Grid {
 impl Grid {
     /// The grid that holds every level of the recordings.
     pub fn of(events: &[Event]) -> Self {
-        let prices = || events.iter().filter(|e| matches!(e.kind, LEVEL | SNAPSHOT_LEVEL)).map(|e| e.price);
+        let levels = events.iter().filter(|e| matches!(e.kind, LEVEL | SNAPSHOT_LEVEL) && e.qty != 0);
+        let prices = || levels.clone().map(|e| e.price);
         let low = prices().min().unwrap_or(0);
         let high = prices().max().unwrap_or(0);
         let tick = prices().fold(0, |tick, price| gcd(tick, price - low)).max(1);
@@ -82,11 +83,11 @@ impl Side {
         (self.best_qty, self.depth, self.levels) = (0, 0, 0);
     }
 
-    /// Sets one level; size 0 deletes it.
+    /// Sets one level; size 0 deletes it. Nothing was ever set, or is deleted, off the grid.
     #[inline(always)]
     fn set(&mut self, key: usize, qty: i64) {
-        self.sizes[key] = qty;
-        let word = &mut self.bits[key / 64];
+        let (Some(size), Some(word)) = (self.sizes.get_mut(key), self.bits.get_mut(key / 64)) else { return };
+        *size = qty;
         *word = *word & !(1 << (key % 64)) | u64::from(qty != 0) << (key % 64);
         self.touched = self.touched.min(key);
     }
