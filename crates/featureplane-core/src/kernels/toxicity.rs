@@ -219,16 +219,18 @@ impl KyleLambda {
     }
 
     fn push(&mut self, pair: Pair) {
-        let left = self.pairs.push(pair).unwrap_or_default();
+        if let Some(left) = self.pairs.push(pair) {
+            self.oversized -= usize::from(left.is_oversized());
+            let Pair { size: x, move_x2: y } = left.small();
+            (self.sum_x, self.sum_y) = (self.sum_x - x, self.sum_y - y);
+            self.sum_xx -= i128::from(x) * i128::from(x);
+            self.sum_xy -= i128::from(x) * i128::from(y);
+        }
         self.oversized += usize::from(pair.is_oversized());
-        self.oversized -= usize::from(left.is_oversized());
-        let (new, old) = (pair.small(), left.small());
-        self.sum_x += new.size - old.size;
-        self.sum_y += new.move_x2 - old.move_x2;
-        self.sum_xx +=
-            i128::from(new.size) * i128::from(new.size) - i128::from(old.size) * i128::from(old.size);
-        self.sum_xy +=
-            i128::from(new.size) * i128::from(new.move_x2) - i128::from(old.size) * i128::from(old.move_x2);
+        let Pair { size: x, move_x2: y } = pair.small();
+        (self.sum_x, self.sum_y) = (self.sum_x + x, self.sum_y + y);
+        self.sum_xx += i128::from(x) * i128::from(x);
+        self.sum_xy += i128::from(x) * i128::from(y);
     }
 
     /// The value moves only when a pair is completed, so it is computed there.
