@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 
 from featureplane.errors import EmptyStream, FeatureSetMismatch, PlanError, SettingError, UnknownSymbol
 from featureplane.features import kernels as k
-from featureplane.features.columns import Columns, frame_dtype
+from featureplane.features.columns import Columns
+from featureplane.features.frame import FrameLayout
 from featureplane.features.spec import FeatureSet
 from featureplane.research.tables import FeatureTable, ParquetSink, table_schema
 from featureplane.units import UNDEFINED_F64_BITS, UNDEFINED_I64
@@ -36,29 +38,30 @@ OWN += ["changed_mask"]
 def packed(
     fset: FeatureSet, rows: list[list[int | float | None]], symbol_id: int = 11
 ) -> npt.NDArray[np.uint8]:
-    """Frames of these values, packed as rule 6 says; sequence and times count the rows."""
-    frames = np.zeros(len(rows), frame_dtype(len(fset)))
-    frames["magic"], frames["layout"], frames["features"] = 0x31565546, 1, len(fset)
-    frames["symbol_id"], frames["schema_version"], frames["header_bytes"] = symbol_id, fset.schema_version, 64
-    frames["mask_words"] = -(-len(fset) // 64)
-    frames["fingerprint"] = np.void(bytes.fromhex(fset.fingerprint[:16]))
-    for n, row in enumerate(rows):
-        frame = frames[n]
-        frame["seq"], frame["source_seq"], frame["source_ts_ns"], frame["local_ts_ns"] = (
-            n + 1,
-            n + 100,
-            n,
-            n + 5,
+    """Frames of these values; sequence and times count the rows."""
+    layout = FrameLayout.of(fset, NAMES)
+    frames = b"".join(
+        layout.pack(
+            symbol_id=symbol_id,
+            flags=n % 64,
+            seq=n + 1,
+            source_ts_ns=n,
+            local_ts_ns=n + 5,
+            source_seq=n + 100,
+            changed=0,
+            ready=sum(1 << i for i, value in enumerate(row) if value is not None),
+            values=b"".join(word(value, spec.dtype) for value, spec in zip(row, fset.specs, strict=True)),
         )
-        frame["quality_flags"] = n % 64
-        for i, (value, spec) in enumerate(zip(row, fset.specs, strict=True)):
-            word: Any = np.zeros(1, "<f8" if spec.dtype == "f64" else "<i8")
-            undefined = UNDEFINED_F64_BITS if spec.dtype == "f64" else UNDEFINED_I64 % (1 << 64)
-            word[:] = 0 if value is None else value
-            frame["values"][i] = undefined if value is None else word.view("<u8")[0]
-            if value is not None:
-                frame["ready"][i // 64] |= np.uint64(1 << (i % 64))
-    return frames.view(np.uint8).reshape(len(rows), frames.itemsize)
+        for n, row in enumerate(rows)
+    )
+    return np.frombuffer(bytearray(frames), np.uint8).reshape(len(rows), layout.size)
+
+
+def word(value: float | None, dtype: str) -> bytes:
+    """The eight bytes of one value."""
+    if dtype == "f64":
+        return struct.pack("<Q", UNDEFINED_F64_BITS) if value is None else struct.pack("<d", value)
+    return struct.pack("<q", UNDEFINED_I64 if value is None else value)
 
 
 def names(folder: Path) -> list[str]:
@@ -71,17 +74,6 @@ ROWS: list[list[int | float | None]] = [
     [-(2**63) + 1, 0.1, 2],
     [2**53 + 1, -1.5, None],
 ]
-
-
-def test_a_frame_is_as_long_as_rule_6_says() -> None:
-    assert frame_dtype(16).itemsize == 64 + 16 * 1 + 8 * 16
-    assert frame_dtype(65).itemsize == 64 + 16 * 2 + 8 * 65
-    fields: Any = frame_dtype(16).fields
-    assert {name: place[1] for name, place in fields.items()} == {
-        "magic": 0, "layout": 4, "features": 6, "symbol_id": 8, "quality_flags": 12, "seq": 16,
-        "source_ts_ns": 24, "local_ts_ns": 32, "fingerprint": 40, "schema_version": 48, "mask_words": 52,
-        "header_bytes": 54, "source_seq": 56, "changed": 64, "ready": 72, "values": 80,
-    }  # fmt: skip
 
 
 def test_columns_are_those_of_the_contract() -> None:
@@ -175,11 +167,17 @@ def test_buffers_of_unlike_lengths_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("magic", 1), ("layout", 2), ("features", 4), ("schema_version", 1), ("fingerprint", np.void(bytes(8)))],
+    [
+        ("magic", 1),
+        ("layout_version", 2),
+        ("features", 4),
+        ("schema_version", 1),
+        ("fingerprint", np.void(bytes(8))),
+    ],
 )
 def test_frames_of_another_set_are_refused(field: str, value: Any) -> None:
     frames = packed(SMALL, ROWS)
-    frames.view(frame_dtype(3))[field][2] = value
+    frames.view(FrameLayout.of(SMALL, NAMES).dtype)[field][2] = value
     with pytest.raises(FeatureSetMismatch):
         FeatureTable.from_frames(SMALL, frames, NAMES)
 
@@ -230,10 +228,10 @@ def test_many_parts_stream_into_one_file(tmp_path: Path) -> None:
     with ParquetSink(tmp_path / "t.parquet", table_schema(SMALL), list(NAMES.values())) as sink:
         for _ in range(5):
             sink.write(part)
-        sink.describe({"dropped": "{}"})
+        sink.metadata["dropped"] = "{}"
     read = pq.read_table(tmp_path / "t.parquet")
     assert read.num_rows == sink.rows == 20
-    assert (pq.read_metadata(tmp_path / "t.parquet").metadata or {})[b"dropped"] == b"{}"
+    assert read.schema.metadata == {**(table_schema(SMALL).metadata or {}), b"dropped": b"{}"}
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -1,46 +1,22 @@
 """Frames as columns: NumPy buffers, one a field of rule 6 and one a feature.
 
-Leans on `features.spec`. Knows nothing of Arrow, files or engines.
+Leans on `features.frame`. Knows nothing of Arrow, files or engines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featureplane.errors import FeatureSetMismatch, PlanError, UnknownSymbol
+from featureplane.features.frame import FrameLayout
 from featureplane.features.spec import FeatureSet
 
-__all__ = ["Columns", "frame_dtype"]
-
-_MAGIC: Final = int.from_bytes(b"FUV1", "little")
-_LAYOUT_VERSION: Final = 1
-_HEAD: Final = [
-    ("magic", "<u4"),
-    ("layout", "<u2"),
-    ("features", "<u2"),
-    ("symbol_id", "<u4"),
-    ("quality_flags", "<u4"),
-    ("seq", "<u8"),
-    ("source_ts_ns", "<i8"),
-    ("local_ts_ns", "<i8"),
-    ("fingerprint", "V8"),
-    ("schema_version", "<u4"),
-    ("mask_words", "<u2"),
-    ("header_bytes", "<u2"),
-    ("source_seq", "<u8"),
-]
-
-
-def frame_dtype(features: int) -> np.dtype[Any]:
-    """A packed frame of so many features as a NumPy structure (rule 6); 64 + 16 w + 8 n bytes."""
-    words = -(-features // 64)
-    tail = [("changed", "<u8", (words,)), ("ready", "<u8", (words,)), ("values", "<u8", (features,))]
-    return np.dtype([*_HEAD, *tail])
+__all__ = ["Columns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +85,14 @@ class Columns:
         UnknownSymbol
             A frame of a symbol that is not among `symbol_ids`.
         """
-        dtype = frame_dtype(len(fset))
-        if frames.ndim != 2 or frames.shape[1] != dtype.itemsize:
+        layout = FrameLayout.of(fset, {})
+        if frames.ndim != 2 or frames.shape[1] != layout.size:
             found = f"frames of {frames.shape[-1]} bytes"
-            raise FeatureSetMismatch(
-                fset.fingerprint, found, f"the size, {dtype.itemsize} bytes for this set"
-            )
-        rows = np.ascontiguousarray(frames).view(dtype)[:, 0]
-        _check_frames(fset, rows)
-        ready = np.ascontiguousarray(rows["ready"])
+            raise FeatureSetMismatch(fset.fingerprint, found, f"the size, {layout.size} bytes for this set")
+        rows = np.ascontiguousarray(frames).view(layout.dtype)[:, 0]
+        _check_frames(layout, rows)
+        ready = np.ascontiguousarray(rows["warmup_ready_mask"])
         bits = np.unpackbits(ready.view(np.uint8), axis=1, bitorder="little")[:, : len(fset)]
-        words = np.ascontiguousarray(rows["values"].T)
         return cls(
             symbol_index=_symbol_index(rows["symbol_id"], symbol_ids),
             seq=rows["seq"].copy(),
@@ -128,10 +101,8 @@ class Columns:
             local_ts_ns=rows["local_ts_ns"].copy(),
             quality_flags=rows["quality_flags"].copy(),
             ready=ready,
-            changed=np.ascontiguousarray(rows["changed"]),
-            values=tuple(
-                column.view(_stored(spec.dtype)) for column, spec in zip(words, fset.specs, strict=True)
-            ),
+            changed=np.ascontiguousarray(rows["changed_mask"]),
+            values=tuple(rows["values"][feature_id].copy() for feature_id in fset),
             validity=tuple(_bitmap(column) for column in np.ascontiguousarray(bits.T)),
             grid_ts_ns=grid_ts_ns,
         )
@@ -173,21 +144,21 @@ def _symbol_index(ids: npt.NDArray[np.uint32], symbol_ids: tuple[int, ...]) -> n
     return index
 
 
-def _check_frames(fset: FeatureSet, rows: npt.NDArray[Any]) -> None:
-    if len(rows) == 0:
-        return
+def _check_frames(layout: FrameLayout, rows: npt.NDArray[Any]) -> None:
     expected = {
-        "magic": _MAGIC,
-        "layout": _LAYOUT_VERSION,
-        "features": len(fset),
-        "schema_version": fset.schema_version,
-        "mask_words": -(-len(fset) // 64),
+        "magic": b"FUV1",
+        "layout_version": 1,
+        "features": len(layout.feature_ids),
+        "schema_version": layout.schema_version,
+        "mask_words": layout.mask_words,
         "header_bytes": 64,
     }
     for name, value in expected.items():
-        if (rows[name] != value).any():
-            found = int(rows[name][rows[name] != value][0])
-            raise FeatureSetMismatch(fset.fingerprint, f"frames with {name} {found}", f"{name}, {value} here")
-    prints = np.unique(rows["fingerprint"].view("<u8"))
-    if len(prints) != 1 or prints.tobytes().hex() != fset.fingerprint[:16]:
-        raise FeatureSetMismatch(fset.fingerprint[:16], ", ".join(p.tobytes().hex() for p in prints))
+        wrong = rows[name][rows[name] != value]
+        if len(wrong):
+            raise FeatureSetMismatch(
+                layout.fingerprint, f"frames with {name} {wrong[0]}", f"{name}: {value} here"
+            )
+    prints = {bytes(p) for p in np.unique(rows["fingerprint"].copy().view("<u8")).view("V8")}
+    if prints - {layout.prefix}:
+        raise FeatureSetMismatch(layout.prefix.hex(), ", ".join(sorted(p.hex() for p in prints)))

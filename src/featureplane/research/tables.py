@@ -7,6 +7,7 @@ Leans on `columns`, pyarrow. Knows nothing of engines or sources.
 
 from __future__ import annotations
 
+import base64
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from featureplane.errors import EmptyStream, SettingError
 from featureplane.features.columns import Columns
 from featureplane.features.spec import FeatureSet
+from featureplane.research.runs import RunReport
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +119,7 @@ class FeatureTable:
     Columns as `table_schema` lists them; a feature is null where it is undefined, never 0. The
     object speaks Arrow's C stream interface, so whatever reads that can read it without a copy.
 
-    `dropped` counts what the reader and the guard left out, by reason.
+    `report` says what was read and dropped, where the table was computed here.
     """
 
     def __init__(
@@ -127,16 +129,17 @@ class FeatureTable:
         symbols: Sequence[str],
         *,
         metadata: Mapping[str, str] | None = None,
-        dropped: Mapping[str, int] | None = None,
+        report: RunReport | None = None,
     ) -> None:
         self.feature_set = fset
         self.symbols = tuple(symbols)
-        self.dropped = dict(dropped or {})
+        self.report = report
         self._parts = [part for part in parts if len(part)]
         for part in self._parts:
             part.check(fset)
         grid = any(part.grid_ts_ns is not None for part in self._parts)
-        self.schema = table_schema(fset, metadata, grid=grid)
+        said = dict(metadata or {}) if report is None else report.metadata() | dict(metadata or {})
+        self.schema = table_schema(fset, said, grid=grid)
         self._table: pa.Table | None = None
 
     @classmethod
@@ -238,6 +241,8 @@ class ParquetSink:
         self._waiting: list[pa.RecordBatch] = []
         self._rows_waiting = 0
         self.rows = 0
+        self.metadata: dict[str, str] = {}
+        """What is to be said of the whole file besides the schema's own; may change until the end."""
 
     def __enter__(self) -> Self:
         try:
@@ -251,7 +256,7 @@ class ParquetSink:
         try:
             few_values: Any = ["symbol", "quality_flags"]
             self._writer = pq.ParquetWriter(
-                self._part, self._schema, compression="zstd", use_dictionary=few_values
+                self._part, self._schema, compression="zstd", use_dictionary=few_values, store_schema=False
             )
         except BaseException:
             self._part.unlink(missing_ok=True)
@@ -268,14 +273,18 @@ class ParquetSink:
         if self._rows_waiting >= _ROWS_A_GROUP:
             self._flush()
 
-    def describe(self, metadata: Mapping[str, str]) -> None:
-        """Say something of the whole file that is only known at the end."""
-        self._writer.add_key_value_metadata(dict(metadata))
-
     def _flush(self) -> None:
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting), row_group_size=_ROWS_A_GROUP)
             self._waiting, self._rows_waiting = [], 0
+
+    def _describe(self) -> None:
+        """Write the schema, at the end: a part of what it says is known only then."""
+        said = {key.decode(): value.decode() for key, value in (self._schema.metadata or {}).items()}
+        said |= self.metadata
+        schema = self._schema.with_metadata(said)
+        arrow = base64.b64encode(schema.serialize().to_pybytes())
+        self._writer.add_key_value_metadata(said | {"ARROW:schema": arrow.decode("ascii")})
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -287,6 +296,7 @@ class ParquetSink:
                     raise EmptyStream(
                         "frames", hint="nothing was written; `data inspect` shows what is there"
                     )
+                self._describe()
             self._writer.close()
             if kind is None:
                 _publish(self._part, self._target)
