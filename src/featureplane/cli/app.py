@@ -11,8 +11,10 @@ from typing import Final
 from cyclopts import App, CycloptsError, Parameter
 
 from featureplane import __version__
+from featureplane.cli.data import data
 from featureplane.cli.doctor import doctor
 from featureplane.cli.features import features
+from featureplane.cli.replay import replay
 from featureplane.cli.terminal import say, say_error
 from featureplane.errors import FeaturePlaneError, ParityBreach
 
@@ -36,8 +38,10 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
+app.command(data)
 app.command(doctor)
 app.command(features)
+app.command(replay)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

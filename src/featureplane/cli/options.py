@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-__all__ = ["AllowCode", "Json"]
+__all__ = [
+    "READING",
+    "AllowCode",
+    "Backend",
+    "FeatureSetName",
+    "Json",
+    "Paths",
+    "Reading",
+    "Source",
+    "Symbol",
+]
 
 
 def _flag(text: str) -> Parameter:
@@ -15,3 +27,61 @@ def _flag(text: str) -> Parameter:
 
 Json: TypeAlias = Annotated[bool, _flag("Print one JSON object on standard output.")]
 AllowCode: TypeAlias = Annotated[bool, _flag("Run a .py file; it is code with all its powers.")]
+Paths: TypeAlias = Annotated[
+    list[str], Parameter(name="PATH", help="Files that continue each other, in order of time.")
+]
+Source: TypeAlias = Annotated[
+    Literal[
+        "binance-spot", "binance-usdm", "binance-coinm", "lobster", "hftbacktest", "capture", "synthetic"
+    ],
+    Parameter(help="What wrote the files."),
+]
+Symbol: TypeAlias = Annotated[
+    str | None, Parameter(help="The symbol to take; may be left out where the stream has one.")
+]
+FeatureSetName: TypeAlias = Annotated[
+    str,
+    Parameter(name="--features", help="The id of a shipped set, or a .toml or .py file that holds one."),
+]
+Backend: TypeAlias = Annotated[
+    Literal["auto", "rust", "python"], Parameter(help="Who computes; auto is Rust where it is installed.")
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the files are to be read."""
+
+    instruments: Annotated[
+        Path | None, Parameter(help="Instruments file; without one exponents are found in the data.")
+    ] = None
+    on_gap: Annotated[
+        Literal["wait", "continue", "refuse"],
+        Parameter(help="When ids are missing: wait for a snapshot, go on, or stop with an error."),
+    ] = "wait"
+    on_malformed: Annotated[
+        Literal["raise", "drop"],
+        Parameter(help="What no rule accepts: stop with an error, or drop the message and count it."),
+    ] = "raise"
+    seed: Annotated[
+        Literal["snapshot", "increments"],
+        Parameter(help="Start the book from a snapshot, or empty from the first change."),
+    ] = "snapshot"
+    seed_after: Annotated[
+        int | None, Parameter(help="With increments: frames after which the book counts as whole.")
+    ] = None
+
+    def options(self) -> dict[str, Any]:
+        """As keyword arguments of `read_events`, `iter_events` and `compute`."""
+        return {
+            "instruments": self.instruments,
+            "on_gap": self.on_gap,
+            "on_malformed": self.on_malformed,
+            "seed": self.seed,
+            "seed_after": self.seed_after,
+        }
+
+
+READING: Final = Reading()
+"""Nothing said about it."""
