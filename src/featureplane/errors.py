@@ -107,7 +107,10 @@ class UnreadableFile(InputError):
     """A file that is missing, of another kind, cut short or damaged."""
 
     def __init__(self, path: str, found: str, expected: str, *, hint: str | None = None) -> None:
-        super().__init__(f"{path}: found {found}, expected {expected}", hint=hint)
+        super().__init__(
+            f"{path}: found {found}, expected {expected}",
+            hint=hint or "is the path right, and the file whole?",
+        )
         self.path, self.found, self.expected = path, found, expected
 
 

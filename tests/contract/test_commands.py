@@ -16,17 +16,20 @@ def test_help_has_a_summary_and_an_example(
 ) -> None:
     assert main([*command, "--help"]) == 0
     text = capsys.readouterr().out
-    usage, summary = [line for line in text.splitlines() if line.strip()][:2]
+    usage, summary = (" ".join(part.split()) for part in text.split("\n\n")[:2])
     assert usage.startswith(" ".join(("Usage: featureplane", *command)))
-    assert summary.rstrip().endswith("."), "the summary is one sentence"
+    assert summary.endswith("."), "the summary is one sentence"
     assert f"Example:\n  {' '.join(('featureplane', *command))}" in text
     assert not command or "Exit status: 0 " in text
 
 
 def test_all_commands_of_the_contract_are_there() -> None:
     assert {" ".join(command) for command in COMMANDS} >= {
+        "data inspect",
         "doctor",
         "features diff",
         "features list",
         "features show",
+        "instruments check",
+        "instruments infer",
     }

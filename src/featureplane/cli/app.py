@@ -14,7 +14,7 @@ from featureplane import __version__
 from featureplane.cli.data import data
 from featureplane.cli.doctor import doctor
 from featureplane.cli.features import features
-from featureplane.cli.replay import replay
+from featureplane.cli.instruments import instruments
 from featureplane.cli.terminal import say, say_error
 from featureplane.errors import FeaturePlaneError, ParityBreach
 
@@ -41,7 +41,7 @@ app = App(
 app.command(data)
 app.command(doctor)
 app.command(features)
-app.command(replay)
+app.command(instruments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

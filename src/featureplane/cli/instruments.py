@@ -24,7 +24,7 @@ _CHECK = "featureplane instruments check ethusdt.gz --source binance-spot --inst
 
 
 @instruments.command(
-    help_epilogue=f"Exit status: 0 found, 2 bad input, or a source whose data do not tell\n\nExample:\n  {_INFER}"
+    help_epilogue=f"Exit status: 0 found, 2 bad input, or data that do not tell\n\nExample:\n  {_INFER}"
 )
 def infer(
     paths: Paths,
@@ -36,14 +36,13 @@ def infer(
     backend: Backend = "auto",
 ) -> int:
     """Find exponents, tick and lot in a first pass over all files, and write them as TOML."""
-    from featureplane.market.instruments import instruments_text, save_instruments
-    from featureplane.market.reading import infer_instruments
+    from featureplane.market import instruments as files
 
-    found = infer_instruments(paths, source, symbol, backend=backend)
+    found = files.infer(paths, source, symbol, backend=backend)
     if out is None:
-        sys.stdout.write(instruments_text(found))
+        sys.stdout.write(files.instruments_text(found))
         return 0
-    save_instruments(out, found)
+    files.save_instruments(out, found)
     say(f"{len(found)} instruments written to {out}; complete time zone, sessions and the like by hand")
     return 0
 
