@@ -29,28 +29,41 @@ impl Lateness {
         (self.offset, self.local_before, self.faults) = (None, 0, 0);
     }
 
-    /// Takes the times of a step: whether its clock is at fault, and whether it is stale.
-    pub(super) fn see(&mut self, source_ns: i64, local_ns: i64) -> (bool, bool) {
+    /// A session begins with this message.
+    pub(super) fn begin(&mut self, source_ns: i64, local_ns: i64) {
+        self.forget();
+        self.is_fault(source_ns, local_ns);
+    }
+
+    /// Takes the times of a step; whether its clock is at fault.
+    #[inline]
+    pub(super) fn is_fault(&mut self, source_ns: i64, local_ns: i64) -> bool {
         if !self.local_time {
-            return (false, false);
+            return false;
         }
         let late = local_ns - source_ns;
-        let before = if self.synchronised { Some(0) } else { self.offset };
-        let faulty = before.is_some_and(|offset| late < offset - FAULT_NS);
-        self.faults = if faulty { self.faults + 1 } else { 0 };
-        if faulty && self.faults < FAULTS_BELIEVED {
-            return (true, false);
+        let mut before = if self.synchronised { Some(0) } else { self.offset };
+        if before.is_some_and(|offset| late < offset - FAULT_NS) {
+            self.faults += 1;
+            if self.faults < FAULTS_BELIEVED {
+                return true;
+            }
+            // A clock was set: this step is a first one.
+            before = None;
+        } else {
+            self.faults = 0;
         }
-        let offset = match before {
-            _ if self.synchronised => 0,
-            // A clock that was set, or a first step.
-            None => late,
-            Some(_) if faulty => late,
-            Some(offset) => late.min(offset + (local_ns - self.local_before).div_euclid(DRIFT)),
-        };
         if !self.synchronised {
-            (self.offset, self.local_before) = (Some(offset), local_ns);
+            let drift = (local_ns - self.local_before).div_euclid(DRIFT);
+            self.offset = Some(before.map_or(late, |offset| late.min(offset + drift)));
+            self.local_before = local_ns;
         }
-        (false, late - offset > self.stale_ns)
+        false
+    }
+
+    /// Whether the message of this step is later than the limit allows.
+    #[inline]
+    pub(super) fn is_stale(&self, source_ns: i64, local_ns: i64) -> bool {
+        self.local_time && local_ns - source_ns - self.offset.unwrap_or(0) > self.stale_ns
     }
 }

@@ -55,13 +55,13 @@ pub(super) struct Nodes {
     wiring: Vec<Wiring>,
     cells: Vec<Cell>,
     advanced: Vec<bool>,
-    /// A book source has had a value since its reset.
-    warm: Vec<bool>,
     on_book: Vec<usize>,
     on_trade: Vec<usize>,
     on_silent_trade: Vec<usize>,
     on_frame: Vec<usize>,
     on_begin: Vec<usize>,
+    /// Nodes that move with the clock and may be read at a tick at which they do not run (reading 36).
+    before_ticks: Vec<usize>,
 }
 
 impl Nodes {
@@ -96,9 +96,9 @@ impl Nodes {
             on_silent_trade: places(|wire| wire.reads.trades && !wire.reads.book),
             on_frame: places(|wire| wire.timed),
             on_begin: places(|wire| wire.begins),
+            before_ticks: before_ticks(&wiring),
             cells: vec![Cell::COLD; kernels.len()],
             advanced: vec![false; kernels.len()],
-            warm: vec![false; kernels.len()],
             kernels,
             wiring,
         };
@@ -121,15 +121,17 @@ impl Nodes {
         self.cells[node]
     }
 
-    /// Resets the kernels that read one of the channels named.
-    pub(super) fn reset(&mut self, what: Reads) {
+    /// Resets the kernels that read one of the channels named; whether there are any.
+    pub(super) fn reset(&mut self, what: Reads) -> bool {
+        let mut any = false;
         for (at, wire) in self.wiring.iter().enumerate() {
             if wire.reads.meets(what) {
                 self.kernels[at].reset();
                 self.cells[at] = Cell::COLD;
-                self.warm[at] = false;
+                any = true;
             }
         }
+        any
     }
 
     /// A step begins; with `silent`, only for kernels that read trades alone.
@@ -138,6 +140,12 @@ impl Nodes {
         for &at in &self.on_begin {
             if !(silent && self.wiring[at].reads.book) {
                 self.kernels[at].begin(clock_ns);
+            }
+        }
+        for place in 0..self.before_ticks.len() {
+            let at = self.before_ticks[place];
+            if !(silent && self.wiring[at].reads.book) {
+                self.show(at, clock_ns);
             }
         }
     }
@@ -176,18 +184,16 @@ impl Nodes {
         self.on_book = order;
     }
 
-    /// Readiness of a book source: one that has never had a value since its reset is cold, but one
-    /// without a memory warms on a book that only lacks the level it asks for.
+    /// Readiness of a book source without a value: it is as cold as before, but one without a memory
+    /// warms on a book that only lacks the level it asks for (reading 34).
     #[inline]
     fn source(&mut self, at: usize, book: Option<&BookView<'_>>, cell: &mut Cell) {
         self.advanced[at] = cell.is_defined();
-        if cell.is_defined() {
-            self.warm[at] = true;
-        } else if !self.warm[at] {
-            self.warm[at] = book.is_some_and(|book| self.kernels[at].warms_on(book));
-            if !self.warm[at] {
-                cell.state |= why::COLD;
-            }
+        if !cell.is_defined()
+            && self.cells[at].state & why::COLD != 0
+            && !book.is_some_and(|book| self.kernels[at].warms_on(book))
+        {
+            cell.state |= why::COLD;
         }
     }
 
@@ -206,7 +212,7 @@ impl Nodes {
     #[inline]
     fn advance(&mut self, at: usize, clock_ns: i64, mid_before: Option<i64>, step: u64) {
         let wire = self.wiring[at];
-        let (mut state, mut moved) = self.inputs(&wire);
+        let (state, mut moved) = self.inputs(&wire);
         if wire.first_only {
             moved = self.advanced[wire.inputs[0]];
             if moved && self.cells[wire.inputs[0]].is_defined() {
@@ -221,8 +227,7 @@ impl Nodes {
             }
         }
         if wire.needed_at_ticks {
-            state &= if state & why::UNDEFINED == 0 { why::SHORT } else { TRAVELS | why::UNDEFINED };
-            self.cells[at] = self.value(at, &wire, state, clock_ns);
+            self.cells[at] = self.value(at, &wire, travelling(state), clock_ns);
         }
     }
 
@@ -252,52 +257,80 @@ impl Nodes {
         Cell { state: cell.state | state, ..cell }
     }
 
-    /// The step ends: what depends on the clock is evaluated at it (rule 5.4).
-    pub(super) fn finish(&mut self, clock_ns: i64, silent: bool) {
-        let order = std::mem::take(&mut self.on_frame);
-        for &at in &order {
-            let wire = self.wiring[at];
-            if silent && wire.reads.book {
-                continue;
+    /// Brings a node's cell up to date with its inputs and the clock; nothing is learned.
+    #[inline]
+    fn show(&mut self, at: usize, clock_ns: i64) {
+        let wire = self.wiring[at];
+        self.cells[at] = match wire.drive {
+            Drive::Book if self.cells[at].is_defined() => self.kernels[at].read(clock_ns),
+            Drive::Book => self.cells[at],
+            Drive::Trade => self.kernels[at].read(clock_ns),
+            Drive::Stateful | Drive::Stateless => {
+                let state = travelling(self.inputs(&wire).0);
+                self.value(at, &wire, state, clock_ns)
             }
-            match wire.drive {
-                Drive::Book => {
-                    if self.cells[at].is_defined() {
-                        self.cells[at] = self.kernels[at].read(clock_ns);
-                    }
-                }
-                Drive::Trade => self.cells[at] = self.kernels[at].read(clock_ns),
-                Drive::Stateful | Drive::Stateless => {
-                    self.kernels[at].settle(self.cells[wire.inputs[0]], clock_ns);
-                    let (mut state, _) = self.inputs(&wire);
-                    state &= if state & why::UNDEFINED == 0 { why::SHORT } else { TRAVELS | why::UNDEFINED };
-                    self.cells[at] = self.value(at, &wire, state, clock_ns);
-                }
-            }
-        }
-        self.on_frame = order;
+        };
     }
 
-    /// Writes kernels and what nodes hold.
+    /// The step ends: what depends on the clock is evaluated at it (rule 5.4).
+    pub(super) fn finish(&mut self, clock_ns: i64, silent: bool) {
+        for place in 0..self.on_frame.len() {
+            let at = self.on_frame[place];
+            let wire = self.wiring[at];
+            if !(silent && wire.reads.book) {
+                if wire.count > 0 {
+                    self.kernels[at].settle(self.cells[wire.inputs[0]], clock_ns);
+                }
+                self.show(at, clock_ns);
+            }
+        }
+    }
+
+    /// Writes of every node its cell, then its kernel's memory.
     #[allow(dead_code, reason = "state transfer follows")]
     pub(super) fn save(&self, out: &mut StateWriter) {
-        for (at, kernel) in self.kernels.iter().enumerate() {
+        for (kernel, cell) in self.kernels.iter().zip(&self.cells) {
+            out.u64(u64::from(cell.state));
+            out.u64(cell.bits);
             kernel.save(out);
-            out.u64(self.cells[at].bits);
-            out.u64(u64::from(self.cells[at].state) | u64::from(self.warm[at]) << 8);
         }
     }
 
     /// Reads what [`Self::save`] wrote.
     #[allow(dead_code, reason = "state transfer follows")]
     pub(super) fn load(&mut self, from: &mut StateReader<'_>) -> Result<(), Error> {
-        for (at, kernel) in self.kernels.iter_mut().enumerate() {
+        for (kernel, cell) in self.kernels.iter_mut().zip(&mut self.cells) {
+            let (state, bits) = (from.u64()?, from.u64()?);
+            let known = u8::try_from(state).ok().filter(|&state| state < 2 * why::SHORT);
+            match known {
+                Some(state) if state & why::UNDEFINED == 0 || bits == 0 => *cell = Cell { bits, state },
+                _ => return Err(from.refuse(format!("a cell with the reasons {state}"), "reasons 0 to 31")),
+            }
             kernel.load(from)?;
-            self.cells[at].bits = from.u64()?;
-            let [state, warm, ..] = from.u64()?.to_le_bytes();
-            self.cells[at].state = state;
-            self.warm[at] = warm != 0;
         }
         Ok(())
     }
+}
+
+/// What travels from inputs of these reasons to what is computed from them.
+#[inline]
+const fn travelling(state: u8) -> u8 {
+    state & if state & why::UNDEFINED == 0 { why::SHORT } else { TRAVELS | why::UNDEFINED }
+}
+
+/// Only a kernel of several inputs reads one that did not run: where all of them read the book alone
+/// they run together, else its timed inputs are brought up to the clock first.
+fn before_ticks(wiring: &[Wiring]) -> Vec<usize> {
+    let mut wanted = vec![false; wiring.len()];
+    let book_alone = Reads { book: true, trades: false };
+    for (at, wire) in wiring.iter().enumerate().rev() {
+        let inputs = &wire.inputs[..wire.count];
+        let mixed = inputs.len() > 1 && inputs.iter().any(|&input| wiring[input].reads != book_alone);
+        if mixed || wanted[at] {
+            for &input in inputs {
+                wanted[input] |= wiring[input].timed;
+            }
+        }
+    }
+    wanted.iter().enumerate().filter(|&(_, &wanted)| wanted).map(|(at, _)| at).collect()
 }

@@ -6,7 +6,7 @@ use super::nodes::{Nodes, Reads};
 use super::output::{Output, Sampler};
 use crate::book::Book;
 use crate::error::Error;
-use crate::event::{Event, flag, kind};
+use crate::event::{Event, flag, kind, side};
 use crate::frame::quality::{
     CROSSED_BOOK, GAP_DETECTED, OUT_OF_ORDER_INPUT, PARTIAL_FEATURES, STALE_INPUT, STATE_RESET,
 };
@@ -69,6 +69,19 @@ enum Change<'a> {
     Joined(&'a Joined),
     /// The book breaks here.
     Break,
+    /// A snapshot is in the book, and behind it something is missing.
+    Torn(&'a Joined),
+}
+
+/// A message that was let in, and the moment it came.
+struct Row<'a> {
+    message: &'a Message<'a>,
+    change: Change<'a>,
+    times: Times,
+    /// The book was whole before the message.
+    had_book: bool,
+    /// Trading was on before the message.
+    was_trading: bool,
 }
 
 /// Events, steps and the like; exact.
@@ -84,7 +97,7 @@ pub struct Counts {
     pub clock_faults: u64,
     /// Resets by `reset_at`.
     pub daily_resets: u64,
-    /// Trades no kernel may read (rule 2.5).
+    /// Market trades outside trading (rule 2.5).
     pub unread_trades: u64,
 }
 
@@ -98,8 +111,9 @@ pub(super) struct Symbol {
     pub(super) nodes: Nodes,
     pub(super) lateness: Lateness,
     pub(super) clock: Option<i64>,
-    pub(super) status: Option<Trading>,
-    pub(super) session: Option<Trading>,
+    /// What the last status event said.
+    pub(super) status: Trading,
+    pub(super) session: Trading,
     /// Clock from which `session` must be looked up again.
     session_until: i64,
     next_reset: i64,
@@ -107,13 +121,12 @@ pub(super) struct Symbol {
     pub(super) pending_reset: Reads,
     /// Book messages of this symbol carry trades (reading 16).
     pub(super) carries_trades: bool,
-    /// The book is valid as of its last tick.
+    /// The book is valid as last observed.
     pub(super) valid: bool,
     pub(super) crossed_since: Option<i64>,
     pub(super) seq: u64,
     /// `seq` before the book was seeded from increments.
     pub(super) seeded_at: u64,
-    pub(super) started: bool,
     pub(super) output: Output,
     pub(super) sampler: Sampler,
     pub(super) counts: Counts,
@@ -126,6 +139,7 @@ impl Symbol {
             tick: (symbol.tick > 0).then_some(symbol.tick),
             vpin_bucket: symbol.vpin_bucket.and_then(|bucket| u64::try_from(bucket).ok()).filter(|&b| b > 0),
         };
+        let has_sessions = symbol.sessions.is_some();
         Ok(Self {
             place,
             guard: Guard::default(),
@@ -133,24 +147,34 @@ impl Symbol {
             nodes: Nodes::new(&shared.plan, instrument, symbol.book_levels)?,
             lateness: Lateness::new(symbol.stale_ms, symbol.synchronised, config.local_time),
             clock: None,
-            status: None,
-            session: symbol.sessions.is_none().then_some(Trading::Trading),
-            session_until: if symbol.sessions.is_none() { i64::MAX } else { i64::MIN },
+            status: Trading::Trading,
+            session: if has_sessions { Trading::Closed } else { Trading::Trading },
+            session_until: if has_sessions { i64::MIN } else { i64::MAX },
             next_reset: i64::MAX,
             pending_flags: STATE_RESET,
             pending_reset: Reads::default(),
             carries_trades: false,
-            valid: false,
+            valid: true,
             crossed_since: None,
             seq: 0,
             seeded_at: 0,
-            started: false,
             output: Output::new(&shared.layout),
             sampler: Sampler::new(config.emit, config.every, config.local_time, &shared.layout),
             counts: Counts::default(),
             config: symbol,
         })
     }
+
+    fn is_trading(&self) -> bool {
+        self.status == Trading::Trading && self.session == Trading::Trading
+    }
+
+    /// Whether leaving trading makes a frame now (reading 30).
+    fn makes_frames(&self, shared: &Shared) -> bool {
+        !shared.reads.book || self.guard.state == State::Whole
+    }
+
+    // Messages.
 
     /// Takes one good message of this symbol.
     #[inline]
@@ -164,20 +188,57 @@ impl Symbol {
         self.counts.messages[channel as usize] += 1;
         self.guard.drops[Reason::EmptyTrade as usize] += message.empty_trades();
         match channel {
-            Channel::Quote => Ok(()),
-            Channel::Book => self.book_message(shared, message, sink),
-            Channel::Trade => self.trade_message(shared, message, sink),
-            Channel::Status => self.status_message(shared, message, sink),
+            Channel::Quote => {}
+            Channel::Book => self.book_message(shared, message, sink)?,
+            Channel::Trade => self.trade_message(shared, message, sink)?,
+            Channel::Status => {
+                let was_trading = self.is_trading();
+                if self.follow(shared, Channel::Status, message)? {
+                    self.take_status(message);
+                    self.leave(shared, was_trading, times(message.head()), sink);
+                }
+            }
         }
+        Ok(())
     }
 
     fn refused(&self, channel: Channel, applied: u64, got: u64) -> Error {
-        Error::SequenceGap {
-            symbol_id: self.config.symbol_id,
-            channel: channel.name(),
-            expected: applied,
-            got,
+        let symbol_id = self.config.symbol_id;
+        Error::SequenceGap { symbol_id, channel: channel.name(), expected: applied, got }
+    }
+
+    /// Follows the ids of a channel that waits for nothing; whether the message is new.
+    fn follow(&mut self, shared: &Shared, channel: Channel, message: &Message<'_>) -> Result<bool, Error> {
+        let head = message.head();
+        if !message.is_sequenced() {
+            return Ok(true);
         }
+        let trades = channel == Channel::Trade;
+        let chain = if trades { &mut self.guard.trade } else { &mut self.guard.status };
+        match chain.place(head) {
+            Place::Next | Place::Overlap => chain.apply(head),
+            Place::Before => {
+                self.guard.count(Reason::Late);
+                self.pending_flags |= if trades && shared.reads.trades { OUT_OF_ORDER_INPUT } else { 0 };
+                return Ok(false);
+            }
+            Place::Duplicate => {
+                self.guard.count(Reason::Duplicate);
+                return Ok(false);
+            }
+            Place::Gap => {
+                let applied = chain.applied();
+                chain.pass(head);
+                self.guard.gaps[channel as usize] += 1;
+                if shared.policy.refuse_gaps {
+                    return Err(self.refused(channel, applied, head.seq_prev));
+                }
+                if trades {
+                    self.trade_gap(shared);
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn trade_message(
@@ -186,36 +247,16 @@ impl Symbol {
         message: &Message<'_>,
         sink: &mut impl FrameSink,
     ) -> Result<(), Error> {
-        let head = message.head();
-        if message.is_sequenced() {
-            match self.guard.trade.place(head) {
-                Place::Before => {
-                    self.guard.count(Reason::Late);
-                    if shared.reads.trades {
-                        self.pending_flags |= OUT_OF_ORDER_INPUT;
-                    }
-                    return Ok(());
-                }
-                Place::Duplicate => {
-                    self.guard.count(Reason::Duplicate);
-                    return Ok(());
-                }
-                Place::Gap => {
-                    self.guard.gaps[Channel::Trade as usize] += 1;
-                    if shared.policy.refuse_gaps {
-                        let applied = self.guard.trade.applied();
-                        return Err(self.refused(Channel::Trade, applied, head.seq_prev));
-                    }
-                    self.guard.trade.pass(head);
-                    self.trade_gap(shared);
-                }
-                Place::Next | Place::Overlap => self.guard.trade.apply(head),
-            }
+        if self.follow(shared, Channel::Trade, message)? {
+            let row = Row {
+                message,
+                change: Change::None,
+                times: times(message.head()),
+                had_book: self.guard.state == State::Whole,
+                was_trading: self.is_trading(),
+            };
+            self.row(shared, &row, sink);
         }
-        if !shared.reads.trades || !message.has_market_trades() {
-            return Ok(());
-        }
-        self.row(shared, message, times(head), &Change::None, sink);
         Ok(())
     }
 
@@ -234,46 +275,59 @@ impl Symbol {
         sink: &mut impl FrameSink,
     ) -> Result<(), Error> {
         self.carries_trades |= message.has_trades();
-        if message.has_status() {
-            self.take_status(shared, message, sink);
-        }
-        let head = message.head();
-        let times = times(head);
-        let seeded = self.guard.seeded;
-        match self.guard.judge(message, shared.policy) {
+        let (seeded, had_book) = (self.guard.seeded, self.guard.state == State::Whole);
+        let was_trading = self.is_trading();
+        let verdict = self.guard.judge(message, shared.policy);
+        match &verdict {
             Verdict::Drop(reason, flags) => {
-                self.guard.count(reason);
+                self.guard.count(*reason);
                 let carries = message.has_market_trades() && shared.reads.trades;
-                self.pending_flags |= if shared.reads.book || carries { flags } else { 0 };
+                self.pending_flags |= if shared.reads.book || carries { *flags } else { 0 };
+                return Ok(());
             }
-            Verdict::Refuse(got) => return Err(self.refused(Channel::Book, self.guard.book.applied(), got)),
-            Verdict::Unread => {
-                if message.has_market_trades() && shared.reads.trades {
-                    self.row(shared, message, times, &Change::None, sink);
-                }
+            Verdict::Refuse(got) => {
+                return Err(self.refused(Channel::Book, self.guard.book.applied(), *got));
             }
-            Verdict::Plain => {
-                if self.guard.seeded && !seeded {
-                    self.seeded_at = self.seq;
-                    self.book.reset();
-                }
-                self.row(shared, message, times, &Change::Message, sink);
+            Verdict::Plain if self.guard.seeded && !seeded => {
+                self.seeded_at = self.seq;
+                self.book.reset();
             }
             Verdict::Passed => {
-                self.book_gap(shared);
                 self.pending_reset.book = true;
-                self.row(shared, message, times, &Change::Message, sink);
-            }
-            Verdict::Break => {
                 self.book_gap(shared);
-                self.row(shared, message, times, &Change::Break, sink);
             }
-            Verdict::Joined(joined) => {
-                let times = Times { source_ns: joined.source_ts_ns, ..times };
-                self.join(shared, message, times, &joined, sink);
-            }
+            Verdict::Break => self.book_gap(shared),
+            Verdict::Joined(joined) => self.note_join(shared, joined),
+            Verdict::Plain | Verdict::Unread => {}
         }
+        if message.has_status() {
+            self.take_status(message);
+        }
+        let times = times(message.head());
+        let (change, times) = match &verdict {
+            Verdict::Plain | Verdict::Passed => (Change::Message, times),
+            Verdict::Break => (Change::Break, times),
+            Verdict::Joined(joined) if joined.torn => (Change::Torn(joined), times),
+            Verdict::Joined(joined) => {
+                (Change::Joined(joined), Times { source_ns: joined.source_ts_ns, ..times })
+            }
+            _ => (Change::None, times),
+        };
+        self.row(shared, &Row { message, change, times, had_book, was_trading }, sink);
         Ok(())
+    }
+
+    fn note_join(&mut self, shared: &Shared, joined: &Joined) {
+        if shared.reads.book {
+            self.pending_flags |= joined.flags;
+        }
+        if joined.resets || joined.passed {
+            self.pending_reset.book = true;
+            self.pending_reset.trades |= self.carries_trades;
+        }
+        if joined.passed || joined.torn {
+            self.book_gap(shared);
+        }
     }
 
     /// A hole in book messages is one in trades where they carry them (reading 16).
@@ -286,47 +340,7 @@ impl Symbol {
         }
     }
 
-    fn join(
-        &mut self,
-        shared: &Shared,
-        message: &Message<'_>,
-        times: Times,
-        joined: &Joined,
-        sink: &mut impl FrameSink,
-    ) {
-        if shared.reads.book {
-            self.pending_flags |= joined.flags;
-        }
-        if joined.resets {
-            self.pending_reset.book = true;
-            self.pending_reset.trades |= self.carries_trades;
-        }
-        if joined.passed {
-            self.pending_reset.book = true;
-        }
-        if joined.passed || joined.torn {
-            self.book_gap(shared);
-        }
-        if joined.torn {
-            self.apply_joined(joined);
-            if message.has_market_trades() && shared.reads.trades {
-                self.row(shared, message, times, &Change::None, sink);
-            }
-            return;
-        }
-        self.row(shared, message, times, &Change::Joined(joined), sink);
-    }
-
-    fn apply_joined(&mut self, joined: &Joined) {
-        if joined.replaces {
-            self.book.reset();
-        }
-        for event in &joined.events {
-            self.book.apply(event);
-        }
-    }
-
-    /// Where a message of this symbol could not be used and is dropped (reading 2).
+    /// A message of this symbol could not be used and is dropped (reading 2).
     pub(super) fn malformed(
         &mut self,
         shared: &Shared,
@@ -335,145 +349,303 @@ impl Symbol {
         sink: &mut impl FrameSink,
     ) {
         self.guard.count(Reason::Malformed);
-        if channel == Channel::Book && self.guard.state == State::Whole {
-            self.guard.break_book(Cause::Malformed);
-            self.book_gap(shared);
+        if channel != Channel::Book || self.guard.state != State::Whole {
+            return;
+        }
+        self.guard.break_book(Cause::Malformed);
+        self.book_gap(shared);
+        self.crossed_since = None;
+        if let Some(clock) = self.clock
+            && shared.reads.book
+            && self.is_trading()
+        {
+            self.nodes.book(None, clock);
+            self.nodes.finish(clock, false);
+            self.blank_frame(shared, GAP_DETECTED | PARTIAL_FEATURES, times(head), sink);
+        }
+    }
+
+    /// The last status of a message counts.
+    fn take_status(&mut self, message: &Message<'_>) {
+        let was_trading = self.is_trading();
+        let last = message.events.iter().rev().find(|event| event.kind == kind::STATUS);
+        self.status = last.and_then(|event| Trading::from_status(event.qty)).unwrap_or(self.status);
+        if self.is_trading() && !was_trading {
+            self.pending_reset = Reads::ALL;
+            self.lateness.forget();
+        }
+        if !self.is_trading() {
             self.crossed_since = None;
-            if shared.reads.book && self.is_trading() {
-                self.blank_frame(shared, GAP_DETECTED | PARTIAL_FEATURES, times(head), sink);
-            }
         }
     }
 
-    fn is_trading(&self) -> bool {
-        self.status.is_none_or(|status| status == Trading::Trading)
-            && self.session.is_none_or(|session| session == Trading::Trading)
-    }
-
-    /// No status has come and there are no sessions.
-    fn is_always_trading(&self) -> bool {
-        self.status.is_none() && self.config.sessions.is_none()
-    }
-
-    fn makes_frames(&self, shared: &Shared) -> bool {
-        !shared.reads.book || self.guard.state == State::Whole
-    }
-
-    fn status_message(
-        &mut self,
-        shared: &Shared,
-        message: &Message<'_>,
-        sink: &mut impl FrameSink,
-    ) -> Result<(), Error> {
-        let head = message.head();
-        if message.is_sequenced() {
-            match self.guard.status.place(head) {
-                Place::Before => {
-                    self.guard.count(Reason::Late);
-                    return Ok(());
-                }
-                Place::Duplicate => {
-                    self.guard.count(Reason::Duplicate);
-                    return Ok(());
-                }
-                Place::Gap => {
-                    self.guard.gaps[Channel::Status as usize] += 1;
-                    if shared.policy.refuse_gaps {
-                        return Err(self.refused(
-                            Channel::Status,
-                            self.guard.status.applied(),
-                            head.seq_prev,
-                        ));
-                    }
-                    self.guard.status.pass(head);
-                }
-                Place::Next | Place::Overlap => self.guard.status.apply(head),
-            }
-        }
-        self.take_status(shared, message, sink);
-        Ok(())
-    }
-
-    fn take_status(&mut self, shared: &Shared, message: &Message<'_>, sink: &mut impl FrameSink) {
-        for event in message.events.iter().filter(|event| event.kind == kind::STATUS) {
-            let before = self.is_trading();
-            self.status = Trading::from_status(event.qty);
-            self.trading_changed(shared, before, times(event), sink);
+    /// The frame that leaves trading, made without a step.
+    fn leave(&mut self, shared: &Shared, was_trading: bool, times: Times, sink: &mut impl FrameSink) {
+        if was_trading && !self.is_trading() && self.clock.is_some() && self.makes_frames(shared) {
+            self.blank_frame(shared, STATE_RESET, times, sink);
         }
     }
 
-    fn trading_changed(&mut self, shared: &Shared, before: bool, times: Times, sink: &mut impl FrameSink) {
-        match (before, self.is_trading()) {
-            (false, true) => {
-                self.pending_reset = Reads::ALL;
-                self.pending_flags |= STATE_RESET;
-                self.lateness.forget();
-            }
-            (true, false) => {
-                self.crossed_since = None;
-                if self.makes_frames(shared) && self.started {
-                    self.blank_frame(shared, STATE_RESET, times, sink);
-                }
-            }
-            _ => {}
-        }
-    }
+    // Rows.
 
     /// One row: a step, a silent step or the frame of a break (reading 25).
-    fn row(
-        &mut self,
-        shared: &Shared,
-        message: &Message<'_>,
-        times: Times,
-        change: &Change<'_>,
-        sink: &mut impl FrameSink,
-    ) {
-        let changes_book = !matches!(change, Change::None);
+    fn row(&mut self, shared: &Shared, row: &Row<'_>, sink: &mut impl FrameSink) {
+        let &Row { message, ref change, times, .. } = row;
         let has_trades = shared.reads.trades && message.has_market_trades();
-        let listened = (changes_book && shared.reads.book) || has_trades;
-        if !listened {
+        let steps = shared.reads.book && matches!(change, Change::Message | Change::Joined(_));
+        let breaks = shared.reads.book && matches!(change, Change::Break);
+        if !steps && !breaks && !has_trades {
             self.apply(message, change);
-            return;
+            return self.leave(shared, row.was_trading, times, sink);
         }
-        let clock = self.enter(shared, times, sink);
+        let first = self.clock.is_none();
+        let clock = self.enter(times);
+        let stale = self.staleness(times);
         if !self.is_trading() {
-            if has_trades {
-                self.counts.unread_trades += message.market_trades().count() as u64;
-            }
+            self.counts.unread_trades += message.market_trades().count() as u64;
             self.apply(message, change);
+            self.observe();
+            if row.was_trading && !first && self.makes_frames(shared) {
+                self.blank_frame(shared, STATE_RESET | stale, times, sink);
+            }
             return;
         }
-        let breaks = matches!(change, Change::Break);
-        let silent = breaks || (shared.reads.book && self.guard.state != State::Whole);
+        let silent = breaks || (shared.reads.book && !steps && self.guard.state != State::Whole);
         self.nodes.begin(clock, silent);
         if has_trades {
-            self.read_trades(message, clock, silent);
+            self.read_trades(message, clock, row.had_book, silent);
+        }
+        if breaks {
+            self.crossed_since = None;
+            self.nodes.book(None, clock);
+            self.nodes.finish(clock, false);
+            return self.blank_frame(shared, GAP_DETECTED | PARTIAL_FEATURES | stale, times, sink);
         }
         self.apply(message, change);
-        if changes_book && shared.reads.book {
-            self.tick_book(clock, breaks);
+        if silent {
+            self.nodes.finish(clock, true);
+            self.pending_flags |= stale;
+            return;
         }
-        self.nodes.finish(clock, silent && !breaks);
-        if breaks {
-            self.blank_frame(shared, GAP_DETECTED | PARTIAL_FEATURES, times, sink);
-        } else if !silent {
-            self.finish_step(shared, clock, times, sink);
+        if steps {
+            self.tick_book(clock);
         }
+        self.nodes.finish(clock, false);
+        self.finish_step(shared, clock, stale, times, sink);
     }
 
     /// What a step does before its ticks; the clock it stands at.
     #[inline]
-    fn enter(&mut self, shared: &Shared, times: Times, sink: &mut impl FrameSink) -> i64 {
-        self.started = true;
-        let (fault, stale) = self.lateness.see(times.source_ns, times.local_ns);
+    fn enter(&mut self, times: Times) -> i64 {
+        let fault = self.lateness.is_fault(times.source_ns, times.local_ns);
+        let first = self.clock.is_none();
         let clock = self.advance_clock(times.source_ns, fault);
-        self.look_up_session(shared, clock, times, sink);
+        if clock >= self.session_until {
+            self.look_up_session(clock, (!first).then_some(times));
+        }
         self.reset_kernels();
-        if stale {
-            self.pending_flags |= STALE_INPUT;
+        clock
+    }
+
+    #[inline]
+    fn staleness(&self, times: Times) -> u32 {
+        if self.lateness.is_stale(times.source_ns, times.local_ns) { STALE_INPUT } else { 0 }
+    }
+
+    fn advance_clock(&mut self, source_ns: i64, fault: bool) -> i64 {
+        self.counts.clock_faults += u64::from(fault);
+        let Some(before) = self.clock else {
+            self.clock = Some(source_ns);
+            self.next_reset = self.reset_after(source_ns);
+            return source_ns;
+        };
+        if fault {
+            return before;
+        }
+        self.counts.steps_back += u64::from(source_ns < before);
+        let clock = before.max(source_ns);
+        self.clock = Some(clock);
+        if clock >= self.next_reset {
+            self.counts.daily_resets += 1;
+            self.pending_reset = Reads::ALL;
+            self.next_reset = self.reset_after(clock);
         }
         clock
     }
+
+    fn reset_after(&self, clock: i64) -> i64 {
+        self.config.resets.as_ref().map_or(i64::MAX, |resets| resets.after(clock))
+    }
+
+    /// `times` are those of the message, none if it is the symbol's first.
+    #[cold]
+    fn look_up_session(&mut self, clock: i64, times: Option<Times>) {
+        let was_trading = self.is_trading();
+        let sessions = self.config.sessions.as_deref().unwrap_or_default();
+        let next = sessions.partition_point(|&(_, close, _)| close <= clock);
+        (self.session, self.session_until) = match sessions.get(next) {
+            Some(&(open, close, state)) if open <= clock => (state, close),
+            Some(&(open, _, _)) => (Trading::Closed, open),
+            None => (Trading::Closed, i64::MAX),
+        };
+        if let Some(times) = times
+            && self.is_trading()
+            && !was_trading
+        {
+            self.pending_reset = Reads::ALL;
+            self.lateness.begin(times.source_ns, times.local_ns);
+        }
+        if !self.is_trading() {
+            self.crossed_since = None;
+        }
+    }
+
+    /// Pending resets happen; the next frame says so if they concern a kernel.
+    #[inline]
+    fn reset_kernels(&mut self) {
+        let reset = std::mem::take(&mut self.pending_reset);
+        if reset != Reads::default() && self.nodes.reset(reset) {
+            self.pending_flags |= STATE_RESET;
+        }
+    }
+
+    /// The trades see the book as it was before the message.
+    fn read_trades(&mut self, message: &Message<'_>, clock: i64, had_book: bool, silent: bool) {
+        let mid_before = if had_book { self.mid_x2() } else { None };
+        for event in message.market_trades() {
+            let sign = match event.side {
+                side::BID => 1,
+                side::ASK => -1,
+                _ => 0,
+            };
+            let trade = TradeTick {
+                price: event.price,
+                qty: event.qty,
+                sign,
+                hidden: event.flags & flag::HIDDEN != 0,
+                clock_ns: clock,
+                mid_before,
+                step: self.seq + 1,
+            };
+            self.nodes.trade(&trade, silent);
+        }
+    }
+
+    /// Of the book as last observed.
+    fn mid_x2(&self) -> Option<i64> {
+        let (bid, ask) = (self.book.bids().first()?, self.book.asks().first()?);
+        self.valid.then_some(bid.price + ask.price)
+    }
+
+    #[inline]
+    fn apply(&mut self, message: &Message<'_>, change: &Change<'_>) {
+        match change {
+            Change::None | Change::Break => {}
+            Change::Message => {
+                if message.is_snapshot() && !message.has_clear() {
+                    self.book.reset();
+                }
+                for event in message.events {
+                    self.book.apply(event);
+                }
+            }
+            Change::Joined(joined) | Change::Torn(joined) => {
+                if joined.replaces {
+                    self.book.reset();
+                }
+                for event in &joined.events {
+                    self.book.apply(event);
+                }
+            }
+        }
+    }
+
+    /// Brings the best levels up to date with the book, and whether it is valid.
+    #[inline]
+    fn observe(&mut self) {
+        self.book.observe();
+        self.valid = match (self.book.bids().first(), self.book.asks().first()) {
+            (Some(bid), Some(ask)) => {
+                bid.price < ask.price || (self.config.locked_valid && bid.price == ask.price)
+            }
+            _ => true,
+        };
+    }
+
+    #[inline]
+    fn tick_book(&mut self, clock: i64) {
+        self.observe();
+        let view = BookView { bids: self.book.bids(), asks: self.book.asks() };
+        self.nodes.book(self.valid.then_some(&view), clock);
+    }
+
+    #[inline]
+    fn finish_step(
+        &mut self,
+        shared: &Shared,
+        clock: i64,
+        mut flags: u32,
+        times: Times,
+        sink: &mut impl FrameSink,
+    ) {
+        if shared.reads.book {
+            flags |= self.standing_flags(shared);
+            if self.valid {
+                self.crossed_since = None;
+            } else {
+                flags |= CROSSED_BOOK;
+                let since = *self.crossed_since.get_or_insert(clock);
+                if shared.has_snapshots && clock - since > CROSSED_NS {
+                    self.crossed_since = None;
+                    self.guard.break_book(Cause::Crossed);
+                    let flags = flags | GAP_DETECTED | PARTIAL_FEATURES;
+                    return self.blank_frame(shared, flags, times, sink);
+                }
+            }
+        }
+        flags |= self.output.publish(&shared.plan, &shared.layout, &self.nodes);
+        self.frame(flags, times, sink);
+    }
+
+    // Frames.
+
+    /// Flags of every frame of a book that is not whole (rules 3.5, 3.7).
+    fn standing_flags(&self, shared: &Shared) -> u32 {
+        let mut flags = 0;
+        if self.guard.passed {
+            flags |= GAP_DETECTED | PARTIAL_FEATURES;
+        }
+        if self.guard.seeded && shared.seed_after.is_none_or(|after| self.seq - self.seeded_at < after) {
+            flags |= PARTIAL_FEATURES;
+        }
+        flags
+    }
+
+    /// A frame in which every value is undefined.
+    fn blank_frame(&mut self, shared: &Shared, flags: u32, times: Times, sink: &mut impl FrameSink) {
+        self.output.blank(&shared.layout);
+        let standing = if shared.reads.book { self.standing_flags(shared) } else { 0 };
+        self.frame(flags | standing, times, sink);
+    }
+
+    #[inline]
+    fn frame(&mut self, flags: u32, times: Times, sink: &mut impl FrameSink) {
+        self.seq += 1;
+        self.counts.frames += 1;
+        self.output.mark();
+        let head = Head {
+            symbol_id: self.config.symbol_id,
+            flags: flags | std::mem::take(&mut self.pending_flags),
+            seq: self.seq,
+            source_ts_ns: times.source_ns,
+            local_ts_ns: times.local_ns,
+            source_seq: self.guard.book.applied(),
+            grid_ts_ns: 0,
+        };
+        self.sampler.frame(self.place, head, &mut self.output, sink);
+    }
+
+    // Messages that need no judgement.
 
     /// Takes messages from the start of `events` that need no judgement, as long as there are such:
     /// levels that continue a whole book, and what the plan does not listen to. How many events.
@@ -504,22 +676,24 @@ impl Symbol {
         let head = &events[0];
         let Some((applied, base)) = self.guard.book.ids else { return 0 };
         let continues = head.seq_prev <= applied && applied < head.seq_last;
-        if !continues || self.guard.state != State::Whole || !shared.reads.book || !self.is_always_trading() {
+        let always_trades = self.status == Trading::Trading && self.config.sessions.is_none();
+        if !continues || self.guard.state != State::Whole || !shared.reads.book || !always_trades {
             return 0;
         }
         let Some(rows) = of_one_kind(events, kind::LEVEL) else { return 0 };
         self.guard.book.ids = Some((head.seq_last, base));
         self.counts.messages[Channel::Book as usize] += 1;
         let times = times(head);
-        let clock = self.enter(shared, times, sink);
+        let clock = self.enter(times);
+        let stale = self.staleness(times);
         self.nodes.begin(clock, false);
         for row in rows {
             self.book.set(row.side, row.price, row.qty);
         }
         self.book.note_rows(rows.len());
-        self.tick_book(clock, false);
+        self.tick_book(clock);
         self.nodes.finish(clock, false);
-        self.finish_step(shared, clock, times, sink);
+        self.finish_step(shared, clock, stale, times, sink);
         rows.len()
     }
 
@@ -527,10 +701,8 @@ impl Symbol {
     #[inline]
     fn plain_trade(&mut self, shared: &Shared, head: &Event) -> usize {
         let Some((applied, _)) = &mut self.guard.trade.ids else { return 0 };
-        if shared.reads.trades || !head.is_last() || head.qty == 0 || head.seq_prev != *applied {
-            return 0;
-        }
-        if head.seq_last <= *applied {
+        let continues = head.seq_prev == *applied && *applied < head.seq_last;
+        if shared.reads.trades || !head.is_last() || head.qty == 0 || !continues {
             return 0;
         }
         *applied = head.seq_last;
@@ -543,174 +715,6 @@ impl Symbol {
         let Some(quotes) = of_one_kind(events, kind::QUOTE) else { return 0 };
         self.counts.messages[Channel::Quote as usize] += 1;
         quotes.len()
-    }
-
-    fn advance_clock(&mut self, source_ns: i64, fault: bool) -> i64 {
-        let Some(before) = self.clock else {
-            self.clock = Some(source_ns);
-            self.next_reset = self.config.resets.as_ref().map_or(i64::MAX, |resets| resets.after(source_ns));
-            return source_ns;
-        };
-        if fault {
-            self.counts.clock_faults += 1;
-            return before;
-        }
-        self.counts.steps_back += u64::from(source_ns < before);
-        let clock = before.max(source_ns);
-        self.clock = Some(clock);
-        if clock >= self.next_reset {
-            self.counts.daily_resets += 1;
-            self.pending_reset = Reads::ALL;
-            self.pending_flags |= STATE_RESET;
-            self.next_reset = self.config.resets.as_ref().map_or(i64::MAX, |resets| resets.after(clock));
-        }
-        clock
-    }
-
-    fn look_up_session(&mut self, shared: &Shared, clock: i64, times: Times, sink: &mut impl FrameSink) {
-        let Some(sessions) = &self.config.sessions else { return };
-        if clock < self.session_until {
-            return;
-        }
-        let next = sessions.partition_point(|&(_, close, _)| close <= clock);
-        let (state, until) = match sessions.get(next) {
-            Some(&(open, close, state)) if open <= clock => (state, close),
-            Some(&(open, _, _)) => (Trading::Closed, open),
-            None => (Trading::Closed, i64::MAX),
-        };
-        let first = self.session.is_none();
-        let before = self.is_trading();
-        self.session = Some(state);
-        self.session_until = until;
-        if !first {
-            self.trading_changed(shared, before, times, sink);
-        }
-    }
-
-    fn reset_kernels(&mut self) {
-        let reset = std::mem::take(&mut self.pending_reset);
-        if reset != Reads::default() {
-            self.nodes.reset(reset);
-        }
-    }
-
-    fn read_trades(&mut self, message: &Message<'_>, clock: i64, silent: bool) {
-        let mid_before = if self.guard.state == State::Whole { self.mid_x2() } else { None };
-        for event in message.market_trades() {
-            let sign = match event.side {
-                crate::event::side::BID => 1,
-                crate::event::side::ASK => -1,
-                _ => 0,
-            };
-            let trade = TradeTick {
-                price: event.price,
-                qty: event.qty,
-                sign,
-                hidden: event.flags & crate::event::flag::HIDDEN != 0,
-                clock_ns: clock,
-                mid_before,
-                step: self.seq + 1,
-            };
-            self.nodes.trade(&trade, silent);
-        }
-        let unread =
-            message.events.iter().filter(|event| event.kind == kind::TRADE && !event.is_market_trade());
-        self.counts.unread_trades += unread.count() as u64;
-    }
-
-    /// Of the book as last observed.
-    fn mid_x2(&self) -> Option<i64> {
-        let (bid, ask) = (self.book.bids().first()?, self.book.asks().first()?);
-        self.valid.then_some(bid.price + ask.price)
-    }
-
-    #[inline]
-    fn apply(&mut self, message: &Message<'_>, change: &Change<'_>) {
-        match change {
-            Change::None | Change::Break => {}
-            Change::Message => {
-                if message.is_snapshot() && !message.has_clear() {
-                    self.book.reset();
-                }
-                for event in message.events {
-                    self.book.apply(event);
-                }
-            }
-            Change::Joined(joined) => self.apply_joined(joined),
-        }
-    }
-
-    #[inline]
-    fn tick_book(&mut self, clock: i64, breaks: bool) {
-        self.valid = false;
-        if breaks {
-            self.nodes.book(None, clock);
-            return;
-        }
-        self.book.observe();
-        let view = BookView { bids: self.book.bids(), asks: self.book.asks() };
-        self.valid = view.touch().is_none_or(|(bid, ask)| {
-            bid.price < ask.price || (self.config.locked_valid && bid.price == ask.price)
-        });
-        self.nodes.book(self.valid.then_some(&view), clock);
-    }
-
-    #[inline]
-    fn finish_step(&mut self, shared: &Shared, clock: i64, times: Times, sink: &mut impl FrameSink) {
-        let mut flags = 0;
-        if shared.reads.book {
-            if self.valid {
-                self.crossed_since = None;
-            } else {
-                flags |= CROSSED_BOOK;
-                let since = *self.crossed_since.get_or_insert(clock);
-                if shared.has_snapshots && clock - since > CROSSED_NS {
-                    self.guard.break_book(Cause::Crossed);
-                    self.crossed_since = None;
-                    self.nodes.book(None, clock);
-                    self.nodes.finish(clock, false);
-                    self.blank_frame(shared, GAP_DETECTED | PARTIAL_FEATURES | CROSSED_BOOK, times, sink);
-                    return;
-                }
-            }
-            flags |= self.standing_flags(shared);
-        }
-        flags |= self.output.publish(&shared.plan, &shared.layout, &self.nodes);
-        self.frame(flags, times, sink);
-    }
-
-    /// Flags of every frame of a book that is not whole (rules 3.5, 3.7).
-    fn standing_flags(&self, shared: &Shared) -> u32 {
-        let mut flags = 0;
-        if self.guard.passed {
-            flags |= GAP_DETECTED | PARTIAL_FEATURES;
-        }
-        if self.guard.seeded && shared.seed_after.is_none_or(|after| self.seq - self.seeded_at < after) {
-            flags |= PARTIAL_FEATURES;
-        }
-        flags
-    }
-
-    fn blank_frame(&mut self, shared: &Shared, flags: u32, times: Times, sink: &mut impl FrameSink) {
-        self.output.blank(&shared.layout);
-        self.frame(flags, times, sink);
-    }
-
-    #[inline]
-    fn frame(&mut self, flags: u32, times: Times, sink: &mut impl FrameSink) {
-        self.seq += 1;
-        self.counts.frames += 1;
-        self.output.mark();
-        let head = Head {
-            symbol_id: self.config.symbol_id,
-            flags: flags | std::mem::take(&mut self.pending_flags),
-            seq: self.seq,
-            source_ts_ns: times.source_ns,
-            local_ts_ns: times.local_ns,
-            source_seq: self.guard.book.applied(),
-            grid_ts_ns: 0,
-        };
-        self.sampler.frame(self.place, head, &mut self.output, sink);
     }
 }
 
