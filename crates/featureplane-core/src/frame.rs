@@ -85,6 +85,12 @@ impl Layout {
         }
     }
 
+    /// First eight bytes of the fingerprint.
+    #[must_use]
+    pub const fn fingerprint(&self) -> [u8; 8] {
+        self.fingerprint
+    }
+
     /// What each value holds while undefined.
     #[must_use]
     pub fn sentinels(&self) -> &[u64] {

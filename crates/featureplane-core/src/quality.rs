@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::event::Event;
+use crate::event::{Event, kind};
 use crate::frame::quality::{GAP_DETECTED, OUT_OF_ORDER_INPUT};
 use crate::message::{Channel, Message};
 
@@ -56,26 +56,44 @@ pub enum State {
     Broken,
 }
 
-/// Why a book broke.
+/// Why a book is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
+    /// It is not.
+    None,
     /// Ids are missing; the missing messages heal it.
     Gap,
-    /// A message could not be used; the same message again heals it.
-    Malformed,
     /// Crossed for more than a second; only a snapshot helps.
     Crossed,
+    /// A message could not be used; the same message again heals it.
+    Malformed,
     /// A queue was full; only a snapshot helps.
     Queue,
 }
 
-/// The ids of one channel.
+/// What set the beginning of a chain of ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing yet.
+    #[default]
+    Unset,
+    /// A snapshot.
+    Snapshot,
+    /// A gap that was not waited for.
+    PassedOver,
+    /// The first message that had ids.
+    First,
+}
+
+/// The ids applied of one channel: (base, applied], unbroken (rule 3.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// Last id applied and the id from which the chain is unbroken; none before the first.
-    pub ids: Option<(u64, u64)>,
-    /// `base` is a snapshot's.
-    pub by_snapshot: bool,
+    /// What set `base`.
+    pub kind: Base,
+    /// The id from which the chain is unbroken.
+    pub base: u64,
+    /// The last id applied, 0 if none.
+    pub applied: u64,
 }
 
 /// Where a message with ids stands in its chain (rule 3.3).
@@ -94,24 +112,26 @@ pub enum Place {
 }
 
 impl Chain {
-    /// Last id applied, 0 if none.
+    /// Whether any id is known.
+    #[inline]
     #[must_use]
-    pub fn applied(&self) -> u64 {
-        self.ids.map_or(0, |(applied, _)| applied)
+    pub fn is_set(&self) -> bool {
+        self.kind != Base::Unset
     }
 
     /// See [`Place`]; everything continues a chain that is not set.
     #[inline]
     #[must_use]
     pub fn place(&self, head: &Event) -> Place {
-        let Some((applied, base)) = self.ids else { return Place::Next };
-        if head.seq_last <= base {
+        if !self.is_set() {
+            Place::Next
+        } else if head.seq_last <= self.base {
             Place::Before
-        } else if head.seq_last <= applied {
+        } else if head.seq_last <= self.applied {
             Place::Duplicate
-        } else if head.seq_prev > applied {
+        } else if head.seq_prev > self.applied {
             Place::Gap
-        } else if head.seq_prev < applied {
+        } else if head.seq_prev < self.applied {
             Place::Overlap
         } else {
             Place::Next
@@ -121,15 +141,15 @@ impl Chain {
     /// Takes a message that continues it, or is its first.
     #[inline]
     pub fn apply(&mut self, head: &Event) {
-        match &mut self.ids {
-            Some((applied, _)) => *applied = head.seq_last,
-            None => *self = Self { ids: Some((head.seq_last, head.seq_prev)), by_snapshot: false },
+        if !self.is_set() {
+            (self.kind, self.base) = (Base::First, head.seq_prev);
         }
+        self.applied = head.seq_last;
     }
 
     /// Takes a message behind a gap that is passed over.
     pub fn pass(&mut self, head: &Event) {
-        *self = Self { ids: Some((head.seq_last, head.seq_prev)), by_snapshot: false };
+        *self = Self { kind: Base::PassedOver, base: head.seq_prev, applied: head.seq_last };
     }
 }
 
@@ -196,7 +216,7 @@ pub struct Guard {
     pub(crate) seeded: bool,
     pub(crate) status: Chain,
     pub(crate) drops: Drops,
-    pub(crate) breaks: [u64; 4],
+    pub(crate) breaks: [u64; 5],
     /// Holes by channel, in the order of [`crate::message::Channel`].
     pub(crate) gaps: [u64; 4],
 }
@@ -205,7 +225,7 @@ impl Default for Guard {
     fn default() -> Self {
         Self {
             state: State::Waiting,
-            cause: Cause::Gap,
+            cause: Cause::None,
             book: Chain::default(),
             trade: Chain::default(),
             buffer: VecDeque::new(),
@@ -213,7 +233,7 @@ impl Default for Guard {
             seeded: false,
             status: Chain::default(),
             drops: Drops::default(),
-            breaks: [0; 4],
+            breaks: [0; 5],
             gaps: [0; 4],
         }
     }
@@ -278,7 +298,7 @@ impl Guard {
 
     fn repeated(&self, place: Place) -> Verdict {
         match place {
-            Place::Before if self.book.by_snapshot => Verdict::Drop(Reason::BeforeSnapshot, 0),
+            Place::Before if self.book.kind == Base::Snapshot => Verdict::Drop(Reason::BeforeSnapshot, 0),
             Place::Before => Verdict::Drop(Reason::Late, OUT_OF_ORDER_INPUT),
             _ => Verdict::Drop(Reason::Duplicate, 0),
         }
@@ -311,7 +331,7 @@ impl Guard {
             return self.unsequenced(message);
         }
         let heals = self.state == State::Broken && matches!(self.cause, Cause::Gap | Cause::Malformed);
-        if heals && self.book.ids.is_some() {
+        if heals && self.book.is_set() {
             return self.heal(message, policy);
         }
         self.keep_or_drop(message)
@@ -338,7 +358,7 @@ impl Guard {
     /// Flags of the frame with which the book is whole; it `begins` with a full book, or was healed.
     fn whole_again(&mut self, begins: bool) -> u32 {
         let lost = self.state == State::Broken || (begins && self.passed);
-        self.state = State::Whole;
+        (self.state, self.cause) = (State::Whole, Cause::None);
         if begins {
             (self.passed, self.seeded) = (false, false);
         }
@@ -365,13 +385,13 @@ impl Guard {
     /// A snapshot with ids (rule 3.7, reading 13).
     fn join(&mut self, message: &Message<'_>, policy: Policy) -> Verdict {
         let snapshot = message.head().seq_last;
-        if self.state == State::Whole && snapshot <= self.book.applied() && self.book.ids.is_some() {
+        if self.state == State::Whole && self.book.is_set() && snapshot <= self.book.applied {
             return Verdict::Drop(Reason::Redundant, 0);
         }
         let kept = self.sorted(snapshot);
         let too_old = match kept.first() {
             Some(first) => self.buffer[*first][0].seq_prev > snapshot,
-            None => self.state == State::Broken && snapshot < self.book.applied(),
+            None => self.book.is_set() && snapshot < self.book.applied,
         };
         if too_old {
             return Verdict::Drop(Reason::SnapshotTooOld, 0);
@@ -381,7 +401,7 @@ impl Guard {
         let kept: Vec<Box<[Event]>> =
             kept.into_iter().map(|at| std::mem::take(&mut self.buffer[at])).collect();
         self.buffer.clear();
-        self.book = Chain { ids: Some((snapshot, snapshot)), by_snapshot: true };
+        self.book = Chain { kind: Base::Snapshot, base: snapshot, applied: snapshot };
         let mut events = message.events.to_vec();
         let flags = self.whole_again(true);
         let gap = self.walk(kept, &mut events, policy);
@@ -457,7 +477,7 @@ impl Guard {
         if !closes || self.is_held(head) {
             return self.keep_or_drop(message);
         }
-        self.buffer.push_back(message.events.into());
+        self.buffer.push_back(without_empty_trades(message));
         let order = self.sorted(0);
         let mut chain = self.book;
         for &at in &order {
@@ -506,7 +526,7 @@ impl Guard {
 
     fn keep(&mut self, message: &Message<'_>) {
         if message.is_sequenced() {
-            self.buffer.push_back(message.events.into());
+            self.buffer.push_back(without_empty_trades(message));
             self.trim();
         }
     }
@@ -525,4 +545,9 @@ fn latest(head: &Event, buffered: Option<i64>) -> i64 {
         0 => head.local_ts_ns,
         time => time,
     }
+}
+
+/// Trades of size 0 are taken out of their message (reading 3).
+fn without_empty_trades(message: &Message<'_>) -> Box<[Event]> {
+    message.events.iter().filter(|event| event.kind != kind::TRADE || event.qty != 0).copied().collect()
 }

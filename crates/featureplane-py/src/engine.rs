@@ -8,7 +8,7 @@ use featureplane_core::plan::Plan;
 use featureplane_core::quality::Reason;
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
 use crate::array::as_events;
 use crate::errors::into_py;
@@ -55,19 +55,34 @@ impl Engine {
     }
 
     /// Takes events; frames wait for `take_frames`. On an error those before it wait too.
-    fn run_frames(&mut self, py: Python<'_>, events: &Bound<'_, PyArray1<u64>>) -> PyResult<()> {
+    #[pyo3(signature = (events, *, trusted = false))]
+    fn run_frames(
+        &mut self,
+        py: Python<'_>,
+        events: &Bound<'_, PyArray1<u64>>,
+        trusted: bool,
+    ) -> PyResult<()> {
         let events = events.try_readonly()?;
         let events = as_events(&events)?;
         let Self { core, layout, packed, .. } = self;
-        py.detach(|| core.run(events, &mut PackedSink { layout, packed })).map_err(into_py)
+        let sink = &mut PackedSink { layout, packed };
+        py.detach(|| if trusted { core.run_trusted(events, sink) } else { core.run(events, sink) })
+            .map_err(into_py)
     }
 
     /// Takes events; columns wait for `take_columns`. On an error those before it wait too.
-    fn run_columns(&mut self, py: Python<'_>, events: &Bound<'_, PyArray1<u64>>) -> PyResult<()> {
+    #[pyo3(signature = (events, *, trusted = false))]
+    fn run_columns(
+        &mut self,
+        py: Python<'_>,
+        events: &Bound<'_, PyArray1<u64>>,
+        trusted: bool,
+    ) -> PyResult<()> {
         let events = events.try_readonly()?;
         let events = as_events(&events)?;
         let Self { core, columns, .. } = self;
-        py.detach(|| core.run(events, columns)).map_err(into_py)
+        py.detach(|| if trusted { core.run_trusted(events, columns) } else { core.run(events, columns) })
+            .map_err(into_py)
     }
 
     /// Bytes of one frame.
@@ -104,6 +119,16 @@ impl Engine {
         out.set_item("values", values)?;
         out.set_item("validity", validity)?;
         Ok(out)
+    }
+
+    /// The whole state of a symbol, canonical.
+    fn save<'py>(&self, py: Python<'py>, symbol_id: u32) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.core.save(symbol_id).map_err(into_py)?))
+    }
+
+    /// Puts a saved state in the place of a symbol's present one.
+    fn restore(&mut self, symbol_id: u32, state: &[u8]) -> PyResult<()> {
+        self.core.restore(symbol_id, state).map_err(into_py)
     }
 
     /// Exact counts, summed over symbols.

@@ -6,6 +6,7 @@ pub mod config;
 mod lateness;
 mod nodes;
 mod output;
+mod state;
 mod symbol;
 
 use std::collections::HashMap;
@@ -47,6 +48,24 @@ impl Engine {
         let places = config.symbols.iter().enumerate().map(|(at, symbol)| (symbol.symbol_id, at)).collect();
         let drop_malformed = config.on_malformed == OnMalformed::Drop;
         Ok(Self { shared, symbols, places, drop_malformed, events: 0, last_symbol: 0 })
+    }
+
+    /// The whole state of a symbol, but for what chooses which frames are put out.
+    ///
+    /// # Errors
+    /// The engine does not have the symbol.
+    pub fn save(&self, symbol_id: u32) -> Result<Vec<u8>, Error> {
+        let place = *self.places.get(&symbol_id).ok_or(Error::UnknownSymbol { symbol_id })?;
+        Ok(state::save(&self.symbols[place], &self.shared))
+    }
+
+    /// Puts a saved state in the place of a symbol's present one.
+    ///
+    /// # Errors
+    /// The bytes are no state of this plan and symbol; the symbol's state is lost then.
+    pub fn restore(&mut self, symbol_id: u32, bytes: &[u8]) -> Result<(), Error> {
+        let place = *self.places.get(&symbol_id).ok_or(Error::UnknownSymbol { symbol_id })?;
+        state::load(&mut self.symbols[place], &self.shared, bytes)
     }
 
     /// Number and types of the values of a frame.

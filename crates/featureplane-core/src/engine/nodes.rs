@@ -287,7 +287,6 @@ impl Nodes {
     }
 
     /// Writes of every node its cell, then its kernel's memory.
-    #[allow(dead_code, reason = "state transfer follows")]
     pub(super) fn save(&self, out: &mut StateWriter) {
         for (kernel, cell) in self.kernels.iter().zip(&self.cells) {
             out.u64(u64::from(cell.state));
@@ -297,7 +296,6 @@ impl Nodes {
     }
 
     /// Reads what [`Self::save`] wrote.
-    #[allow(dead_code, reason = "state transfer follows")]
     pub(super) fn load(&mut self, from: &mut StateReader<'_>) -> Result<(), Error> {
         for (kernel, cell) in self.kernels.iter_mut().zip(&mut self.cells) {
             let (state, bits) = (from.u64()?, from.u64()?);

@@ -63,16 +63,14 @@ impl Output {
         }
     }
 
-    /// Values of the frame computed last, as saved.
-    #[allow(dead_code, reason = "state transfer follows")]
-    pub(super) fn restore(&mut self, values: &[u64], flags: Option<u32>) {
-        self.before.copy_from_slice(values);
-        self.flags_before = flags;
+    /// Values of the frame computed last.
+    pub(super) fn last(&self) -> &[u64] {
+        &self.before
     }
 
-    #[allow(dead_code, reason = "state transfer follows")]
-    pub(super) fn saved(&self) -> (&[u64], Option<u32>) {
-        (&self.before, self.flags_before)
+    /// Puts the values of the frame computed last in place.
+    pub(super) fn restore(&mut self, values: &[u64]) {
+        self.before.copy_from_slice(values);
     }
 }
 

@@ -115,8 +115,8 @@ pub(super) struct Symbol {
     pub(super) status: Trading,
     pub(super) session: Trading,
     /// Clock from which `session` must be looked up again.
-    session_until: i64,
-    next_reset: i64,
+    pub(super) session_until: i64,
+    pub(super) next_reset: i64,
     pub(super) pending_flags: u32,
     pub(super) pending_reset: Reads,
     /// Book messages of this symbol carry trades (reading 16).
@@ -125,8 +125,8 @@ pub(super) struct Symbol {
     pub(super) valid: bool,
     pub(super) crossed_since: Option<i64>,
     pub(super) seq: u64,
-    /// `seq` before the book was seeded from increments.
-    pub(super) seeded_at: u64,
+    /// Frames computed of a book seeded from increments.
+    pub(super) seed_frames: u64,
     pub(super) output: Output,
     pub(super) sampler: Sampler,
     pub(super) counts: Counts,
@@ -157,7 +157,7 @@ impl Symbol {
             valid: true,
             crossed_since: None,
             seq: 0,
-            seeded_at: 0,
+            seed_frames: 0,
             output: Output::new(&shared.layout),
             sampler: Sampler::new(config.emit, config.every, config.local_time, &shared.layout),
             counts: Counts::default(),
@@ -227,7 +227,7 @@ impl Symbol {
                 return Ok(false);
             }
             Place::Gap => {
-                let applied = chain.applied();
+                let applied = chain.applied;
                 chain.pass(head);
                 self.guard.gaps[channel as usize] += 1;
                 if shared.policy.refuse_gaps {
@@ -286,10 +286,9 @@ impl Symbol {
                 return Ok(());
             }
             Verdict::Refuse(got) => {
-                return Err(self.refused(Channel::Book, self.guard.book.applied(), *got));
+                return Err(self.refused(Channel::Book, self.guard.book.applied, *got));
             }
             Verdict::Plain if self.guard.seeded && !seeded => {
-                self.seeded_at = self.seq;
                 self.book.reset();
             }
             Verdict::Passed => {
@@ -473,7 +472,7 @@ impl Symbol {
         clock
     }
 
-    fn reset_after(&self, clock: i64) -> i64 {
+    pub(super) fn reset_after(&self, clock: i64) -> i64 {
         self.config.resets.as_ref().map_or(i64::MAX, |resets| resets.after(clock))
     }
 
@@ -562,7 +561,7 @@ impl Symbol {
 
     /// Brings the best levels up to date with the book, and whether it is valid.
     #[inline]
-    fn observe(&mut self) {
+    pub(super) fn observe(&mut self) {
         self.book.observe();
         self.valid = match (self.book.bids().first(), self.book.asks().first()) {
             (Some(bid), Some(ask)) => {
@@ -615,7 +614,7 @@ impl Symbol {
         if self.guard.passed {
             flags |= GAP_DETECTED | PARTIAL_FEATURES;
         }
-        if self.guard.seeded && shared.seed_after.is_none_or(|after| self.seq - self.seeded_at < after) {
+        if self.guard.seeded && shared.seed_after.is_none_or(|after| self.seed_frames < after) {
             flags |= PARTIAL_FEATURES;
         }
         flags
@@ -632,6 +631,7 @@ impl Symbol {
     fn frame(&mut self, flags: u32, times: Times, sink: &mut impl FrameSink) {
         self.seq += 1;
         self.counts.frames += 1;
+        self.seed_frames += u64::from(self.guard.seeded);
         self.output.mark();
         let head = Head {
             symbol_id: self.config.symbol_id,
@@ -639,7 +639,7 @@ impl Symbol {
             seq: self.seq,
             source_ts_ns: times.source_ns,
             local_ts_ns: times.local_ns,
-            source_seq: self.guard.book.applied(),
+            source_seq: self.guard.book.applied,
             grid_ts_ns: 0,
         };
         self.sampler.frame(self.place, head, &mut self.output, sink);
@@ -674,14 +674,14 @@ impl Symbol {
     #[inline]
     fn plain_levels(&mut self, shared: &Shared, events: &[Event], sink: &mut impl FrameSink) -> usize {
         let head = &events[0];
-        let Some((applied, base)) = self.guard.book.ids else { return 0 };
-        let continues = head.seq_prev <= applied && applied < head.seq_last;
+        let chain = self.guard.book;
+        let continues = chain.is_set() && head.seq_prev <= chain.applied && chain.applied < head.seq_last;
         let always_trades = self.status == Trading::Trading && self.config.sessions.is_none();
         if !continues || self.guard.state != State::Whole || !shared.reads.book || !always_trades {
             return 0;
         }
         let Some(rows) = of_one_kind(events, kind::LEVEL) else { return 0 };
-        self.guard.book.ids = Some((head.seq_last, base));
+        self.guard.book.applied = head.seq_last;
         self.counts.messages[Channel::Book as usize] += 1;
         let times = times(head);
         let clock = self.enter(times);
@@ -700,12 +700,12 @@ impl Symbol {
     /// A trade nobody reads: only its ids count.
     #[inline]
     fn plain_trade(&mut self, shared: &Shared, head: &Event) -> usize {
-        let Some((applied, _)) = &mut self.guard.trade.ids else { return 0 };
-        let continues = head.seq_prev == *applied && *applied < head.seq_last;
+        let chain = &mut self.guard.trade;
+        let continues = chain.is_set() && head.seq_prev == chain.applied && chain.applied < head.seq_last;
         if shared.reads.trades || !head.is_last() || head.qty == 0 || !continues {
             return 0;
         }
-        *applied = head.seq_last;
+        chain.applied = head.seq_last;
         self.counts.messages[Channel::Trade as usize] += 1;
         1
     }
