@@ -111,12 +111,16 @@ class Outcome(Enum):
 
 
 class Admission(NamedTuple):
-    """The guard's answer: what becomes of a message, and what is applied as one, at which times."""
+    """The guard's answer: what becomes of a message, and what is applied as one, at which times.
+
+    `begins`: the book was not whole and begins with this; what is left of an old one goes first.
+    """
 
     outcome: Outcome
     messages: tuple[Message, ...]
     source_ts_ns: int
     local_ts_ns: int
+    begins: bool = False
 
 
 class Chain:
@@ -249,10 +253,16 @@ class StreamGuard:
 
     def _admit_malformed(self, message: Message) -> Admission:
         self.dropped[Drop.MALFORMED] += 1
-        if message.channel is Channel.BOOK and self.is_whole:
-            self.break_book(Cause.MALFORMED)
+        if message.channel is Channel.BOOK and self.spoil():
             return _one(Outcome.SPOILED, message)
         return _one(Outcome.IGNORED, message)
+
+    def spoil(self) -> bool:
+        """A malformed book message was dropped; whether that broke the book."""
+        if not self.is_whole:
+            return False
+        self.break_book(Cause.MALFORMED)
+        return True
 
     def _admit_trades(self, message: Message) -> Admission:
         if message.has_ids and not self._pass(self.trades, message, Reads.TRADES):
@@ -303,7 +313,7 @@ class StreamGuard:
             return _one(Outcome.APPLIED, message)
         if message.clears:
             self._become_whole(begins=True)
-            return _one(Outcome.APPLIED, message)
+            return _one(Outcome.APPLIED, message)._replace(begins=True)
         self.dropped[Drop.BEFORE_SNAPSHOT] += 1
         return _one(Outcome.HELD, message)
 
@@ -369,6 +379,7 @@ class StreamGuard:
         source_ts_ns = max(times, default=snapshot.local_ts_ns)
         if snapshot.recovery:
             self._reset(Reads.BOOK)
+        begins = not self.is_whole
         self._become_whole(begins=True)
         joined = [snapshot]
         for i, message in enumerate(kept):
@@ -378,16 +389,14 @@ class StreamGuard:
             if not self.book.continues(message):
                 self._note_gap(message, self.book)
                 if self.on_gap != "continue":
-                    return self._break_again(joined, kept[i:])
+                    self.break_book(Cause.GAP)
+                    self.buffer = kept[i:]
+                    times = snapshot.source_ts_ns, snapshot.local_ts_ns
+                    return Admission(Outcome.UNFINISHED, tuple(joined), *times, begins)
                 self._pass_over(message)
             self.book.applied = message.seq_last
             joined.append(message)
-        return Admission(Outcome.APPLIED, tuple(joined), source_ts_ns, snapshot.local_ts_ns)
-
-    def _break_again(self, joined: list[Message], rest: list[Message]) -> Admission:
-        self.break_book(Cause.GAP)
-        self.buffer = rest
-        return Admission(Outcome.UNFINISHED, tuple(joined), joined[0].source_ts_ns, joined[0].local_ts_ns)
+        return Admission(Outcome.APPLIED, tuple(joined), source_ts_ns, snapshot.local_ts_ns, begins)
 
     def _heal(self, message: Message) -> Admission | None:
         """The message and all that is held as one, if no hole is left."""

@@ -50,17 +50,23 @@ class StreamClock:
         """A new connection or session: the next message is the first (rule 3.10)."""
         self.offset, self.local_before, self.faults = None, 0, 0
 
-    def step(self, source_ts_ns: int, local_ts_ns: int) -> None:
-        """A message that is listened to has come."""
-        if self.local_time and not self._is_plausible(local_ts_ns - source_ts_ns, local_ts_ns):
+    def begin_offset(self, source_ts_ns: int, local_ts_ns: int) -> None:
+        """A new session begins with this message."""
+        self.forget_offset()
+        self._is_plausible(local_ts_ns - source_ts_ns, local_ts_ns)
+
+    def step(self, source_ts_ns: int, local_ts_ns: int) -> int:
+        """A message that is listened to has come; the clock."""
+        plausible = not self.local_time or self._is_plausible(local_ts_ns - source_ts_ns, local_ts_ns)
+        if not plausible:
             self.counts["clock_fault"] += 1
-            if self.now is None:
-                self.now = source_ts_ns  # there is no clock to keep
-            return
-        if self.now is not None and source_ts_ns < self.now:
+        if self.now is None:
+            self.now = source_ts_ns
+        elif plausible and source_ts_ns > self.now:
+            self.now = source_ts_ns
+        elif plausible and source_ts_ns < self.now:
             self.counts["clock_back"] += 1
-            return
-        self.now = source_ts_ns
+        return self.now
 
     def _is_plausible(self, lat: int, local_ts_ns: int) -> bool:
         """Whether the lateness may be true; the offset follows it if so."""

@@ -1,0 +1,138 @@
+"""The reference execution: a plan over events, one message at a time, in plain Python.
+
+This is the definition the other executions are held against (rule 10.1). Leans on `symbol` and
+`sampling`. Knows nothing of tables or files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy.typing as npt
+
+from featureplane.errors import UnknownSymbol
+from featureplane.features.engine_state import load_symbol, save_symbol
+from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.features.sampling import ComputedFrame, Emit, Every, Sampler
+from featureplane.features.spec import FeatureSet
+from featureplane.features.symbol import SymbolRun
+from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
+from featureplane.market.instruments import Instrument
+from featureplane.market.messages import EVENT_BYTES, MessageReader
+from featureplane.market.quality import Drop
+
+__all__ = ["ReferenceEngine"]
+
+
+class ReferenceEngine:
+    """A feature set over a stream of one or several symbols.
+
+    `process` takes the stream piece by piece; a message may be cut by the end of a piece, not by
+    the end of the stream. Frames come out in the order of the messages that make them.
+
+    Raises `MalformedEvent`, `UnknownSymbol` and `SequenceGap` where the options ask for it; all
+    frames up to the message before have been put out then.
+    """
+
+    def __init__(
+        self,
+        fset: FeatureSet,
+        instruments: tuple[Instrument, ...],
+        source: SourceInfo,
+        options: StreamOptions | None = None,
+        *,
+        emit: Emit = "update",
+        every: Every | None = None,
+    ) -> None:
+        options = options or StreamOptions()
+        self.layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
+        self._symbols = {
+            one.symbol_id: SymbolRun(fset.plan, self.layout, one, source, options) for one in instruments
+        }
+        self._samplers = {
+            one.symbol_id: Sampler(emit, every, local_time=source.local_time) for one in instruments
+        }
+        self._reader = MessageReader(self._symbols.keys(), on_malformed=options.on_malformed)
+        self._incomplete = 0
+
+    def process(
+        self, events: npt.NDArray[Any], breaks: npt.NDArray[Any] | None = None
+    ) -> Iterator[tuple[FeatureFrame, int]]:
+        """The frames of these events, each with the grid point it stands for, or 0.
+
+        `breaks` are the places at which the reader dropped a malformed book message
+        (`BREAK_DTYPE`), by index.
+        """
+        start = 0
+        for index, symbol_id, source_ts_ns, local_ts_ns in [] if breaks is None else breaks.tolist():
+            yield from self._take(events[start:index])
+            start = index
+            run = self.symbol(symbol_id)
+            yield from self._put_out(run.spoil(source_ts_ns, local_ts_ns))
+        yield from self._take(events[start:])
+
+    def _take(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
+        for message in self._reader.read(events):
+            yield from self._put_out(self._symbols[message.symbol_id].take(message))
+
+    def _put_out(self, frame: ComputedFrame | None) -> Iterator[tuple[FeatureFrame, int]]:
+        if frame is None:
+            return
+        for kept in self._samplers[frame.symbol_id].take(frame):
+            yield FeatureFrame(self.pack(kept), self.layout), kept.grid_ts_ns
+
+    def pack(self, frame: ComputedFrame) -> bytes:
+        """The bytes of a computed frame."""
+        return self.layout.pack(
+            symbol_id=frame.symbol_id,
+            flags=frame.flags,
+            seq=frame.seq,
+            source_ts_ns=frame.source_ts_ns,
+            local_ts_ns=frame.local_ts_ns,
+            source_seq=frame.source_seq,
+            changed=frame.changed,
+            ready=frame.ready,
+            values=frame.values,
+        )
+
+    def run(self, batch: EventBatch) -> Iterator[FeatureFrame]:
+        """The frames of a batch that begins or continues the stream."""
+        for frame, _ in self.process(batch.array, batch.breaks):
+            yield frame
+
+    def finish(self) -> None:
+        """End of the stream: a message without its `LAST` is dropped and counted."""
+        self._incomplete += bool(self._reader.finish())
+
+    def symbol(self, symbol_id: int) -> SymbolRun:
+        """The state of one symbol; `UnknownSymbol` for one that is not here."""
+        try:
+            return self._symbols[symbol_id]
+        except KeyError:
+            raise UnknownSymbol(symbol_id, tuple(self._symbols)) from None
+
+    @property
+    def events(self) -> int:
+        """Events taken so far."""
+        return self._reader.offset // EVENT_BYTES
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Messages and empty trades that were not used, by reason, all symbols together."""
+        total: Counter[str] = Counter({Drop.INCOMPLETE.value: self._incomplete})
+        for run in self._symbols.values():
+            total.update(run.guard.dropped)
+        return +total
+
+    def snapshot(self, symbol_id: int) -> bytes:
+        """The whole state of a symbol (`docs/reference/engine-state.md`)."""
+        return save_symbol(self.symbol(symbol_id))
+
+    def restore(self, symbol_id: int, state: bytes) -> None:
+        """Continue a symbol from a state of the same plan, instrument and options.
+
+        Raises `FeatureSetMismatch` for a state of another plan, `MalformedEvent` for other bytes.
+        """
+        load_symbol(self.symbol(symbol_id), state)
