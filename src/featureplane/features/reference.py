@@ -18,7 +18,7 @@ from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.sampling import ComputedFrame, Emit, Every, Sampler
 from featureplane.features.spec import FeatureSet
 from featureplane.features.symbol import SymbolRun
-from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
+from featureplane.market.events import SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
 from featureplane.market.messages import EVENT_BYTES, MessageReader
 from featureplane.market.quality import Drop
@@ -57,23 +57,8 @@ class ReferenceEngine:
         self._reader = MessageReader(self._symbols.keys(), on_malformed=options.on_malformed)
         self._incomplete = 0
 
-    def process(
-        self, events: npt.NDArray[Any], breaks: npt.NDArray[Any] | None = None
-    ) -> Iterator[tuple[FeatureFrame, int]]:
-        """The frames of these events, each with the grid point it stands for, or 0.
-
-        `breaks` are the places at which the reader dropped a malformed book message
-        (`BREAK_DTYPE`), by index.
-        """
-        start = 0
-        for index, symbol_id, source_ts_ns, local_ts_ns in [] if breaks is None else breaks.tolist():
-            yield from self._take(events[start:index])
-            start = index
-            run = self.symbol(symbol_id)
-            yield from self._put_out(run.spoil(source_ts_ns, local_ts_ns))
-        yield from self._take(events[start:])
-
-    def _take(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
+    def process(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
+        """The frames of these events, each with the grid point it stands for, or 0."""
         for message in self._reader.read(events):
             yield from self._put_out(self._symbols[message.symbol_id].take(message))
 
@@ -96,11 +81,6 @@ class ReferenceEngine:
             ready=frame.ready,
             values=frame.values,
         )
-
-    def run(self, batch: EventBatch) -> Iterator[FeatureFrame]:
-        """The frames of a batch that begins or continues the stream."""
-        for frame, _ in self.process(batch.array, batch.breaks):
-            yield frame
 
     def finish(self) -> None:
         """End of the stream: a message without its `LAST` is dropped and counted."""

@@ -120,10 +120,6 @@ class SymbolRun:
             return self._take_status(message)
         return self._take_change(message, admission)
 
-    def spoil(self, source_ts_ns: int, local_ts_ns: int) -> ComputedFrame | None:
-        """The reader dropped a malformed book message here; the frame that makes, if any."""
-        return self._spoiled(source_ts_ns, local_ts_ns) if self.guard.spoil() else None
-
     def reset(self) -> None:
         """Reset all kernels at the next step (reading 24)."""
         self.guard.pending_resets |= self.nodes.reads

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterator
 from enum import StrEnum
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy.typing as npt
 
@@ -187,9 +187,7 @@ class MessageReader:
     Raises `UnknownSymbol`, and with `on_malformed="raise"` `MalformedEvent` with the byte offset.
     """
 
-    def __init__(
-        self, symbol_ids: Collection[int], *, on_malformed: Literal["raise", "drop"] = "raise"
-    ) -> None:
+    def __init__(self, symbol_ids: Collection[int], *, on_malformed: str = "raise") -> None:
         self._symbol_ids = frozenset(symbol_ids)
         self._drops = on_malformed == "drop"
         self._events: list[Event] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import Enum, IntEnum, IntFlag, StrEnum
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from featureplane.errors import SequenceGap
 from featureplane.market.messages import Channel, Message
@@ -22,16 +22,11 @@ __all__ = [
     "Cause",
     "Chain",
     "Drop",
-    "OnGap",
     "Outcome",
     "Quality",
     "Reads",
-    "Seed",
     "StreamGuard",
 ]
-
-OnGap = Literal["wait", "continue", "refuse"]
-Seed = Literal["snapshot", "increments"]
 
 BUFFER_MESSAGES: Final = 4096
 """Messages kept for a book that is not whole; then the oldest goes (rule 3.4)."""
@@ -175,8 +170,8 @@ class StreamGuard:
         symbol: str,
         *,
         reads: Reads = Reads.BOOK | Reads.TRADES,
-        on_gap: OnGap = "wait",
-        seed: Seed = "snapshot",
+        on_gap: str = "wait",
+        seed: str = "snapshot",
         seed_after: int | None = None,
     ) -> None:
         self.symbol = symbol
@@ -253,16 +248,10 @@ class StreamGuard:
 
     def _admit_malformed(self, message: Message) -> Admission:
         self.dropped[Drop.MALFORMED] += 1
-        if message.channel is Channel.BOOK and self.spoil():
+        if message.channel is Channel.BOOK and self.is_whole:
+            self.break_book(Cause.MALFORMED)
             return _one(Outcome.SPOILED, message)
         return _one(Outcome.IGNORED, message)
-
-    def spoil(self) -> bool:
-        """A malformed book message was dropped; whether that broke the book."""
-        if not self.is_whole:
-            return False
-        self.break_book(Cause.MALFORMED)
-        return True
 
     def _admit_trades(self, message: Message) -> Admission:
         if message.has_ids and not self._pass(self.trades, message, Reads.TRADES):
@@ -391,8 +380,8 @@ class StreamGuard:
                 if self.on_gap != "continue":
                     self.break_book(Cause.GAP)
                     self.buffer = kept[i:]
-                    times = snapshot.source_ts_ns, snapshot.local_ts_ns
-                    return Admission(Outcome.UNFINISHED, tuple(joined), *times, begins)
+                    torn = _one(Outcome.UNFINISHED, snapshot)
+                    return torn._replace(messages=tuple(joined), begins=begins)
                 self._pass_over(message)
             self.book.applied = message.seq_last
             joined.append(message)

@@ -48,7 +48,9 @@ class Schedule:
         if not self._sessions:
             return True
         self._look_up(clock_ns)
-        return any(opens <= clock_ns < closes and state == "trading" for opens, closes, state in self._intervals)
+        return any(
+            opens <= clock_ns < closes and state == "trading" for opens, closes, state in self._intervals
+        )
 
     def resets(self, before_ns: int, clock_ns: int) -> bool:
         """Whether a daily reset lies in (before, clock]."""

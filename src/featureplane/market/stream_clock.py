@@ -60,9 +60,7 @@ class StreamClock:
         plausible = not self.local_time or self._is_plausible(local_ts_ns - source_ts_ns, local_ts_ns)
         if not plausible:
             self.counts["clock_fault"] += 1
-        if self.now is None:
-            self.now = source_ts_ns
-        elif plausible and source_ts_ns > self.now:
+        if self.now is None or (plausible and source_ts_ns > self.now):
             self.now = source_ts_ns
         elif plausible and source_ts_ns < self.now:
             self.counts["clock_back"] += 1
