@@ -1,0 +1,84 @@
+"""Runs every benchmark in one go, everybody in turn, and writes down what came out.
+
+    python -m benchmarks.run             writes benchmarks/RESULTS.md
+    python -m benchmarks.run --json      one JSON object on standard output, nothing written
+    python -m benchmarks.run --smoke     a short recording, once: does everything still run?
+
+Exit status: 0 all goals reached, 1 a goal missed or sums that disagree, 2 something could not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from benchmarks import results
+from benchmarks.harness import Job, Outcome, measure
+from benchmarks.peers import Peers, gather
+from benchmarks.recording import Recording, canonical
+
+__all__ = ["main"]
+
+MODULES = ("parse", "book", "features", "table", "start")
+SMOKE_MESSAGES = 2_000
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object and write no file")
+    parser.add_argument(
+        "--smoke", action="store_true", help="a short recording, one run, no peers from outside"
+    )
+    parser.add_argument("--only", metavar="JOB", action="append", help="this job; may be repeated")
+    parser.add_argument("--turns", type=int, default=7, help="how often everybody has a turn  [default: 7]")
+    parser.add_argument("--runs", type=int, default=3, help="runs in a turn  [default: 3]")
+    return parser.parse_args(given)
+
+
+def _one_core() -> None:
+    """Keeps this process, and those it starts, on one core: the last one, the least used for chores."""
+    os.environ["POLARS_MAX_THREADS"] = "1"
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def jobs(recording: Recording, peers: Peers) -> list[Job]:
+    """All jobs, in the order in which data move."""
+    found: list[Job] = []
+    for name in MODULES:
+        found += importlib.import_module(f"benchmarks.bench_{name}").jobs(recording, peers)
+    return found
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print, write; see the module."""
+    options = _arguments(given)
+    turns, runs = (1, 1) if options.smoke else (options.turns, options.runs)
+    console = Console(stderr=options.json)
+    recording = canonical(messages_max=SMOKE_MESSAGES if options.smoke else None)
+    outcomes: list[Outcome] = []
+    with gather(recording, outside=not options.smoke) as peers:
+        _one_core()
+        for job in jobs(recording, peers):
+            if options.only and job.name not in options.only:
+                continue
+            outcome = measure(job, turns=turns, runs=runs)
+            outcomes.append(outcome)
+            results.show(console, outcome)
+    summary = results.Summary.of(recording, outcomes, turns=turns, runs=runs)
+    if options.json:
+        print(json.dumps(summary.as_json()))
+    elif not options.smoke and not options.only:
+        summary.write()
+        console.print(f"written: {results.PATH}")
+    return summary.status(goals=not options.smoke)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
