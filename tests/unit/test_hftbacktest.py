@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from featureplane import native
-from featureplane.errors import FeaturePlaneError, MalformedEvent, UnreadableFile
-from featureplane.market.events import EventFlag, Kind, Side
-from featureplane.market.sources.hftbacktest import ROW_DTYPE, Rows, infer_exponents, read_rows
+from featureplane.errors import FeaturePlaneError, FileOrder, MalformedEvent, UnreadableFile
+from featureplane.market.events import EventBatch, EventFlag, Kind, Side
+from featureplane.market.instruments import Instrument
+from featureplane.market.reading import iter_events, read_events
+from featureplane.market.sessions import session_intervals
+from featureplane.market.sources.batches import Counts
+from featureplane.market.sources.hftbacktest import infer_exponents, read_rows
+from featureplane.market.sources.hftbacktest_rows import ROW_DTYPE, Rows
 from tests.shared_data import shared
 
 LOCAL, EXCH, BUY, SELL = 1 << 30, 1 << 31, 1 << 29, 1 << 28
@@ -30,6 +35,7 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 FILES = ("TMFD6_2026-04-08_replay_actual.parquet", "TXO35000Q6_2026-04-17_replay_actual.parquet")
 
 Array = npt.NDArray[np.void]
+INSTRUMENT = Instrument(venue="test", symbol="TEST", symbol_id=7, price_exponent=1, qty_exponent=3)
 
 
 def rows_of(*rows: tuple[Any, ...]) -> Array:
@@ -40,16 +46,15 @@ def rows_of(*rows: tuple[Any, ...]) -> Array:
 
 def events_of(source: Any, backend: str, **config: Any) -> Array:
     rows = Rows(source)
-    config = {"symbol_id": 7, "price_exponent": 1, "qty_exponent": 3} | config
-    return np.concatenate(list(read_rows(rows, backend=backend, **config)))
+    return np.concatenate(list(read_rows(rows, INSTRUMENT, backend=backend, **config)))
 
 
-def outcome(source: Any, backend: str) -> tuple[bytes, object]:
+def outcome(source: Any, backend: str, *, drop: bool) -> tuple[bytes, object]:
     """The bytes of all events, and the error behind them."""
     parts, error = [b""], None
     try:
         rows = Rows(source)
-        blocks = read_rows(rows, symbol_id=7, price_exponent=1, qty_exponent=3, backend=backend)
+        blocks = read_rows(rows, INSTRUMENT, backend=backend, drop_malformed=drop)
         parts.extend(block.tobytes() for block in blocks)
     except FeaturePlaneError as caught:
         error = (type(caught), vars(caught))
@@ -103,15 +108,15 @@ def test_rule_3_11_other_rows_are_dropped_and_counted(backend: str) -> None:
         (1 | BUY, 1, 2, 1.0, 1), (103, 1, 2, 1.0, 1), (2 | BUY, 1, 2, 1.0, 0), (10 | BUY, 1, 2, 1.0, 1)
     )
     rows["ev"][0] = 1 | BUY | EXCH
-    dropped: Counter[str] = Counter()
-    assert len(events_of(rows, backend, dropped=dropped)) == 0
-    assert dropped == {"not_local": 1, "unknown_kind": 2, "empty_trade": 1}
+    counts = Counts()
+    assert len(events_of(rows, backend, counts=counts)) == 0
+    assert counts.total() == {"not_local": 1, "unknown_kind": 2, "empty_trade": 1}
 
 
 @backends
 def test_rule_2_5_aggressors_may_be_inferred_or_missing(backend: str) -> None:
-    rows = rows_of((2 | BUY, 1, 2, 1.0, 1), (2, 1, 2, 1.0, 1))
-    events = events_of(rows, backend, side_inferred=True)
+    rows = Rows(rows_of((2 | BUY, 1, 2, 1.0, 1), (2, 1, 2, 1.0, 1)))
+    events = np.concatenate(list(read_rows(rows, replace(INSTRUMENT, venue="TAIFEX"), backend=backend)))
     assert events["side"].tolist() == [Side.BID, Side.NONE]
     assert ((events["flags"] & EventFlag.SIDE_INFERRED) != 0).tolist() == [True, False]
 
@@ -159,18 +164,31 @@ BAD_ROWS = [
 def test_a_malformed_row_is_named_and_what_came_before_is_kept(
     backend: str, row: tuple[Any, ...], found: str
 ) -> None:
-    good = (1 | BUY, 1, 1, 1.0, 1)
+    rows = Rows(rows_of((1 | BUY, 1, 1, 1.0, 1), row))
     parts: list[Array] = []
     with pytest.raises(MalformedEvent) as caught:
-        parts.extend(
-            read_rows(
-                Rows(rows_of(good, row)), symbol_id=7, price_exponent=1, qty_exponent=3, backend=backend
-            )
-        )
+        parts.extend(read_rows(rows, INSTRUMENT, backend=backend))
     assert caught.value.line == 2
     assert caught.value.found.startswith(found)
     assert caught.value.hint
     assert sum(map(len, parts)) == 0 or messages(parts[0]) == [[1]]
+
+
+@backends
+def test_rule_10_1_a_dropped_book_message_leaves_a_mark(backend: str) -> None:
+    rows = rows_of(
+        (1 | BUY, 1, 11, 1.0, 1),
+        (1 | BUY, 2, 12, 1.0, 1),
+        (1 | BUY, 2, 12, 0.01, 1),
+        (1 | BUY, 2, 12, 1.0, 1),
+        (2 | BUY, 2, 12, 0.01, 1),
+        (1 | BUY, 2, 12, 1.0, 1),
+    )
+    counts = Counts()
+    events = events_of(rows, backend, drop_malformed=True, counts=counts)
+    assert messages(events) == [[Kind.LEVEL], [0], [Kind.LEVEL]]
+    assert (events["source_ts_ns"][1], events["local_ts_ns"][1]) == (2, 12)
+    assert counts.total() == {"malformed": 1}
 
 
 @pytest.mark.native
@@ -178,17 +196,11 @@ def test_a_malformed_row_is_named_and_what_came_before_is_kept(
 @pytest.mark.parametrize("name", FILES)
 def test_both_readers_give_the_same_events_of_recorded_files(name: str) -> None:
     rows = Rows(shared(f"taifex/{name}"))
-    exponents = infer_exponents(rows)
+    price, qty = infer_exponents(rows)
+    instrument = Instrument(venue="taifex", symbol="X", price_exponent=price, qty_exponent=qty)
 
     def read(backend: str) -> Array:
-        blocks = read_rows(
-            rows,
-            symbol_id=7,
-            price_exponent=exponents[0],
-            qty_exponent=exponents[1],
-            side_inferred=True,
-            backend=backend,
-        )
+        blocks = read_rows(rows, instrument, backend=backend)
         return np.concatenate(list(islice(blocks, 2)))
 
     fast, plain = read("rust"), read("python")
@@ -210,7 +222,8 @@ def test_both_readers_agree_on_rows_of_chance() -> None:
         rows["px"] = draws.integers(-5, 60, 40) / draws.choice([10, 10, 10, 10, 10, 100], 40)
         rows["qty"] = draws.integers(0, 9, 40) / 1000
         rows["ival"] = draws.choice([0, 0, 5, 6], 40)
-        assert outcome(rows, "rust") == outcome(rows, "python")
+        for drop in (False, True):
+            assert outcome(rows, "rust", drop=drop) == outcome(rows, "python", drop=drop)
 
 
 # -- files
@@ -298,3 +311,58 @@ def test_a_null_in_parquet_is_named_with_its_row(tmp_path: Path) -> None:
     with pytest.raises(MalformedEvent) as caught:
         events_of(tmp_path / "null.parquet", "python")
     assert (caught.value.found, caught.value.line) == ("no `ev`", 2)
+
+
+# -- as a source
+
+
+def test_an_array_is_a_stream(rows: Array) -> None:
+    batch = read_events(rows, "hftbacktest", "X")
+    instrument = batch.instrument
+    assert (instrument.symbol, instrument.venue, instrument.inferred) == ("X", "hftbacktest", True)
+    assert (instrument.tick_size, instrument.lot_size) == ("1", "1")
+    assert batch.source.local_time
+    assert not batch.source.sequenced
+    assert messages(batch.array) == [[Kind.CLEAR, Kind.LEVEL], [Kind.TRADE]]
+    parts = list(iter_events(rows, "hftbacktest", "X", events_max=1))
+    assert [len(part) for part in parts] == [2, 1, 0]
+
+
+def test_rule_3_2_ids_show_in_the_rows(rows: Array) -> None:
+    rows["ival"][:2] = 7
+    assert read_events(rows, "hftbacktest").source.sequenced
+
+
+def test_rule_3_1_files_are_read_in_order(rows: Array, tmp_path: Path) -> None:
+    later = rows.copy()
+    later["local_ts"] += 5
+    np.save(tmp_path / "SYM_a.npy", later)
+    np.save(tmp_path / "SYM_b.npy", rows)
+    paths = [tmp_path / "SYM_b.npy", tmp_path / "SYM_a.npy"]
+    batch = read_events(paths, "hftbacktest")
+    assert (len(batch), batch.instrument.symbol) == (6, "SYM")
+    with pytest.raises(FileOrder) as caught:
+        read_events(paths[::-1], "hftbacktest")
+    assert caught.value.right == tuple(map(str, paths))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_instruments_file_fits_the_taifex_recordings(name: str) -> None:
+    symbol = name.partition("_")[0]
+    path = Path(__file__).parents[1] / "instruments" / "taifex.toml"
+    batch = read_events(shared(f"taifex/{name}"), "hftbacktest", symbol, path)
+    assert batch.instrument.symbol == symbol
+    assert not batch.source.local_time
+    trades = batch.array[batch.array["kind"] == Kind.TRADE]
+    assert (trades["flags"] & EventFlag.SIDE_INFERRED != 0).all()
+    states = {state for *_, state in intervals(batch)}
+    assert states == {"pre_open", "trading"}
+    opens = [opens for opens, _, state in intervals(batch) if state == "trading"]
+    before = trades["source_ts_ns"] < opens[0]
+    assert before.any() == (symbol == "TMFD6")  # trial matches before the open
+
+
+def intervals(batch: EventBatch) -> list[tuple[int, int, str]]:
+    times = batch.array["source_ts_ns"]
+    instrument = batch.instrument
+    return session_intervals(instrument.sessions, instrument.time_zone, int(times[0]), int(times[-1]))

@@ -7,6 +7,8 @@ pub const MAGNITUDE_LIMIT: i64 = 1 << 53;
 
 /// `kind` of an [`Event`].
 pub mod kind {
+    /// No kind of the law: a message that could not be read. Guards count it as malformed (rule 10.1).
+    pub const UNREADABLE: u8 = 0;
     /// One price level; size 0 deletes it.
     pub const LEVEL: u8 = 1;
     /// One trade.

@@ -35,12 +35,20 @@ impl HftbacktestReader {
         local_shift_ns: i64,
         local_time: bool,
         side_inferred: bool,
+        drop_malformed: bool,
     ) -> PyResult<Self> {
         if price_exponent.max(qty_exponent) > 18 {
             return Err(PyValueError::new_err("exponents are at most 18"));
         }
-        let config =
-            Config { symbol_id, price_exponent, qty_exponent, local_shift_ns, local_time, side_inferred };
+        let config = Config {
+            symbol_id,
+            price_exponent,
+            qty_exponent,
+            local_shift_ns,
+            local_time,
+            side_inferred,
+            drop_malformed,
+        };
         Ok(Self { inner: Normalizer::new(config) })
     }
 
@@ -64,12 +72,13 @@ impl HftbacktestReader {
     }
 
     /// Rows that became no event, by reason.
-    fn dropped(&self) -> [(&'static str, u64); 3] {
+    fn dropped(&self) -> [(&'static str, u64); 4] {
         let dropped = self.inner.dropped();
         [
             ("not_local", dropped.not_local),
             ("unknown_kind", dropped.unknown_kind),
             ("empty_trade", dropped.empty_trade),
+            ("malformed", dropped.malformed),
         ]
     }
 }
