@@ -3,6 +3,7 @@
     FeaturePlaneError
     |- InputError            what came in cannot be used
     |  |- MalformedEvent
+    |  |  `- BookMismatch
     |  |- UnreadableFile
     |  |- UnknownSymbol
     |  |- SequenceGap
@@ -34,6 +35,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "BackendUnavailable",
+    "BookMismatch",
     "ContractError",
     "EmptyStream",
     "FeaturePlaneError",
@@ -101,6 +103,33 @@ class MalformedEvent(InputError):
         )
         self.found, self.expected = found, expected
         self.file, self.line, self.offset = file, line, offset
+
+
+class BookMismatch(MalformedEvent):
+    """A row of an order-book file that the messages beside it do not explain.
+
+    `side` is "bid" or "ask", `price` scaled; `expected_size` is that of the order-book file, `got_size`
+    that by the messages, scaled, 0 where the level is not there.
+    """
+
+    def __init__(
+        self,
+        side: str,
+        price: int,
+        expected: int,
+        got: int,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+    ) -> None:
+        super().__init__(
+            f"{side} {price} with size {got} by the messages",
+            f"size {expected} as in the order-book file",
+            file=file,
+            line=line,
+            hint='do both files belong together? `on_mismatch="adopt"` takes the row as it stands',
+        )
+        self.side, self.price, self.expected_size, self.got_size = side, price, expected, got
 
 
 class UnreadableFile(InputError):

@@ -46,6 +46,19 @@ pub enum Error {
         /// What was expected instead.
         expected: String,
     },
+    /// An order-book file that its messages do not explain.
+    BookMismatch {
+        /// Line of both files, from 1.
+        line: u64,
+        /// Whether the bid side differs, else the ask side.
+        bid: bool,
+        /// Price of the level, scaled.
+        price: i64,
+        /// Size of the level in the order-book file, scaled; 0 if it is not there.
+        expected: i64,
+        /// Size of the level by the messages, scaled; 0 if it is not there.
+        got: i64,
+    },
     /// An event names a symbol nobody declared.
     UnknownSymbol {
         /// The id that was not found.
@@ -108,6 +121,10 @@ impl fmt::Display for Error {
                     write!(f, "offset {offset}: ")?;
                 }
                 write!(f, "found {found}, expected {expected}")
+            }
+            Self::BookMismatch { line, bid, price, expected, got } => {
+                let side = if *bid { "bid" } else { "ask" };
+                write!(f, "line {line}: {side} {price}: found size {got}, expected {expected}")
             }
             Self::UnknownSymbol { symbol_id } => write!(f, "unknown symbol id {symbol_id}"),
             Self::SequenceGap { symbol_id, channel, expected, got } => {

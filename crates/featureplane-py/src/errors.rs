@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use pyo3::{PyErr, import_exception};
 
+import_exception!(featureplane.errors, BookMismatch);
 import_exception!(featureplane.errors, FeatureSetMismatch);
 import_exception!(featureplane.errors, MalformedEvent);
 import_exception!(featureplane.errors, PlanError);
@@ -51,6 +52,16 @@ pub(crate) fn into_py_at(error: Error, file: Option<&str>) -> PyErr {
             Error::FeatureSetMismatch { expected, got } => {
                 let hex = |bytes: [u8; 8]| format!("{:016x}", u64::from_be_bytes(bytes));
                 FeatureSetMismatch::new_err((hex(expected), hex(got)))
+            }
+            Error::BookMismatch { line, bid, price, expected, got } => {
+                if let Err(error) = kwargs.set_item("line", line) {
+                    return error;
+                }
+                let side = if bid { "bid" } else { "ask" };
+                match py.get_type::<BookMismatch>().call((side, price, expected, got), Some(&kwargs)) {
+                    Ok(exception) => PyErr::from_value(exception),
+                    Err(error) => error,
+                }
             }
             Error::UnknownSymbol { symbol_id } => UnknownSymbol::new_err((symbol_id,)),
         }

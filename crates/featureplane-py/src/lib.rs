@@ -5,6 +5,7 @@ mod engine;
 mod errors;
 mod sources_binance;
 mod sources_hftbacktest;
+mod sources_lobster;
 
 use pyo3::prelude::*;
 
@@ -17,5 +18,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<sources_hftbacktest::HftbacktestReader>()?;
     module.add_function(wrap_pyfunction!(sources_hftbacktest::hftbacktest_precision, module)?)?;
     module.add_class::<engine::Engine>()?;
+    module.add_class::<sources_lobster::LobsterReader>()?;
     Ok(())
 }

@@ -111,6 +111,7 @@ class StreamOptions:
     on_malformed: str = "raise"  # or "drop" (rule 10.1)
     seed: str = "snapshot"  # or "increments"
     seed_after: int | None = None
+    on_mismatch: str = "raise"  # or "adopt": take a row of LOBSTER's order-book file as it stands (rule 3.11)
 
     def __post_init__(self) -> None:
         """Refuse words that are not options."""
@@ -129,6 +130,7 @@ _OPTIONS: Final = {
     "on_gap": ("wait", "continue", "refuse"),
     "on_malformed": ("raise", "drop"),
     "seed": ("snapshot", "increments"),
+    "on_mismatch": ("raise", "adopt"),
 }
 
 

@@ -42,6 +42,7 @@ def read_events(
     on_malformed: str = "raise",
     seed: str = "snapshot",
     seed_after: int | None = None,
+    on_mismatch: str = "raise",
     backend: str = "auto",
 ) -> EventBatch:
     """Read recorded files into one batch of events, in order of arrival.
@@ -50,7 +51,8 @@ def read_events(
     `symbol` may be left out where the stream, or `instruments`, has exactly one. Without
     `instruments` a first pass over all files finds exponents, tick and lot: the batch's instrument
     then says `inferred`. `backend` chooses the reader (`auto`, `rust`, `python`); both give the
-    same bytes, errors and counts. The four options ride on the batch to whoever computes with it.
+    same bytes, errors and counts. The options from `on_gap` to `seed_after` ride on the batch to
+    whoever computes with it; `on_mismatch` is LOBSTER's (rule 3.11).
 
     Raises
     ------
@@ -69,7 +71,7 @@ def read_events(
     --------
     iter_events : the same in batches of bounded size
     """
-    options = StreamOptions(on_gap, on_malformed, seed, seed_after)
+    options = StreamOptions(on_gap, on_malformed, seed, seed_after, on_mismatch)
     request = request_for(paths, source, symbol, instruments, options=options, backend=backend)
     batch = next(iter(find_source(source).read(request)))
     if not len(batch):
@@ -87,6 +89,7 @@ def iter_events(
     on_malformed: str = "raise",
     seed: str = "snapshot",
     seed_after: int | None = None,
+    on_mismatch: str = "raise",
     backend: str = "auto",
     events_max: int = 1 << 17,
 ) -> Iterator[EventBatch]:
@@ -96,7 +99,7 @@ def iter_events(
     `dropped` and `breaks` concern the part of the input they come from; the last batch may hold no
     event. Raises what `read_events` raises, errors of the data only when they are reached.
     """
-    options = StreamOptions(on_gap, on_malformed, seed, seed_after)
+    options = StreamOptions(on_gap, on_malformed, seed, seed_after, on_mismatch)
     if events_max < 1:
         raise SettingError(f"events_max={events_max}", hint="a number of events above 0")
     request = request_for(

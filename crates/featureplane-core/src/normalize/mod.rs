@@ -7,3 +7,4 @@ pub mod decimal;
 pub mod hftbacktest;
 pub mod inflate;
 pub mod lines;
+pub mod lobster;
