@@ -13,6 +13,7 @@ import pytest
 from featureplane.errors import SettingError
 from featureplane.market.events import EventFlag, Kind
 from featureplane.market.order_flow import splitmix64
+from featureplane.market.reading import iter_events, read_events
 from featureplane.market.synthetic import Faults, SyntheticStream, synthetic_events
 from featureplane.units import MAGNITUDE_LIMIT
 
@@ -99,3 +100,21 @@ def test_only_asked_for_accidents_happen() -> None:
 def test_settings_that_cannot_be_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(SettingError):
         make()
+
+
+def test_a_spec_stands_in_place_of_a_path() -> None:
+    batch = read_events("synthetic:7:20000:3", "synthetic")
+    assert [one.symbol for one in batch.instruments] == ["SYN0", "SYN1", "SYN2"]
+    assert batch.array.tobytes() == synthetic_events(20_000, seed=7, symbols=3).tobytes()
+    one = read_events("synthetic:7:20000:3", "synthetic", "SYN1")
+    wanted = batch.array["symbol_id"] == one.instrument.symbol_id
+    assert one.array.tobytes() == batch.array[wanted].tobytes()
+    parts = list(iter_events("synthetic:7:20000:3", "synthetic", events_max=3000))
+    assert b"".join(part.array.tobytes() for part in parts) == batch.array.tobytes()
+
+
+@pytest.mark.parametrize("spec", ["synthetic", "synthetic:x", "synthetic:1:2:3:4", "1:2", "synthetic:-1"])
+def test_another_spec_is_refused(spec: str) -> None:
+    with pytest.raises(SettingError, match=spec) as caught:
+        read_events(spec, "synthetic")
+    assert "SEED" in str(caught.value.hint)

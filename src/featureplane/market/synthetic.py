@@ -8,7 +8,6 @@ Leans on `market.order_flow`, the market without accidents.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, fields
@@ -19,10 +18,11 @@ import numpy.typing as npt
 
 from featureplane.errors import SettingError
 from featureplane.market.events import EVENT_DTYPE, EventFlag, Kind, Side
+from featureplane.market.instruments import Instrument, default_symbol_id
 from featureplane.market.order_flow import Change, Draws, Market, Message
 from featureplane.units import MAGNITUDE_LIMIT, NANOS_PER_MS, NANOS_PER_SECOND
 
-__all__ = ["Faults", "SyntheticStream", "symbol_name", "synthetic_events"]
+__all__ = ["Faults", "SyntheticStream", "symbol_name", "synthetic_events", "synthetic_instruments"]
 
 _START_NS: Final = 1_723_161_540 * NANOS_PER_SECOND  # 2024-08-08 23:59 UTC: midnight comes soon
 _DAY_NS: Final = 86_400 * NANOS_PER_SECOND
@@ -76,8 +76,20 @@ def symbol_name(index: int) -> str:
     return f"SYN{index}"
 
 
-def _symbol_id(index: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"synthetic:{symbol_name(index)}".encode()).digest()[:4], "little")
+def synthetic_instruments(symbols: int = 1) -> tuple[Instrument, ...]:
+    """The first made-up instruments: two decimals in prices, three in sizes."""
+    return tuple(
+        Instrument(
+            venue="synthetic",
+            symbol=symbol_name(index),
+            price_exponent=2,
+            qty_exponent=3,
+            tick_size="0.01",
+            lot_size="0.001",
+            vpin_bucket="1000",
+        )
+        for index in range(symbols)
+    )
 
 
 class _Line:
@@ -85,7 +97,7 @@ class _Line:
 
     def __init__(self, index: int, seed: int, faults: Faults, *, order_level: bool) -> None:
         self.draws = Draws(seed * 1_000_003 + 7_919 * (index + 1))
-        self.symbol_id = _symbol_id(index)
+        self.symbol_id = default_symbol_id("synthetic", symbol_name(index))
         self.market = Market(
             self.draws,
             _CENTRES[index % len(_CENTRES)] + 1_000 * (index // len(_CENTRES)),

@@ -30,6 +30,10 @@ _MODULES: Final = {
     "binance-spot": "binance",
     "binance-usdm": "binance",
     "binance-coinm": "binance",
+    "capture": "capture",
+    "hftbacktest": "hftbacktest",
+    "lobster": "lobster",
+    "synthetic": "synthetic",
 }
 
 
