@@ -19,7 +19,7 @@ BACKEND := $(shell scripts/rust 2>/dev/null && echo rust || echo none)
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 PYTEST_WORKERS ?= auto
 
-.PHONY: help demo test test-python test-reference test-rust check check-python check-rust docs clean
+.PHONY: help demo bench test test-python test-reference test-rust check check-python check-rust docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -44,6 +44,10 @@ test-rust: $(VENV)/.package-$(BACKEND)
 	else \
 	    echo "Tests of the Rust half were left out: see above."; \
 	fi
+
+bench: $(VENV)/.package-$(BACKEND) $(VENV)/.dev ## time everything beside the limit and the peers; writes benchmarks/RESULTS.md
+	@scripts/rust
+	$(BIN)/python -m benchmarks.run
 
 check: check-python check-rust ## formatting, lints, types, layers, stubs, in both languages
 

@@ -11,6 +11,7 @@ from typing import Final
 from cyclopts import App, CycloptsError, Parameter
 
 from featureplane import __version__
+from featureplane.cli.bench import bench
 from featureplane.cli.data import data
 from featureplane.cli.doctor import doctor
 from featureplane.cli.features import features
@@ -38,6 +39,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
+app.command(bench)
 app.command(data)
 app.command(doctor)
 app.command(features)
