@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from featureplane import native
 from featureplane.errors import EmptyStream
+from featureplane.features.columns import Columns
 from featureplane.features.frame import FeatureFrame
+from featureplane.features.native_engine import NativeEngine
 from featureplane.features.reference import ReferenceEngine
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
 from featureplane.market.events import EventBatch
 
 __all__ = ["FeatureEngine"]
+
+Execution = NativeEngine | ReferenceEngine
 
 
 class FeatureEngine:
@@ -59,20 +64,25 @@ class FeatureEngine:
         MalformedEvent, UnknownSymbol, SequenceGap
             As the stream's options ask for; the frames before have come out then.
         """
+        for engine, batch in self._taken(events):
+            for frame, _ in engine.process(batch.array):
+                yield frame
+
+    def columns(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[Columns]:
+        """The same frames as columns, a run for each batch; raises what `replay` raises."""
+        for engine, batch in self._taken(events):
+            yield engine.columns(batch.array)
+
+    def _taken(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[tuple[Execution, EventBatch]]:
         batches = iter([events] if isinstance(events, EventBatch) else events)
         first = next(batches, None)
         if first is None:
             raise EmptyStream("a stream without batches")
-        engine = ReferenceEngine(
+        make = NativeEngine if self.backend == "rust" else ReferenceEngine
+        engine = make(
             self.fset, first.instruments, first.source, first.options, emit=self._emit, every=self._every
         )
-        for batch in _chain(first, batches):
-            for frame, _ in engine.process(batch.array):
-                yield frame
+        for batch in chain((first,), batches):
+            yield engine, batch
         engine.finish()
         self.dropped = engine.dropped
-
-
-def _chain(first: EventBatch, rest: Iterator[EventBatch]) -> Iterator[EventBatch]:
-    yield first
-    yield from rest

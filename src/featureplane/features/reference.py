@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from featureplane.errors import UnknownSymbol
+from featureplane.features.columns import Columns
 from featureplane.features.engine_state import load_symbol, save_symbol
 from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.sampling import ComputedFrame, Emit, Every, Sampler
@@ -47,6 +49,8 @@ class ReferenceEngine:
         every: Every | None = None,
     ) -> None:
         options = options or StreamOptions()
+        self._fset = fset
+        self._grid = every is not None and every.period_ns is not None
         self.layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
         self._symbols = {
             one.symbol_id: SymbolRun(fset.plan, self.layout, one, source, options) for one in instruments
@@ -61,6 +65,14 @@ class ReferenceEngine:
         """The frames of these events, each with the grid point it stands for, or 0."""
         for message in self._reader.read(events):
             yield from self._put_out(self._symbols[message.symbol_id].take(message))
+
+    def columns(self, events: npt.NDArray[Any]) -> Columns:
+        """The frames of these events as columns."""
+        made = list(self.process(events))
+        packed = np.frombuffer(b"".join(frame.pack() for frame, _ in made), np.uint8)
+        points = np.array([point for _, point in made], np.int64) if self._grid else None
+        frames = packed.reshape(-1, self.layout.size)
+        return Columns.from_frames(self._fset, frames, tuple(self._symbols), points)
 
     def _put_out(self, frame: ComputedFrame | None) -> Iterator[tuple[FeatureFrame, int]]:
         if frame is None:

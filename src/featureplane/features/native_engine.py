@@ -1,0 +1,167 @@
+"""The Rust executions of a plan behind the same door as the reference.
+
+Hours and daily resets are written out as instants for it: the core crate knows no time zones.
+Leans on `native` and `market`. Knows nothing of tables or files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from featureplane import native
+from featureplane.features.columns import Columns
+from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.features.sampling import Emit, Every
+from featureplane.features.spec import FeatureSet
+from featureplane.market.events import SourceInfo, StreamOptions
+from featureplane.market.instruments import Instrument
+from featureplane.market.sessions import daily_instants, session_intervals
+from featureplane.units import NANOS_PER_SECOND
+
+__all__ = ["NativeEngine"]
+
+_DAY_NS: Final = 86_400 * NANOS_PER_SECOND
+_BEFORE_NS: Final = 9 * _DAY_NS
+_YEARS_NS: Final = 10 * 366 * _DAY_NS  # LIMIT: hours and resets are known for ten years of a stream
+
+
+class NativeEngine:
+    """A feature set over a stream of one or several symbols, in Rust.
+
+    `process` and `columns` take the stream piece by piece, whole messages each. Frames come out in
+    the order of the messages that make them.
+
+    Raises `MalformedEvent`, `UnknownSymbol` and `SequenceGap` where the options ask for it; all
+    frames up to the message before have been put out then.
+    """
+
+    def __init__(
+        self,
+        fset: FeatureSet,
+        instruments: tuple[Instrument, ...],
+        source: SourceInfo,
+        options: StreamOptions | None = None,
+        *,
+        emit: Emit = "update",
+        every: Every | None = None,
+    ) -> None:
+        self._fset = fset
+        self._instruments = instruments
+        self._source = source
+        self._options = options or StreamOptions()
+        self._choice: dict[str, Any] = {"emit": emit, "every": _every(every)}
+        self._grid = every is not None and every.period_ns is not None
+        # Events that were not checked are those of a stream in which malformed ones are left for the guard.
+        self._trusted = self._options.on_malformed == "raise"
+        self._engine: Any = None
+        self.layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
+
+    def process(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
+        """The frames of these events, each with the grid point it stands for, or 0."""
+        engine = self._started(events)
+        try:
+            engine.run_frames(_words(events), trusted=self._trusted)
+        finally:
+            packed, grid = engine.take_frames()
+            size = self.layout.size
+            for row, point in zip(packed.reshape(-1, size), grid.tolist(), strict=True):
+                yield FeatureFrame(row.data, self.layout), point
+
+    def columns(self, events: npt.NDArray[Any]) -> Columns:
+        """The frames of these events as columns."""
+        engine = self._started(events)
+        engine.run_columns(_words(events), trusted=self._trusted)
+        return Columns.from_native(self._fset, engine.take_columns(), grid=self._grid)
+
+    def finish(self) -> None:
+        """End of the stream."""
+
+    @property
+    def counts(self) -> Mapping[str, Any]:
+        """Exact counts so far: messages, gaps and drops by name, frames, clock steps."""
+        return {} if self._engine is None else self._engine.counts()
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Messages and empty trades that were not used, by reason, all symbols together."""
+        return +Counter(self.counts.get("dropped", {}))
+
+    def snapshot(self, symbol_id: int) -> bytes:
+        """The whole state of a symbol (`docs/reference/engine-state.md`)."""
+        return bytes(self._started(_NOTHING).save(symbol_id))
+
+    def restore(self, symbol_id: int, state: bytes) -> None:
+        """Continue a symbol from a state of the same plan, instrument and options.
+
+        Raises `PlanError` for bytes that are no state of this plan and symbol.
+        """
+        self._started(_NOTHING).restore(symbol_id, state)
+
+    def _started(self, events: npt.NDArray[Any]) -> Any:
+        """The engine, made when the first events say when the stream begins."""
+        if self._engine is None:
+            config = json.dumps(self._config(events))
+            fingerprint = bytes.fromhex(self._fset.fingerprint)[:8]
+            self._engine = native.module().Engine(self._fset.plan_json, fingerprint, config)
+        return self._engine
+
+    def _config(self, events: npt.NDArray[Any]) -> dict[str, Any]:
+        times = events["source_ts_ns"]
+        known = times[times > 0]
+        begins = int(known.min()) if len(known) else 0
+        return {
+            "symbols": [_symbol(one, begins) for one in self._instruments],
+            "on_gap": self._options.on_gap,
+            "on_malformed": self._options.on_malformed,
+            "seed": self._options.seed,
+            "seed_after": self._options.seed_after,
+            "has_snapshots": self._source.has_snapshots,
+            "local_time": self._source.local_time,
+            "trade_sides": self._source.trade_sides,
+            **self._choice,
+        }
+
+
+def _words(events: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    return np.ascontiguousarray(events).view(np.uint64)
+
+
+_NOTHING: Final = np.empty(0, np.dtype([("source_ts_ns", "<i8")]))
+
+
+def _every(every: Every | None) -> dict[str, int] | None:
+    if every is None:
+        return None
+    return {"nanos": every.period_ns} if every.period_ns is not None else {"frames": every.frames or 0}
+
+
+def _symbol(instrument: Instrument, begins_ns: int) -> dict[str, Any]:
+    start, stop = begins_ns - _BEFORE_NS, begins_ns + _YEARS_NS
+    return {
+        "symbol_id": instrument.symbol_id,
+        "tick": instrument.tick or 0,
+        "vpin_bucket": instrument.vpin_bucket_scaled,
+        "book_levels": instrument.book_levels,
+        "stale_ms": instrument.stale_ms,
+        "synchronised": instrument.clock == "synchronised",
+        "locked_valid": instrument.locked == "valid",
+        "resets": _resets(instrument, start, stop),
+        "sessions": session_intervals(instrument.sessions, instrument.time_zone, start, stop)
+        if instrument.sessions
+        else None,
+    }
+
+
+def _resets(instrument: Instrument, start_ns: int, stop_ns: int) -> list[int] | dict[str, int] | None:
+    at = instrument.daily_reset
+    if at is None:
+        return None
+    if at.time_zone == "UTC":
+        return {"period_ns": _DAY_NS, "offset_ns": at.seconds * NANOS_PER_SECOND}
+    return daily_instants(at, start_ns, stop_ns)
