@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -256,3 +257,10 @@ def test_a_set_is_found_by_id_or_by_file(tmp_path: Path) -> None:
     assert resolve_feature_set(written(tmp_path, MINE)).feature_set_id == "my_alpha_v1"
     with pytest.raises(UnknownFeatureSet, match="lob_shared_v3"):
         resolve_feature_set("lob_shared_v3")
+
+
+def test_the_page_on_feature_sets_shows_one_set_in_two_forms(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "concepts" / "feature-sets.md"
+    blocks = dict(re.findall(r"```(python|toml)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
+    code = load_feature_set(written(tmp_path, blocks["python"], "mine.py"), allow_code=True)
+    assert load_feature_set(written(tmp_path, blocks["toml"])) == code
