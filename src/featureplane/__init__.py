@@ -1,7 +1,90 @@
-"""Order-book features, bit for bit the same in research, backtest and live."""
+"""Order-book features, bit for bit the same in research, backtest and live.
+
+    market     what the venue said                 bytes       -> events
+    book       what the market looks like now      events      -> levels
+    features   what that means                     levels      -> frames
+    research   the same features, over history     recordings  -> tables, files
+
+Names are imported when they are first used, so that `import featureplane` costs next to nothing.
+"""
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from featureplane.errors import FeaturePlaneError
+    from featureplane.features.catalog import FeatureRegistry, feature_set, registry
+    from featureplane.features.engine import FeatureEngine
+    from featureplane.features.frame import FeatureFrame, FeatureUpdateEvent
+    from featureplane.features.loading import load_feature_set
+    from featureplane.features.spec import Feature, FeatureFlags, FeatureSet, FeatureSpec
+    from featureplane.market.events import EventBatch
+    from featureplane.market.instruments import Instrument, load_instruments, save_instruments
+    from featureplane.market.quality import Quality
+    from featureplane.market.reading import iter_events, read_events
+    from featureplane.market.sample import sample_events
+    from featureplane.research.compute import compute
+    from featureplane.research.runs import RunReport
+    from featureplane.research.tables import FeatureTable
+
+__all__ = [
+    "EventBatch",
+    "Feature",
+    "FeatureEngine",
+    "FeatureFlags",
+    "FeatureFrame",
+    "FeaturePlaneError",
+    "FeatureRegistry",
+    "FeatureSet",
+    "FeatureSpec",
+    "FeatureTable",
+    "FeatureUpdateEvent",
+    "Instrument",
+    "Quality",
+    "RunReport",
+    "__version__",
+    "compute",
+    "feature_set",
+    "iter_events",
+    "load_feature_set",
+    "load_instruments",
+    "read_events",
+    "registry",
+    "sample_events",
+    "save_instruments",
+]
 
 __version__ = "0.1.0"
+
+_HOMES: Final = {
+    "errors": ("FeaturePlaneError",),
+    "features.catalog": ("FeatureRegistry", "feature_set", "registry"),
+    "features.engine": ("FeatureEngine",),
+    "features.frame": ("FeatureFrame", "FeatureUpdateEvent"),
+    "features.loading": ("load_feature_set",),
+    "features.spec": ("Feature", "FeatureFlags", "FeatureSet", "FeatureSpec"),
+    "market.events": ("EventBatch",),
+    "market.instruments": ("Instrument", "load_instruments", "save_instruments"),
+    "market.quality": ("Quality",),
+    "market.reading": ("iter_events", "read_events"),
+    "market.sample": ("sample_events",),
+    "research.compute": ("compute",),
+    "research.runs": ("RunReport",),
+    "research.tables": ("FeatureTable",),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from featureplane import native
-from featureplane.errors import EmptyStream
+from featureplane.errors import EmptyStream, SettingError
 from featureplane.features.columns import Columns
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.native_engine import NativeEngine
@@ -45,6 +45,8 @@ class FeatureEngine:
         emit: Emit = "update",
         every: int | str | None = None,
     ) -> None:
+        if emit not in {"update", "change"}:
+            raise SettingError(f"emit={emit!r}", hint="choose one of update, change")
         self.fset = fset
         self.backend = native.resolve(backend)
         self._emit: Emit = emit

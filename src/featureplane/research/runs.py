@@ -133,7 +133,7 @@ class RunReport:
         }
 
     def _dropped(self) -> dict[str, int]:
-        return dict(sorted(self.dropped.items()))
+        return {str(reason): count for reason, count in sorted(self.dropped.items())}
 
 
 def _described(one: Instrument) -> dict[str, Any]:
