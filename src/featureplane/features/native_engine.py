@@ -28,6 +28,7 @@ __all__ = ["NativeEngine"]
 
 _DAY_NS: Final = 86_400 * NANOS_PER_SECOND
 _BEFORE_NS: Final = 9 * _DAY_NS
+_FIRST_EVENTS: Final = 4_096  # a look at the rest would cost as much as computing
 _YEARS_NS: Final = 10 * 366 * _DAY_NS  # LIMIT: hours and resets are known for ten years of a stream
 
 
@@ -113,7 +114,8 @@ class NativeEngine:
 
     def _config(self, events: npt.NDArray[Any]) -> dict[str, Any]:
         times = events["source_ts_ns"]
-        known = times[times > 0]
+        first = times[:_FIRST_EVENTS]
+        known = first[first > 0] if first.any() else times[times > 0]
         begins = int(known.min()) if len(known) else 0
         return {
             "symbols": [_symbol(one, begins) for one in self._instruments],
