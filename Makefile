@@ -18,17 +18,22 @@ BIN := $(VENV)/bin
 BACKEND := $(shell scripts/rust 2>/dev/null && echo rust || echo none)
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 PYTEST_WORKERS ?= auto
+# The yardstick of speed: standard library only, built beside the extension where there is a toolchain.
+LIMIT-rust := benchmarks/limit/target/release/limit
 
 .PHONY: help demo bench test test-python test-reference test-rust check check-python check-rust docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-demo: $(VENV)/.package-$(BACKEND) ## replay the embedded sample and write a report that opens offline
+demo: $(VENV)/.package-$(BACKEND) $(LIMIT-$(BACKEND)) ## replay the embedded sample and write a report that opens offline
 	@scripts/rust || true
 	@$(BIN)/featureplane demo
 
-test: test-python test-reference test-rust ## all tests, in both languages
+# Without a toolchain the first run is the one without the extension.
+TESTS-rust := test-python test-reference test-rust
+TESTS-none := test-python test-rust
+test: $(TESTS-$(BACKEND)) ## all tests, in both languages
 
 test-python: $(VENV)/.package-$(BACKEND) $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
@@ -91,6 +96,10 @@ $(VENV)/.package-rust: $(VENV)/.core $(RUST_SOURCES) scripts/install
 	@echo "Building the Rust backend"
 	@scripts/install rust
 	@rm -f $(VENV)/.package-none && touch $@
+
+$(LIMIT-rust): $(wildcard benchmarks/limit/src/*.rs) benchmarks/limit/Cargo.toml benchmarks/limit/Cargo.lock
+	@echo "Building the hand-written limit to measure against"
+	@cargo build --release --quiet --manifest-path benchmarks/limit/Cargo.toml
 
 $(VENV)/.package-none: $(VENV)/.core scripts/install
 	@scripts/install none

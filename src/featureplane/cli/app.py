@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from featureplane import __version__
 from featureplane.cli.bench import bench
+from featureplane.cli.capture import capture
 from featureplane.cli.data import data
 from featureplane.cli.doctor import doctor
 from featureplane.cli.features import features
@@ -40,6 +41,7 @@ app = App(
     result_action="return_value",
 )
 app.command(bench)
+app.command(capture)
 app.command(data)
 app.command(doctor)
 app.command(features)

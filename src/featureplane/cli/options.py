@@ -64,6 +64,10 @@ class Reading:
         Literal["raise", "drop"],
         Parameter(help="What no rule accepts: stop with an error, or drop the message and count it."),
     ] = "raise"
+    on_mismatch: Annotated[
+        Literal["raise", "adopt"],
+        Parameter(help="LOBSTER rows the messages do not explain: stop with an error, or take the row."),
+    ] = "raise"
     seed: Annotated[
         Literal["snapshot", "increments"],
         Parameter(help="Start the book from a snapshot, or empty from the first change."),
@@ -78,6 +82,7 @@ class Reading:
             "instruments": self.instruments,
             "on_gap": self.on_gap,
             "on_malformed": self.on_malformed,
+            "on_mismatch": self.on_mismatch,
             "seed": self.seed,
             "seed_after": self.seed_after,
         }

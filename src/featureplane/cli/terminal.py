@@ -6,21 +6,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Counts", "counting", "print_facts", "print_json", "print_table", "say", "say_error"]
-
-
-class Counts(Protocol):
-    """What a run tells while it goes on."""
-
-    events: int
-    frames: int
+__all__ = ["counting", "print_facts", "print_json", "print_table", "say", "say_error"]
 
 
 def say(text: str, style: str = "") -> None:
@@ -67,32 +59,32 @@ def _flat(answer: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
     for name, value in answer.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, (list, tuple)):
-            for number, item in enumerate(value):
-                inside = item if isinstance(item, Mapping) else {"": item}
-                yield from _flat(inside, f"{prefix}{name}.{number}.")
-        elif isinstance(value, int) and not isinstance(value, bool):
-            yield (prefix + name).rstrip("."), f"{value:,}"
+        elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+            numbered = {str(number): item for number, item in enumerate(value)}
+            yield from _flat(numbered, f"{prefix}{name}.")
         elif value is not None:
-            yield (prefix + name).rstrip("."), str(value)
+            yield prefix + name, _said(value)
+
+
+def _said(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_said(item) for item in value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[Counts], None] | None]:
-    """A line that counts events and frames while work goes on; None where nobody watches."""
+def counting(what: str) -> Iterator[Callable[[str], None] | None]:
+    """A line that moves while work goes on, and takes what there is to count; None where nobody watches."""
     console = _to_people()
     if not console.is_terminal:
         yield None
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=None)
-
-        def show(counts: Counts) -> None:
-            text = f"{what}  {counts.events:,} events  {counts.frames:,} frames"
-            progress.update(task, description=text)
-
-        yield show
+        yield lambda counts: progress.update(task, description=f"{what}  {counts}")
 
 
 def _to_people() -> Console:
