@@ -66,7 +66,7 @@ def gather(recording: Recording, *, outside: bool = True) -> Iterator[Peers]:
             peers.absent["limit"] = "no Rust toolchain"
         else:
             program = _build(cargo, "limit")
-            files = [str(path) for path in recording.dumps]
+            files = [str(path) for path in recording.captures]
             peers.limit = peers.running.enter_context(Worker([str(program), *files, "--serve"]))
         if outside:
             _gather_outside(peers, recording)

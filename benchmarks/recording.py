@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 import featureplane as fp
 from featureplane.market.events import EventBatch, EventFlag, Kind
+from featureplane.market.sources.capture import write_capture
 
 __all__ = ["CACHE", "ROOT", "Recording", "canonical", "every_row"]
 
@@ -48,14 +49,12 @@ class Recording:
         return every_row(self.events)
 
     @cached_property
-    def dumps(self) -> tuple[Path, Path]:
-        """The events, and the events with every row a message, as plain files of 64 bytes each."""
+    def captures(self) -> tuple[Path, Path]:
+        """Capture files of the events, and of the events with every row a message."""
         CACHE.mkdir(parents=True, exist_ok=True)
-        paths = CACHE / f"{self.name}.events", CACHE / f"{self.name}.rows"
+        paths = CACHE / f"{self.name}.fpcap", CACHE / f"{self.name}.rows.fpcap"
         for path, batch in zip(paths, (self.events, self.every_row), strict=True):
-            part = path.with_suffix(path.suffix + ".part")
-            batch.array.tofile(part)
-            part.replace(path)
+            write_capture(path, batch)
         return paths
 
 

@@ -128,6 +128,7 @@ class Summary:
             f"- machine: {self.machine}; one core",
             f"- commit: {self.commit}",
             f"- {self.rustc}; extension and limit: opt-level 3, one codegen unit, target x86-64 as shipped",
+            *(["- clock: processor time, not the wall's"] if os.environ.get("BENCH_CLOCK") == "cpu" else []),
             f"- {self.turns} turns of {self.runs} runs; the middle (least to most) of the turns' medians",
             "- ratios are taken turn by turn",
         ]

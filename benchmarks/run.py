@@ -4,6 +4,8 @@
     python -m benchmarks.run --json      one JSON object on standard output, nothing written
     python -m benchmarks.run --smoke     a short recording, once: does everything still run?
 
+`BENCH_CLOCK=cpu` counts processor time instead of the wall's, for a machine that others use.
+
 Exit status: 0 measured, 1 two that had to compute the same did not, 2 something could not run. A goal
 that is missed is told, and is no error: it may be the machine.
 """
@@ -26,7 +28,7 @@ from benchmarks.recording import Recording, canonical
 
 __all__ = ["main"]
 
-MODULES = ("parse", "book", "features", "table", "start")
+MODULES = ("parse", "capture", "book", "features", "table", "start")
 SMOKE_MESSAGES = 2_000
 
 

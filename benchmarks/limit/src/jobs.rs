@@ -2,14 +2,13 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use crate::book::{Book, Grid};
 use crate::events::{self, Event, mapped};
 use crate::replay::{Features, Frame, Touches, replay};
 use crate::table::{self, Columns, Touch};
 use crate::values::is_valid;
-use crate::{checksum, memory, probes};
+use crate::{checksum, clock, memory, probes};
 
 /// Every job, in the order in which they are told.
 pub const NAMES: [&str; 10] = [
@@ -114,9 +113,9 @@ impl Bench {
         let mut frames = 0;
         for _ in 0..runs {
             (job.ready)(self);
-            let start = Instant::now();
+            let start = clock::now();
             frames = (job.work)(self);
-            seconds.push(start.elapsed().as_secs_f64());
+            seconds.push(clock::now() - start);
         }
         Some(Outcome { seconds, units: (job.units)(self), frames, checksum: (job.sum)(self, frames) })
     }

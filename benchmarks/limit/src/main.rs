@@ -9,6 +9,7 @@
 
 mod book;
 mod checksum;
+mod clock;
 mod events;
 mod jobs;
 mod memory;
