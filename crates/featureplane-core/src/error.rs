@@ -67,8 +67,8 @@ pub enum Error {
     /// Ids are missing in a stream opened with `on_gap="refuse"`.
     SequenceGap {
         /// The instrument.
-        symbol_id: u32,
-        /// `book` or `trade`.
+        symbol: String,
+        /// `book`, `trade` or `status`.
         channel: &'static str,
         /// Last id applied.
         expected: u64,
@@ -127,8 +127,8 @@ impl fmt::Display for Error {
                 write!(f, "line {line}: {side} {price}: found size {got}, expected {expected}")
             }
             Self::UnknownSymbol { symbol_id } => write!(f, "unknown symbol id {symbol_id}"),
-            Self::SequenceGap { symbol_id, channel, expected, got } => {
-                write!(f, "symbol id {symbol_id}: {channel} ids ({expected}, {got}] are missing")
+            Self::SequenceGap { symbol, channel, expected, got } => {
+                write!(f, "{symbol}: {channel} ids ({expected}, {got}] are missing")
             }
             Self::FeatureSetMismatch { expected, got } => {
                 write!(f, "expected feature set fingerprint {expected:02x?}, got {got:02x?}")

@@ -46,8 +46,8 @@ pub(crate) fn into_py_at(error: Error, file: Option<&str>) -> PyErr {
             Error::Plan { found, expected } | Error::State { found, expected } => {
                 named(py.get_type::<PlanError>().into_any(), found, expected, &kwargs)
             }
-            Error::SequenceGap { symbol_id, channel, expected, got } => {
-                SequenceGap::new_err((symbol_id.to_string(), channel, expected, got))
+            Error::SequenceGap { symbol, channel, expected, got } => {
+                SequenceGap::new_err((symbol, channel, expected, got))
             }
             Error::FeatureSetMismatch { expected, got } => {
                 let hex = |bytes: [u8; 8]| format!("{:016x}", u64::from_be_bytes(bytes));

@@ -146,6 +146,7 @@ def _every(every: Every | None) -> dict[str, int] | None:
 def _symbol(instrument: Instrument, begins_ns: int) -> dict[str, Any]:
     start, stop = begins_ns - _BEFORE_NS, begins_ns + _YEARS_NS
     return {
+        "symbol": instrument.symbol,
         "symbol_id": instrument.symbol_id,
         "tick": instrument.tick or 0,
         "vpin_bucket": instrument.vpin_bucket_scaled,

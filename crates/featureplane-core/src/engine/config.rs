@@ -121,6 +121,9 @@ impl Trading {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SymbolConfig {
+    /// Its name, for messages to people.
+    #[serde(default)]
+    pub symbol: String,
     /// Its number in events.
     pub symbol_id: u32,
     /// Tick in price units; 0 if unknown.

@@ -203,8 +203,8 @@ impl Symbol {
     }
 
     fn refused(&self, channel: Channel, applied: u64, got: u64) -> Error {
-        let symbol_id = self.config.symbol_id;
-        Error::SequenceGap { symbol_id, channel: channel.name(), expected: applied, got }
+        let symbol = self.config.symbol.clone();
+        Error::SequenceGap { symbol, channel: channel.name(), expected: applied, got }
     }
 
     /// Follows the ids of a channel that waits for nothing; whether the message is new.
@@ -394,7 +394,7 @@ impl Symbol {
         let steps = shared.reads.book && matches!(change, Change::Message | Change::Joined(_));
         let breaks = shared.reads.book && matches!(change, Change::Break);
         if !steps && !breaks && !has_trades {
-            self.apply(message, change);
+            self.apply(shared, message, change);
             return self.leave(shared, row.was_trading, times, sink);
         }
         let first = self.clock.is_none();
@@ -402,7 +402,7 @@ impl Symbol {
         let stale = self.staleness(times);
         if !self.is_trading() {
             self.counts.unread_trades += message.market_trades().count() as u64;
-            self.apply(message, change);
+            self.apply(shared, message, change);
             self.observe();
             if row.was_trading && !first && self.makes_frames(shared) {
                 self.blank_frame(shared, STATE_RESET | stale, times, sink);
@@ -420,7 +420,7 @@ impl Symbol {
             self.nodes.finish(clock, false);
             return self.blank_frame(shared, GAP_DETECTED | PARTIAL_FEATURES | stale, times, sink);
         }
-        self.apply(message, change);
+        self.apply(shared, message, change);
         if silent {
             self.nodes.finish(clock, true);
             self.pending_flags |= stale;
@@ -536,8 +536,12 @@ impl Symbol {
         self.valid.then_some(bid.price + ask.price)
     }
 
+    /// The book of a plan that reads none is not kept.
     #[inline]
-    fn apply(&mut self, message: &Message<'_>, change: &Change<'_>) {
+    fn apply(&mut self, shared: &Shared, message: &Message<'_>, change: &Change<'_>) {
+        if !shared.reads.book {
+            return;
+        }
         match change {
             Change::None | Change::Break => {}
             Change::Message => {

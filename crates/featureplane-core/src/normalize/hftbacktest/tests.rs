@@ -86,11 +86,8 @@ fn rule_3_11_other_rows_are_dropped_and_counted() {
 
 #[test]
 fn rule_1_1_a_float_is_refused_off_its_grid() {
-    for (px, qty) in
-        [(0.05, 1.0), (f64::NAN, 1.0), (1.0, -1.0), (1e18, 1.0), (1.0, 9_007_199_254_740.992)]
-    {
-        let error =
-            read(CONFIG, &[row(DEPTH | BUY, 1, 1.0, 1.0), row(DEPTH | BUY, 1, px, qty)]).unwrap_err();
+    for (px, qty) in [(0.05, 1.0), (f64::NAN, 1.0), (1.0, -1.0), (1e18, 1.0), (1.0, 9_007_199_254_740.992)] {
+        let error = read(CONFIG, &[row(DEPTH | BUY, 1, 1.0, 1.0), row(DEPTH | BUY, 1, px, qty)]).unwrap_err();
         let Error::Malformed { place, .. } = &error else { panic!("{error}") };
         assert_eq!(place.line, Some(2), "{error}");
     }
@@ -99,8 +96,7 @@ fn rule_1_1_a_float_is_refused_off_its_grid() {
 
 #[test]
 fn rule_1_1_the_first_pass_finds_the_decimals() {
-    for (x, expected) in [(1.0, 0), (0.1, 1), (61_800.1, 1), (0.1 + 0.2, 1), (1e-8, 8), (123.456_789, 6)]
-    {
+    for (x, expected) in [(1.0, 0), (0.1, 1), (61_800.1, 1), (0.1 + 0.2, 1), (1e-8, 8), (123.456_789, 6)] {
         assert_eq!(exponent(x, 0), expected, "{x}");
     }
     assert_eq!(exponent(0.5, 3), 3);
@@ -108,8 +104,7 @@ fn rule_1_1_the_first_pass_finds_the_decimals() {
 
 #[test]
 fn what_came_before_a_malformed_message_is_kept() {
-    let rows =
-        [row(DEPTH | BUY, 1, 1.0, 1.0), row(DEPTH | BUY, 2, 1.0, 1.0), row(DEPTH | BUY, 2, 0.01, 1.0)];
+    let rows = [row(DEPTH | BUY, 1, 1.0, 1.0), row(DEPTH | BUY, 2, 1.0, 1.0), row(DEPTH | BUY, 2, 0.01, 1.0)];
     let (mut reader, mut out) = (Normalizer::new(CONFIG), Vec::new());
     assert!(reader.feed(&rows, &mut out).is_err());
     assert_eq!(messages(&out), [[1]]);
