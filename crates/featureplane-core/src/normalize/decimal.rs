@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::digits;
 use crate::event::MAGNITUDE_LIMIT;
 
 /// Most decimals a price or a size may need.
@@ -62,6 +63,12 @@ pub trait Decimals {
     ///
     /// As for a price, or it is negative.
     fn size(&self, text: &[u8]) -> Result<Self::Value, Fault>;
+
+    /// A plain price at the beginning of `text` and what stands behind it; None if it is not plain.
+    fn price_in<'a>(&self, text: &'a [u8]) -> Option<(Self::Value, &'a [u8])>;
+
+    /// A plain size at the beginning of `text`, as [`Self::price_in`].
+    fn size_in<'a>(&self, text: &'a [u8]) -> Option<(Self::Value, &'a [u8])>;
 }
 
 /// Integers in units of 10^-exponent: how events are made.
@@ -91,6 +98,16 @@ impl Decimals for Scaled {
             None => careful(text, self.qty_exponent, true),
         }
     }
+
+    #[inline]
+    fn price_in<'a>(&self, text: &'a [u8]) -> Option<(i64, &'a [u8])> {
+        plain_in(text, self.price_exponent)
+    }
+
+    #[inline]
+    fn size_in<'a>(&self, text: &'a [u8]) -> Option<(i64, &'a [u8])> {
+        plain_in(text, self.qty_exponent)
+    }
 }
 
 /// A decimal as it was written: `mantissa` x 10^-`places`, without trailing zeros.
@@ -116,47 +133,60 @@ impl Decimals for AsWritten {
     fn size(&self, text: &[u8]) -> Result<Written, Fault> {
         written(text, true)
     }
+
+    fn price_in<'a>(&self, text: &'a [u8]) -> Option<(Written, &'a [u8])> {
+        let (value, rest) = text.split_at(plain_length(text));
+        Some((self.price(value).ok()?, rest))
+    }
+
+    fn size_in<'a>(&self, text: &'a [u8]) -> Option<(Written, &'a [u8])> {
+        let (value, rest) = text.split_at(plain_length(text));
+        Some((self.size(value).ok()?, rest))
+    }
 }
 
-/// The common case: no sign, at most 19 bytes, in range. Anything else goes to [`careful`].
+fn plain_length(text: &[u8]) -> usize {
+    text.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'.')).unwrap_or(text.len())
+}
+
+/// Digits that fit an `i64` whatever they are.
+const DIGITS_SAFE: usize = 18;
+
+/// The common case: no sign, few digits, in range. Anything else goes to [`careful`].
 #[inline]
 fn plain(text: &[u8], exponent: u8) -> Option<i64> {
-    if text.len() > 19 {
-        return None;
-    }
-    let mut value = 0u64;
-    let mut bytes = text.iter();
-    let mut whole = 0u8;
-    let mut point = false;
-    for byte in bytes.by_ref() {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            point = *byte == b'.';
-            if !point {
-                return None;
-            }
-            break;
+    let (value, rest) = plain_in(text, exponent)?;
+    rest.is_empty().then_some(value)
+}
+
+/// A plain decimal at the beginning of `text`, and what stands behind it.
+#[inline]
+fn plain_in(text: &[u8], exponent: u8) -> Option<(i64, &[u8])> {
+    let (whole, digits) = digits::run(text, 0);
+    let behind = text.get(digits..)?;
+    let (decimals, places, rest) = match behind.split_first() {
+        Some((b'.', decimals)) => {
+            let (value, places) = digits::run(decimals, 0);
+            (value, places, decimals.get(places..).filter(|_| places > 0)?)
         }
-        value = value * 10 + u64::from(digit);
-        whole += 1;
-    }
-    let rest = bytes.as_slice();
-    if whole == 0 || (point && rest.is_empty()) {
+        _ => (0, 0, behind),
+    };
+    if digits == 0 || digits + places > DIGITS_SAFE {
         return None;
     }
-    let (kept, beyond) = rest.split_at(rest.len().min(usize::from(exponent)));
-    for byte in kept {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
+    let (whole, decimals) = (i64::try_from(whole).ok()?, i64::try_from(decimals).ok()?);
+    let exponent = usize::from(exponent);
+    let decimals = if places <= exponent {
+        decimals * POW10[exponent - places]
+    } else {
+        let beyond = POW10[places - exponent];
+        if decimals % beyond != 0 {
             return None;
         }
-        value = value * 10 + u64::from(digit);
-    }
-    if beyond.iter().any(|byte| *byte != b'0') {
-        return None;
-    }
-    let scaled = i64::try_from(value).ok()?.checked_mul(POW10[usize::from(exponent) - kept.len()])?;
-    (scaled < MAGNITUDE_LIMIT).then_some(scaled)
+        decimals / beyond
+    };
+    let value = whole.checked_mul(POW10[exponent])?.checked_add(decimals)?;
+    (value < MAGNITUDE_LIMIT).then_some((value, rest))
 }
 
 /// Sign, whole digits and decimals without trailing zeros; `None` if the grammar is broken.

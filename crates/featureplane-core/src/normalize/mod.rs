@@ -4,6 +4,7 @@
 
 pub mod binance;
 pub mod decimal;
+mod digits;
 pub mod hftbacktest;
 pub mod inflate;
 pub mod lines;

@@ -89,17 +89,17 @@ struct Output<'a> {
 }
 
 impl Receiver<Scaled> for Output<'_> {
-    fn wants(&mut self, symbol: Option<&str>, counts: &mut Counts) -> bool {
+    fn wants(&mut self, symbol: Option<&[u8]>, counts: &mut Counts) -> bool {
         let Maker { symbol: wanted, seen, others, .. } = &mut *self.maker;
         match symbol {
-            Some(name) if name == wanted => {
+            Some(name) if name == wanted.as_bytes() => {
                 *seen = true;
                 true
             }
             Some(name) => {
                 counts.other_symbol += 1;
-                if others.len() < OTHERS_MAX && !others.iter().any(|other| other == name) {
-                    others.push(name.to_owned());
+                if others.len() < OTHERS_MAX && !others.iter().any(|other| other.as_bytes() == name) {
+                    others.push(String::from_utf8_lossy(name).into_owned());
                 }
                 false
             }

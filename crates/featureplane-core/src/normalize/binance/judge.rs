@@ -28,10 +28,10 @@ impl Class {
         let given = |key| *message.get(key) != Value::Absent;
         match message.get(Key::EventType) {
             Value::Text(kind) => match kind.as_ref() {
-                "depthUpdate" => Self::Diff,
-                "trade" => Self::Trade,
-                "aggTrade" => Self::Aggregate,
-                "bookTicker" => Self::Quote,
+                b"depthUpdate" => Self::Diff,
+                b"trade" => Self::Trade,
+                b"aggTrade" => Self::Aggregate,
+                b"bookTicker" => Self::Quote,
                 _ => Self::Foreign,
             },
             Value::Absent if given(Key::SnapshotId) => {
@@ -154,7 +154,7 @@ impl<D: Decimals> Judge<'_, D> {
         };
         let market = match message.get(Key::Market) {
             Value::Absent => true,
-            Value::Text(kind) => kind == "MARKET",
+            Value::Text(kind) => **kind == *b"MARKET",
             _ => return complain(Key::Market, message, "text"),
         };
         let time = event_time(message)?;
@@ -163,12 +163,12 @@ impl<D: Decimals> Judge<'_, D> {
 
     fn price(&self, message: &Message<'_>, key: Key) -> Judged<D::Value> {
         let Value::Text(text) = message.get(key) else { return complain(key, message, "decimal text") };
-        self.decimals.price(text.as_bytes()).or_else(|fault| complain(key, message, fault.to_string()))
+        self.decimals.price(text).or_else(|fault| complain(key, message, fault.to_string()))
     }
 
     fn size(&self, message: &Message<'_>, key: Key) -> Judged<D::Value> {
         let Value::Text(text) = message.get(key) else { return complain(key, message, "decimal text") };
-        self.decimals.size(text.as_bytes()).or_else(|fault| complain(key, message, fault.to_string()))
+        self.decimals.size(text).or_else(|fault| complain(key, message, fault.to_string()))
     }
 
     fn levels(&self, message: &Message<'_>, key: Key) -> Judged<()> {

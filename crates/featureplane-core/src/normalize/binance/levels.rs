@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::message::{Key, Skip, Value, shortened, skip_list, skip_object};
+use super::message::{Key, Skip, Value, quoted, skip_list, skip_object};
 use crate::normalize::decimal::{Decimals, Fault};
 
 /// The visits of values that need no further reading.
@@ -94,8 +94,8 @@ impl<'de, D: Decimals> Visitor<'de> for List<'_, D> {
         value visit_u64(u64) => Value::Id(value);
         _value visit_i64(i64) => Value::Number;
         _value visit_f64(f64) => Value::Number;
-        value visit_borrowed_str(&'de str) => Value::Text(Cow::Borrowed(value));
-        value visit_str(&str) => Value::Text(Cow::Owned(value.to_owned()));
+        value visit_borrowed_str(&'de str) => Value::Text(Cow::Borrowed(value.as_bytes()));
+        value visit_str(&str) => Value::Text(Cow::Owned(value.as_bytes().to_vec()));
     }
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -223,7 +223,7 @@ impl<'de, D: Decimals> Visitor<'de> for Number<'_, D> {
             Which::Price => self.decimals.price(text.as_bytes()),
             Which::Size => self.decimals.size(text.as_bytes()),
         };
-        Ok(read.map_err(|fault| (format!("\"{}\"", shortened(text)), fault.to_string())))
+        Ok(read.map_err(|fault| (quoted(text.as_bytes()), fault.to_string())))
     }
 
     visit_plain! {

@@ -46,8 +46,46 @@ pub(super) enum Key {
 
 const KEYS: usize = Key::Data as usize;
 
+static ABSENT: Value<'static> = Value::Absent;
+
 impl Key {
-    fn of(name: &[u8]) -> Self {
+    /// Every key that is read, in the order of their places.
+    pub(super) const ALL: [Self; KEYS] = [
+        Self::EventType,
+        Self::EventTime,
+        Self::TradeTime,
+        Self::Symbol,
+        Self::SymbolName,
+        Self::FirstId,
+        Self::LastId,
+        Self::PreviousId,
+        Self::SnapshotId,
+        Self::TradeId,
+        Self::FirstTradeId,
+        Self::LastTradeId,
+        Self::Price,
+        Self::Qty,
+        Self::BidQty,
+        Self::AskQty,
+        Self::Maker,
+        Self::Market,
+        Self::Bid,
+        Self::Ask,
+        Self::Bids,
+        Self::Asks,
+    ];
+
+    /// Whether its text can only be a decimal.
+    pub(super) const fn is_decimal(self) -> bool {
+        matches!(self, Self::Price | Self::Qty | Self::BidQty | Self::AskQty | Self::Bid | Self::Ask)
+    }
+
+    /// Whether levels may stand there.
+    pub(super) const fn is_side(self) -> bool {
+        matches!(self, Self::Bid | Self::Ask | Self::Bids | Self::Asks)
+    }
+
+    pub(super) fn of(name: &[u8]) -> Self {
         match name {
             b"e" => Self::EventType,
             b"E" => Self::EventTime,
@@ -112,7 +150,8 @@ impl Key {
 pub(super) enum Value<'de> {
     #[default]
     Absent,
-    Text(Cow<'de, str>),
+    /// UTF-8.
+    Text(Cow<'de, [u8]>),
     Id(u64),
     Number,
     Bool(bool),
@@ -122,11 +161,25 @@ pub(super) enum Value<'de> {
 }
 
 impl Value<'_> {
+    /// The same value for a while.
+    pub(super) fn borrowed(&self) -> Value<'_> {
+        match self {
+            Self::Text(text) => Value::Text(Cow::Borrowed(text)),
+            Self::Absent => Value::Absent,
+            Self::Id(id) => Value::Id(*id),
+            Self::Number => Value::Number,
+            Self::Bool(value) => Value::Bool(*value),
+            Self::Null => Value::Null,
+            Self::List => Value::List,
+            Self::Object => Value::Object,
+        }
+    }
+
     /// The value in words, for an error.
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Absent => "nothing".to_owned(),
-            Self::Text(text) => format!("\"{}\"", shortened(text)),
+            Self::Text(text) => quoted(text),
             Self::Id(id) => id.to_string(),
             Self::Number => "another number".to_owned(),
             Self::Bool(value) => value.to_string(),
@@ -137,9 +190,9 @@ impl Value<'_> {
     }
 }
 
-/// The first 40 characters.
-pub(super) fn shortened(text: &str) -> &str {
-    text.char_indices().nth(40).map_or(text, |(cut, _)| &text[..cut])
+/// The first 40 characters, in quotes.
+pub(super) fn quoted(text: &[u8]) -> String {
+    format!("\"{}\"", String::from_utf8_lossy(text).chars().take(40).collect::<String>())
 }
 
 /// The fields of one message by key. A key given twice counts the last time.
@@ -151,12 +204,19 @@ pub(super) struct Message<'de> {
 }
 
 impl<'de> Message<'de> {
-    pub(super) fn get(&self, key: Key) -> &Value<'de> {
-        &self.values[key as usize]
+    pub(super) fn new(enveloped: bool) -> Self {
+        Self { enveloped, ..Self::default() }
     }
 
-    fn set(&mut self, key: Key, value: Value<'de>) {
-        self.values[key as usize] = value;
+    /// The value of a key; keys that are not read have none.
+    pub(super) fn get(&self, key: Key) -> &Value<'de> {
+        self.values.get(key as usize).unwrap_or(&ABSENT)
+    }
+
+    pub(super) fn set(&mut self, key: Key, value: Value<'de>) {
+        if let Some(place) = self.values.get_mut(key as usize) {
+            *place = value;
+        }
     }
 }
 
@@ -225,7 +285,7 @@ impl<'de, D: Decimals> DeserializeSeed<'de> for Envelope<'_, '_, 'de, D> {
     type Value = ();
 
     fn deserialize<T: Deserializer<'de>>(self, json: T) -> Result<(), T::Error> {
-        *self.message = Message { enveloped: true, ..Message::default() };
+        *self.message = Message::new(true);
         json.deserialize_any(self)
     }
 }
@@ -300,8 +360,8 @@ impl<'de> Visitor<'de> for Any {
         value visit_u64(u64) => Value::Id(value);
         _value visit_i64(i64) => Value::Number;
         _value visit_f64(f64) => Value::Number;
-        value visit_borrowed_str(&'de str) => Value::Text(Cow::Borrowed(value));
-        value visit_str(&str) => Value::Text(Cow::Owned(value.to_owned()));
+        value visit_borrowed_str(&'de str) => Value::Text(Cow::Borrowed(value.as_bytes()));
+        value visit_str(&str) => Value::Text(Cow::Owned(value.as_bytes().to_vec()));
     }
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

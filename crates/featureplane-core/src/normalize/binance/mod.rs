@@ -11,6 +11,7 @@ mod judge;
 mod levels;
 mod message;
 mod scan;
+mod shape;
 
 use serde::de::DeserializeSeed;
 
@@ -20,6 +21,7 @@ pub use scan::{Found, Scan};
 use self::judge::{Class, Complaint, Judge, Meaning, complain};
 use self::levels::Sides;
 use self::message::{Message, Reading, Value};
+use self::shape::Shapes;
 use crate::error::{Error, Place};
 use crate::normalize::decimal::Decimals;
 use crate::normalize::lines::{Line, Lines};
@@ -71,7 +73,7 @@ impl Counts {
 /// What makes something of the messages.
 trait Receiver<D: Decimals> {
     /// Whether messages of this symbol (None: a snapshot that does not say) are wanted.
-    fn wants(&mut self, symbol: Option<&str>, counts: &mut Counts) -> bool;
+    fn wants(&mut self, symbol: Option<&[u8]>, counts: &mut Counts) -> bool;
 
     /// Takes one message that was wanted.
     fn take(&mut self, local: i64, meaning: Meaning<D::Value>, sides: &Sides<D::Value>);
@@ -93,6 +95,7 @@ struct Stage<D: Decimals> {
     market: Market,
     drop_malformed: bool,
     sides: Sides<D::Value>,
+    shapes: Shapes,
     counts: Counts,
     /// Latest local time seen, 0 before the first.
     local_max: i64,
@@ -107,9 +110,15 @@ struct Refused {
 
 impl<D: Decimals> Stream<D> {
     fn new(decimals: D, market: Market, drop_malformed: bool, line_bytes_max: usize) -> Self {
-        let sides = Sides::default();
-        let counts = Counts::default();
-        let stage = Stage { decimals, market, drop_malformed, sides, counts, local_max: 0 };
+        let stage = Stage {
+            decimals,
+            market,
+            drop_malformed,
+            sides: Sides::default(),
+            shapes: Shapes::default(),
+            counts: Counts::default(),
+            local_max: 0,
+        };
         Self { lines: Lines::new(line_bytes_max), stage }
     }
 
@@ -158,8 +167,10 @@ impl<D: Decimals> Stage<D> {
             return Err(refused(&shown(text), expected));
         };
         self.local_max = self.local_max.max(local);
+        let known = self.shapes.read(json, &self.decimals, &mut self.sides);
+        let is_new = known.is_none();
         let reading = Reading { decimals: &self.decimals, sides: &mut self.sides };
-        let Some(message) = object(json, reading) else {
+        let Some(message) = known.or_else(|| object(json, reading)) else {
             return Err(Refused { local: Some(local), ..refused(&shown(json), "one JSON object") });
         };
         let class = Class::of(&message);
@@ -170,7 +181,7 @@ impl<D: Decimals> Stage<D> {
         let refuse = |complaint| Refused { complaint, local: Some(local), book: class.is_book() };
         let key = class.symbol_key();
         let symbol = match message.get(key) {
-            Value::Text(name) => Some(name.as_ref()),
+            Value::Text(name) => Some(&**name),
             Value::Absent if class == Class::Snapshot => None,
             _ => return complain(key, &message, "a symbol").map_err(refuse),
         };
@@ -180,6 +191,10 @@ impl<D: Decimals> Stage<D> {
         let judge = Judge { decimals: &self.decimals, market: self.market, sides: &self.sides };
         let meaning = judge.meaning(class, &message).map_err(refuse)?;
         receiver.take(local, meaning, &self.sides);
+        if is_new {
+            let learnt = self.shapes.learnt(json, &message);
+            self.shapes.keep(learnt);
+        }
         Ok(())
     }
 }

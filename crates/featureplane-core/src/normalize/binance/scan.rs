@@ -126,11 +126,12 @@ impl Scan {
 }
 
 impl Receiver<AsWritten> for Finder {
-    fn wants(&mut self, symbol: Option<&str>, _: &mut Counts) -> bool {
-        self.current = symbol.and_then(|name| self.found.iter().position(|one| one.symbol == name));
+    fn wants(&mut self, symbol: Option<&[u8]>, _: &mut Counts) -> bool {
+        self.current =
+            symbol.and_then(|name| self.found.iter().position(|one| one.symbol.as_bytes() == name));
         if let Some(name) = symbol.filter(|_| self.current.is_none() && self.found.len() < OTHERS_MAX) {
             self.current = Some(self.found.len());
-            self.found.push(Found { symbol: name.to_owned(), ..Found::default() });
+            self.found.push(Found { symbol: String::from_utf8_lossy(name).into_owned(), ..Found::default() });
         }
         symbol.is_none() || self.current.is_some()
     }
