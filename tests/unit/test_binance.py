@@ -96,6 +96,17 @@ def events(text: bytes, backend: str, **options: Any) -> Array:
     return outcome.events
 
 
+def scanned(scan: Any, text: bytes) -> object:
+    """What a scan finds in a text, or its error as (class, words)."""
+    scan.begin("some file")
+    try:
+        scan.feed(text)
+        scan.end()
+    except InputError as error:
+        return type(error), str(error)
+    return [(row[0], tuple(row[1]), tuple(row[2]), row[3]) for row in scan.found()]
+
+
 def said_by_both(chunks: Sequence[bytes], **options: Any) -> tuple[object, ...]:
     python, rust = (Outcome(chunks, backend, **options).said() for backend in ("python", "rust"))
     assert rust == python
@@ -330,14 +341,11 @@ def test_rule_10_1_both_readers_refuse_in_the_same_words(text: bytes, *, drop: b
 @needs_native
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED.keys())
 def test_both_scans_refuse_in_the_same_words(text: bytes) -> None:
-    errors = []
-    for scan in (native.module().BinanceScan(True, False, 99), PlainScan(True, False, 99)):  # noqa: FBT003
-        with pytest.raises(InputError) as caught:
-            scan.begin("some file")
-            scan.feed(text.replace(b"61800.31", b"61800." + b"1" * 19))
-            scan.end()
-        errors.append((type(caught.value), str(caught.value)))
-    assert errors[0] == errors[1]
+    fine = text.replace(b"61800.31", b"61800." + b"1" * 19)
+    options: dict[str, Any] = {"futures": True, "drop_malformed": False, "line_bytes_max": 1 << 20}
+    rust, python = (scanned(kind(**options), fine) for kind in (native.module().BinanceScan, PlainScan))
+    assert isinstance(python, tuple)
+    assert rust == python
 
 
 @backends
@@ -402,9 +410,8 @@ def test_a_few_packed_bytes_cannot_fill_the_memory(backend: str) -> None:
     packed = gzip.compress(line(make.diff()) * 20_000)
     outcome = Outcome([packed], backend, events_max=1000)
     assert len(outcome.events) == 60_000
-    reader = (native.module().BinanceReader if backend == "rust" else PlainReader)(
-        make.SYMBOL, 7, 1, 3, True, False, 1 << 20  # noqa: FBT003
-    )
+    kind = native.module().BinanceReader if backend == "rust" else PlainReader
+    reader = kind(make.SYMBOL, 7, 1, 3, futures=True, drop_malformed=False, line_bytes_max=1 << 20)
     reader.begin("bomb")
     reader.feed(packed, 0, 1000)
     assert 1000 <= reader.pending() < 10_000
@@ -418,26 +425,53 @@ VALUES = st.recursive(
     | st.integers(-5, 30)
     | st.integers()
     | st.floats(allow_nan=False)
-    | st.sampled_from(["1.0", "0.001", "-1", "61800.25", "MARKET", make.SYMBOL, "trade", "depthUpdate", "é\n\\"])
+    | st.sampled_from(
+        ["1.0", "0.001", "-1", "61800.25", "MARKET", make.SYMBOL, "trade", "depthUpdate", "é\n\\"]
+    )
     | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from("eEsuUbaBAtTpqmX"), inner, max_size=3)
-    | st.lists(st.tuples(inner, inner), max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from("eEsuUbaBAtTpqmX"), inner, max_size=3)
+        | st.lists(st.tuples(inner, inner), max_size=3)
+    ),
     max_leaves=6,
 )
 MESSAGES = st.sampled_from(
     [make.diff(), make.spot_diff(), make.trade(), make.aggregate(), make.quote(), make.snapshot()]
 )
 CHANGES = st.dictionaries(
-    st.sampled_from([*make.diff(), *make.trade(), *make.aggregate(), *make.snapshot(), "B", "A", "data", "symbol"]),
+    st.sampled_from(
+        [*make.diff(), *make.trade(), *make.aggregate(), *make.snapshot(), "B", "A", "data", "symbol"]
+    ),
     VALUES | st.just(...),
     max_size=3,
 )
 
 
 NUMBERS = st.sampled_from(
-    ["0", "007", "-3", "-0", "1e5", "1E+9", "5e-07", "1.0", "18446744073709551615", "18446744073709551616"]
-    + ["99999999999999999999", "1e400", "-1e400", "1e+400", "0x1", "1_0", "", "1.", ".5", "12345678.901", "+1"]
+    [
+        "0",
+        "007",
+        "-3",
+        "-0",
+        "1e5",
+        "1E+9",
+        "5e-07",
+        "1.0",
+        "18446744073709551615",
+        "18446744073709551616",
+        "99999999999999999999",
+        "1e400",
+        "-1e400",
+        "1e+400",
+        "0x1",
+        "1_0",
+        "1.",
+        ".5",
+        "12345678.901",
+        "+1",
+        "-",
+    ]
 )
 SOUND = b"".join(
     line(message)
@@ -464,25 +498,29 @@ def lines(draw: st.DrawFn) -> bytes:
         place = draw(st.sampled_from(numbers))
         return text[: place.start()] + draw(NUMBERS).encode() + text[place.end() :]
     at = draw(st.integers(0, len(text) - 1))
-    there = draw(st.binary(max_size=3) | st.sampled_from([b"]", b'"', b"{", b"\\u12", b"0", b".", b"-", b"\\"]))
+    there = draw(
+        st.binary(max_size=3) | st.sampled_from([b"]", b'"', b"{", b"\\u12", b"0", b".", b"-", b"\\"])
+    )
     return text[:at] + there + text[at + draw(st.integers(0, 2)) :]
 
 
 @needs_native
 @settings(max_examples=600, deadline=None)
-@given(st.lists(lines(), min_size=1, max_size=3), st.booleans(), st.booleans(), st.booleans())
+@given(
+    texts=st.lists(lines(), min_size=1, max_size=3),
+    drop=st.booleans(),
+    futures=st.booleans(),
+    sound=st.booleans(),
+)
 def test_rule_10_1_both_readers_agree_on_whatever_comes(
-    texts: list[bytes], drop: bool, futures: bool, sound: bool  # noqa: FBT001
+    texts: list[bytes], *, drop: bool, futures: bool, sound: bool
 ) -> None:
     said_by_both([SOUND * sound + b"".join(texts)], drop=drop, futures=futures)
-    scans = []
-    for kind in (native.module().BinanceScan, PlainScan):
-        scan = kind(futures, True, 1 << 20)
-        scan.begin("x")
-        scan.feed(b"".join(texts))
-        scan.end()
-        scans.append([(row[0], tuple(row[1]), tuple(row[2]), row[3]) for row in scan.found()])
-    assert scans[0] == scans[1]
+    options: dict[str, Any] = {"futures": futures, "drop_malformed": True, "line_bytes_max": 1 << 20}
+    rust, python = (
+        scanned(kind(**options), b"".join(texts)) for kind in (native.module().BinanceScan, PlainScan)
+    )
+    assert rust == python
 
 
 @needs_native
@@ -496,8 +534,8 @@ def test_both_readers_agree_on_bytes_that_are_nothing(data: bytes) -> None:
 
 @needs_native
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 2000), max_size=6), st.booleans())
-def test_chunks_cut_anywhere_give_the_same_events(cuts: list[int], packed: bool) -> None:  # noqa: FBT001
+@given(cuts=st.lists(st.integers(0, 2000), max_size=6), packed=st.booleans())
+def test_chunks_cut_anywhere_give_the_same_events(cuts: list[int], *, packed: bool) -> None:
     text = b"".join(map(line, [make.snapshot(), make.diff(), make.trade(), {"x": 1}, make.quote()]))
     whole = said_by_both([text])
     data = gzip.compress(text[:900]) + gzip.compress(text[900:]) if packed else text
