@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,10 @@ from featureplane.market.instruments import Instrument
 from featureplane.market.sessions import daily_instants, session_intervals
 from featureplane.units import NANOS_PER_SECOND
 
-__all__ = ["NativeEngine"]
+__all__ = ["Execution", "NativeEngine"]
+
+Execution = Literal["streaming", "block"]
+"""Event by event, or over blocks of steps; the same bytes."""
 
 _DAY_NS: Final = 86_400 * NANOS_PER_SECOND
 _BEFORE_NS: Final = 9 * _DAY_NS
@@ -51,8 +54,10 @@ class NativeEngine:
         *,
         emit: Emit = "update",
         every: Every | None = None,
+        execution: Execution = "block",
     ) -> None:
         self._fset = fset
+        self._execution = execution
         self._instruments = instruments
         self._source = source
         self._options = options or StreamOptions()
