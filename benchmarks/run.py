@@ -17,7 +17,8 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 
@@ -28,7 +29,7 @@ from benchmarks.recording import Recording, canonical
 
 __all__ = ["main"]
 
-MODULES = ("parse", "capture", "book", "features", "table", "start")
+MODULES = ("parse", "capture", "book", "features", "table", "streaming", "start")
 SMOKE_MESSAGES = 2_000
 
 
@@ -44,11 +45,18 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def _one_core() -> None:
+@contextmanager
+def _one_core() -> Iterator[None]:
     """Keeps this process, and those it starts, on one core: the last one, the least used for chores."""
-    os.environ["POLARS_MAX_THREADS"] = "1"
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def jobs(recording: Recording, peers: Peers) -> list[Job]:
@@ -66,8 +74,7 @@ def main(given: Sequence[str] | None = None) -> int:
     console = Console(stderr=options.json)
     recording = canonical(messages_max=SMOKE_MESSAGES if options.smoke else None)
     outcomes: list[Outcome] = []
-    with gather(recording, outside=not options.smoke) as peers:
-        _one_core()
+    with _one_core(), gather(recording, outside=not options.smoke) as peers:
         for job in jobs(recording, peers):
             if options.only and job.name not in options.only:
                 continue

@@ -123,7 +123,7 @@ fn run<const UNIT: bool>(book: &mut Book, events: &[Event], observer: &mut impl 
             }
             let new_day = event.source_ts_ns >= midnight_ns;
             if new_day {
-                midnight_ns += DAY_NS;
+                midnight_ns = (event.source_ts_ns / DAY_NS + 1) * DAY_NS;
                 observer.reset();
             }
             let changed = book.refresh() | new_day;
@@ -149,6 +149,7 @@ fn seed<'a, const UNIT: bool>(book: &mut Book, events: &'a [Event]) -> (&'a [Eve
     }
     let fresh = |e: &Event| e.kind == LEVEL && (e.seq_last > applied || e.seq_last == 0);
     let book_times = events[..first + end].iter().filter(|e| matches!(e.kind, LEVEL | SNAPSHOT_LEVEL));
-    let clock_ns = book_times.map(|e| e.source_ts_ns).max().unwrap_or(0);
+    let latest = book_times.map(|e| e.source_ts_ns).max().filter(|&latest| latest > 0);
+    let clock_ns = latest.unwrap_or(snapshot[0].local_ts_ns);
     (&rest[rest.iter().position(fresh).unwrap_or(rest.len())..], clock_ns)
 }
