@@ -96,7 +96,7 @@ def iter_events(
     """Read recorded files as batches of about `events_max` events; memory stays bounded.
 
     Batches are cut between messages and hold the events of `read_events` in the same order. Their
-    `dropped` and `breaks` concern the part of the input they come from; the last batch may hold no
+    `dropped` concerns the part of the input they come from; the last batch may hold no
     event. Raises what `read_events` raises, errors of the data only when they are reached.
     """
     options = StreamOptions(on_gap, on_malformed, seed, seed_after, on_mismatch)
