@@ -1,6 +1,6 @@
 """A book of price levels, plainly: a sorted list of prices and a size for each.
 
-Leans on `market.messages` for events. Knows nothing of sequences or features. Twin:
+Leans on `market` for events and what the guard makes of them. Knows nothing of features. Twin:
 `crates/featureplane-core/src/book/l2.rs`.
 """
 
@@ -11,11 +11,13 @@ from typing import Final
 
 from featureplane.market.events import EventFlag, Kind, Side
 from featureplane.market.messages import Event
+from featureplane.market.quality import Admission
 
 __all__ = ["LevelBook", "LevelSide"]
 
 _BID: Final = int(Side.BID)
 _BOUND: Final = int(EventFlag.BOUND)
+_OTHERS: Final = frozenset({Kind.TRADE, Kind.QUOTE, Kind.STATUS})
 
 
 class LevelSide:
@@ -116,6 +118,17 @@ class LevelBook:
                         side.clear_to(event.price)
                     else:
                         side.clear()
+
+    def admit(self, admission: Admission) -> None:
+        """Apply the messages the guard lets in as one (readings 5 and 12)."""
+        if admission.begins:
+            self.clear()
+        for message in admission.messages:
+            if message.snapshot and not message.clears:
+                self.clear()
+            for event in message.events:
+                if event.kind not in _OTHERS:
+                    self.apply(event)
 
     def is_valid(self, *, locked: bool = False) -> bool:
         """Whether the best bid is below the best ask, or a side is empty (rule 3.9).

@@ -115,7 +115,7 @@ class ReferenceEngine:
         """Messages and empty trades that were not used, by reason, all symbols together."""
         total: Counter[str] = Counter({Drop.INCOMPLETE.value: self._incomplete})
         for run in self._symbols.values():
-            total.update(run.guard.dropped)
+            total.update({str(reason): count for reason, count in run.guard.dropped.items()})
         return +total
 
     def snapshot(self, symbol_id: int) -> bytes:

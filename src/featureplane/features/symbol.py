@@ -21,7 +21,7 @@ from featureplane.features.kernels.trades import TradeTick
 from featureplane.features.nodes import Nodes
 from featureplane.features.plan import Plan
 from featureplane.features.sampling import ComputedFrame
-from featureplane.market.events import EventFlag, Kind, SourceInfo, StreamOptions
+from featureplane.market.events import EventFlag, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
 from featureplane.market.messages import Message
 from featureplane.market.quality import Admission, Cause, Outcome, Quality, Reads, StreamGuard
@@ -42,7 +42,6 @@ _HIDDEN: Final = int(EventFlag.HIDDEN)
 _ABSENT: Final = int(Why.LACK | Why.OVERFLOW)
 _COLD: Final = int(Why.COLD)
 _SHORT: Final = int(Why.SHORT)
-_CHANGES_NO_BOOK: Final = frozenset({Kind.TRADE, Kind.QUOTE, Kind.STATUS})
 
 
 class _Row(Enum):
@@ -282,14 +281,7 @@ class SymbolRun:
     def _change_book(self, admission: Admission) -> None:
         if not self.reads_book or admission.outcome not in {Outcome.APPLIED, Outcome.UNFINISHED}:
             return
-        if admission.begins:
-            self.book.clear()
-        for message in admission.messages:
-            if message.snapshot and not message.clears:
-                self.book.clear()
-            for event in message.events:
-                if event.kind not in _CHANGES_NO_BOOK:
-                    self.book.apply(event)
+        self.book.admit(admission)
 
     def _book_is_valid(self) -> bool:
         return self.book.is_valid(locked=self.locked_is_valid)
