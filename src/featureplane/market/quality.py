@@ -237,7 +237,7 @@ class StreamGuard:
         if message.malformed:
             return self._admit_malformed(message)
         if message.empty_trades:
-            self.dropped[Drop.EMPTY_TRADE] += message.empty_trades
+            self._count(Drop.EMPTY_TRADE, message.empty_trades)
         if message.channel is Channel.BOOK:
             return self._admit_book(message)
         if message.channel is Channel.QUOTE:
@@ -247,7 +247,7 @@ class StreamGuard:
         return self._admit_status(message)
 
     def _admit_malformed(self, message: Message) -> Admission:
-        self.dropped[Drop.MALFORMED] += 1
+        self._count(Drop.MALFORMED)
         if message.channel is Channel.BOOK and self.is_whole:
             self.break_book(Cause.MALFORMED)
             return _one(Outcome.SPOILED, message)
@@ -303,7 +303,7 @@ class StreamGuard:
         if message.clears:
             self._become_whole(begins=True)
             return _one(Outcome.APPLIED, message)._replace(begins=True)
-        self.dropped[Drop.BEFORE_SNAPSHOT] += 1
+        self._count(Drop.BEFORE_SNAPSHOT)
         return _one(Outcome.HELD, message)
 
     def _admit_next(self, message: Message) -> Admission:
@@ -336,29 +336,29 @@ class StreamGuard:
     def _hold(self, message: Message) -> Admission:
         ids = message.seq_prev, message.seq_last
         if any((held.seq_prev, held.seq_last) == ids for held in self.buffer):
-            self.dropped[Drop.DUPLICATE] += 1
+            self._count(Drop.DUPLICATE)
             return _one(Outcome.IGNORED, message)
         if len(self.buffer) == BUFFER_MESSAGES:
             del self.buffer[0]
-            self.dropped[Drop.BUFFER_OVERFLOW] += 1
+            self._count(Drop.BUFFER_OVERFLOW)
         self.buffer.append(message)
         return _one(Outcome.HELD, message)
 
     def _admit_snapshot(self, snapshot: Message) -> Admission:
         if not snapshot.has_ids:
-            self.dropped[Drop.BEFORE_SNAPSHOT] += len(self.buffer)
+            self._count(Drop.BEFORE_SNAPSHOT, len(self.buffer))
             self.book.unset()
             return self._join(snapshot, [])
         last, chain = snapshot.seq_last, self.book
         if self.is_whole and chain.is_set and last <= chain.applied:
-            self.dropped[Drop.REDUNDANT] += 1
+            self._count(Drop.REDUNDANT)
             return _one(Outcome.IGNORED, snapshot)
         kept = sorted((m for m in self.buffer if m.seq_last > last), key=_by_ids)
         older = not kept and chain.is_set and last < chain.applied
         if older or (kept and kept[0].seq_prev > last):
-            self.dropped[Drop.SNAPSHOT_TOO_OLD] += 1
+            self._count(Drop.SNAPSHOT_TOO_OLD)
             return _one(Outcome.IGNORED, snapshot)
-        self.dropped[Drop.BEFORE_SNAPSHOT] += len(self.buffer) - len(kept)
+        self._count(Drop.BEFORE_SNAPSHOT, len(self.buffer) - len(kept))
         chain.begin(Base.SNAPSHOT, last, last)
         return self._join(snapshot, kept)
 
@@ -373,7 +373,7 @@ class StreamGuard:
         joined = [snapshot]
         for i, message in enumerate(kept):
             if self.book.old(message):
-                self.dropped[Drop.DUPLICATE] += 1
+                self._count(Drop.DUPLICATE)
                 continue
             if not self.book.continues(message):
                 self._note_gap(message, self.book)
@@ -400,7 +400,7 @@ class StreamGuard:
                 return None
             self.book.applied = one.seq_last
             used.append(one)
-        self.dropped[Drop.DUPLICATE] += len(pool) - len(used)
+        self._count(Drop.DUPLICATE, len(pool) - len(used))
         self._become_whole(begins=False)
         self._raise(Quality.OUT_OF_ORDER_INPUT, Reads.BOOK)
         source_ts_ns = max(one.source_ts_ns for one in pool)
@@ -414,6 +414,10 @@ class StreamGuard:
         self.buffer = []
         if begins:
             self.passed_over = self.seeded = False
+
+    def _count(self, reason: Drop, count: int = 1) -> None:
+        if count:
+            self.dropped[reason] += count
 
     # -- what waits
 
@@ -436,7 +440,7 @@ class StreamGuard:
             raise SequenceGap(self.symbol, message.channel.value, chain.applied, message.seq_prev)
 
     def _drop_old(self, reason: Drop, concerned: Reads) -> None:
-        self.dropped[reason] += 1
+        self._count(reason)
         if reason is Drop.LATE:
             self._raise(Quality.OUT_OF_ORDER_INPUT, concerned)
 
