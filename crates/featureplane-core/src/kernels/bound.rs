@@ -248,7 +248,7 @@ impl Kernel {
                     None => instrument.vpin_bucket,
                 };
                 let n = count(n, 1, 65_536)?;
-                if bucket.is_none() { Self::Never } else { Self::Vpin(Vpin::new(bucket, n)) }
+                Self::Vpin(Vpin::new(bucket, n))
             }
             Op::KyleLambda { n } => Self::KyleLambda(Box::new(KyleLambda::new(count(n, 2, 65_536)?))),
             ref other => Self::Arithmetic(arithmetic(other, inputs).ok_or_else(refuse)?),
