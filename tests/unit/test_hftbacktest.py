@@ -17,6 +17,8 @@ import pytest
 
 from featureplane import native
 from featureplane.errors import FeaturePlaneError, FileOrder, MalformedEvent, UnreadableFile
+from featureplane.features.catalog import feature_set
+from featureplane.features.parity import parity
 from featureplane.market.events import EventBatch, EventFlag, Kind, Side
 from featureplane.market.instruments import Instrument
 from featureplane.market.reading import iter_events, read_events
@@ -366,3 +368,15 @@ def intervals(batch: EventBatch) -> list[tuple[int, int, str]]:
     times = batch.array["source_ts_ns"]
     instrument = batch.instrument
     return session_intervals(instrument.sessions, instrument.time_zone, int(times[0]), int(times[-1]))
+
+
+@pytest.mark.native
+@pytest.mark.skipif(not native.available(), reason="no extension")
+@pytest.mark.parametrize("name", FILES)
+def test_rule_10_1_sessions_without_local_time_agree_in_both_languages(name: str) -> None:
+    path = Path(__file__).parents[1] / "instruments" / "taifex.toml"
+    symbol = name.partition("_")[0]
+    batch = read_events(shared(f"taifex/{name}"), "hftbacktest", symbol, path)
+    report = parity(batch.part(0, 2_000), feature_set("lob_shared_v1"))
+    assert report.frames > 1_000
+    assert report.mismatches == 0

@@ -53,7 +53,8 @@ class StreamClock:
     def begin_offset(self, source_ts_ns: int, local_ts_ns: int) -> None:
         """A new session begins with this message."""
         self.forget_offset()
-        self._is_plausible(local_ts_ns - source_ts_ns, local_ts_ns)
+        if self.local_time:
+            self._is_plausible(local_ts_ns - source_ts_ns, local_ts_ns)
 
     def step(self, source_ts_ns: int, local_ts_ns: int) -> int:
         """A message that is listened to has come; the clock."""
