@@ -28,10 +28,12 @@ def test_all_commands_of_the_contract_are_there() -> None:
         "bench",
         "capture",
         "data inspect",
+        "data verify",
         "doctor",
         "features diff",
         "features list",
         "features show",
         "instruments check",
         "instruments infer",
+        "replay",
     }

@@ -17,6 +17,7 @@ from featureplane.cli.data import data
 from featureplane.cli.doctor import doctor
 from featureplane.cli.features import features
 from featureplane.cli.instruments import instruments
+from featureplane.cli.replay import replay
 from featureplane.cli.terminal import say, say_error
 from featureplane.errors import FeaturePlaneError, ParityBreach
 
@@ -46,6 +47,7 @@ app.command(data)
 app.command(doctor)
 app.command(features)
 app.command(instruments)
+app.command(replay)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,22 +66,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # WHY: the reader (`head`, a pager) has seen enough; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except (FeaturePlaneError, CycloptsError, OSError) as error:
+    except Exception as error:  # the outermost layer: whatever it is, it ends here, in words
         if debug:
             raise
         return _explain(error)
     return status if isinstance(status, int) else DONE
 
 
-def _explain(error: FeaturePlaneError | CycloptsError | OSError) -> int:
+def _explain(error: Exception) -> int:
     """Say what went wrong and how to go on; the exit status for it."""
-    if isinstance(error, FeaturePlaneError):
-        say_error(str(error), error.hint)
-        return NO if isinstance(error, ParityBreach) else UNABLE
-    if isinstance(error, CycloptsError):
-        command = " ".join(("featureplane", *(error.command_chain or ())))
-        say_error(str(error), f"`{command} --help` lists what it takes")
-    else:
-        place = f"{error.filename}: " if error.filename else ""
-        say_error(f"{place}{error.strerror or error}", "is the path right, and may it be read and written?")
-    return UNABLE
+    match error:
+        case FeaturePlaneError():
+            say_error(str(error), error.hint)
+        case CycloptsError():
+            command = " ".join(("featureplane", *(error.command_chain or ())))
+            say_error(str(error), f"`{command} --help` lists what it takes")
+        case OSError():
+            place = f"{error.filename}: " if error.filename else ""
+            hint = "is the path right, and may it be read and written?"
+            say_error(f"{place}{error.strerror or error}", hint)
+        case _:
+            say_error(
+                f"{type(error).__name__}: {error}", "this should not happen; --debug shows where it did"
+            )
+    return NO if isinstance(error, ParityBreach) else UNABLE

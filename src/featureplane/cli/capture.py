@@ -45,7 +45,7 @@ def run(
     first = next(batches)
     dropped = Counter(first.dropped)
     with (
-        counting("capturing") as progress,
+        counting("capturing") as tell,
         CaptureWriter(
             out, first.instruments, first.source, files=first.files, compression=compression
         ) as writer,
@@ -55,8 +55,7 @@ def run(
             writer.write(batch)
             events += len(batch)
             dropped += Counter(batch.dropped) if batch is not first else Counter()
-            if progress is not None:
-                progress(f"{events:,} events")
+            tell(f"{events:,} events")
     answer = {
         "events": events,
         "bytes": out.stat().st_size,

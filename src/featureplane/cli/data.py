@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from cyclopts import App
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from featureplane.cli.options import READING, Backend, Json, Paths, Reading, Source, Symbol
-from featureplane.cli.terminal import print_json, print_table
+from featureplane.cli.terminal import print_facts, print_json, print_table, say_error
 from featureplane.market.inspection import Clock, Inspection, SymbolFacts
 
 __all__ = ["data"]
@@ -47,6 +48,40 @@ def inspect(
         for facts in found.symbols.values():
             print_table(_table(found, facts))
     return 0
+
+
+@data.command(
+    help_epilogue="Exit status: 0 every book agrees, 1 one does not, 2 unreadable or nothing to compare\n\n"
+    "Example:\n  featureplane data verify ethusdt.gz --source binance-spot",
+)
+def verify(
+    paths: Paths,
+    /,
+    *,
+    source: Source,
+    symbol: Symbol = None,
+    backend: Backend = "auto",
+    reading: Reading = READING,
+    json: Json = False,
+) -> int:
+    """Hold the book against the venue's own best quotes by id, or against LOBSTER's order-book file."""
+    from featureplane.errors import BookMismatch
+    from featureplane.market.reading import read_events
+    from featureplane.research.verification import verify_book
+
+    try:
+        events = read_events(paths, source, symbol, backend=backend, **reading.options())
+    except BookMismatch as error:
+        say_error(str(error), error.hint)
+        return 1
+    found = verify_book(events, backend=backend)
+    agree = all(one.agree == one.compared for one in found)
+    if json:
+        print_json({"agree": agree, "symbols": [asdict(one) for one in found]})
+    else:
+        for one in found:
+            print_facts(asdict(one))
+    return 0 if agree else 1
 
 
 def _answer(found: Inspection) -> dict[str, object]:

@@ -63,7 +63,7 @@ def _flat(answer: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
             numbered = {str(number): item for number, item in enumerate(value)}
             yield from _flat(numbered, f"{prefix}{name}.")
         elif value is not None:
-            yield prefix + name, _said(value)
+            yield prefix + name, str(value) if name.endswith("_id") else _said(value)
 
 
 def _said(value: object) -> str:
@@ -75,14 +75,11 @@ def _said(value: object) -> str:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[str], None] | None]:
-    """A line that moves while work goes on, and takes what there is to count; None where nobody watches."""
+def counting(what: str) -> Iterator[Callable[[str], None]]:
+    """A line that moves while work goes on and takes what there is to count; silent where nobody watches."""
     console = _to_people()
-    if not console.is_terminal:
-        yield None
-        return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         yield lambda counts: progress.update(task, description=f"{what}  {counts}")
 

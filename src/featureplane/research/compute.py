@@ -48,6 +48,7 @@ def compute(
     instruments: InstrumentsLike | None = ...,
     on_gap: str | None = ...,
     on_malformed: str | None = ...,
+    on_mismatch: str | None = ...,
     seed: str | None = ...,
     seed_after: int | None = ...,
     progress: Progress | None = ...,
@@ -66,6 +67,7 @@ def compute(
     instruments: InstrumentsLike | None = ...,
     on_gap: str | None = ...,
     on_malformed: str | None = ...,
+    on_mismatch: str | None = ...,
     seed: str | None = ...,
     seed_after: int | None = ...,
     progress: Progress | None = ...,
@@ -83,6 +85,7 @@ def compute(
     instruments: InstrumentsLike | None = None,
     on_gap: str | None = None,
     on_malformed: str | None = None,
+    on_mismatch: str | None = None,
     seed: str | None = None,
     seed_after: int | None = None,
     progress: Progress | None = None,
@@ -90,7 +93,7 @@ def compute(
     """Compute a feature set over recorded events.
 
     `events` is a batch, or the files `read_events` takes together with `source`, `symbol`,
-    `instruments` and the four options of reading; those belong to files and are refused beside a
+    `instruments` and the five options of reading; those belong to files and are refused beside a
     batch, which carries its own. `fset` is a set or the id of a registered one. `emit="change"`
     leaves out frames in which nothing changed, `every=n` or `every="100ms"` samples (rules 5.5,
     5.6).
@@ -116,8 +119,8 @@ def compute(
     """
     fset = feature_set(fset) if isinstance(fset, str) else fset
     reading: dict[str, Any] = {"source": source, "symbol": symbol, "instruments": instruments}
-    reading |= {"on_gap": on_gap}
-    reading |= {"on_malformed": on_malformed, "seed": seed, "seed_after": seed_after}
+    reading |= {"on_gap": on_gap, "on_malformed": on_malformed, "on_mismatch": on_mismatch}
+    reading |= {"seed": seed, "seed_after": seed_after}
     given = {name: value for name, value in reading.items() if value is not None}
     if isinstance(events, EventBatch):
         if given:

@@ -1,0 +1,81 @@
+"""`featureplane replay`: recordings into a file, or into plain words and no file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import featureplane as fp
+from featureplane.cli import main
+
+SAMPLE = str(Path(fp.__file__).parent / "sample" / "ethusdt_20240808.gz")
+WORDS = ["replay", SAMPLE, "--source", "binance-spot", "--features", "lob_shared_v1"]
+
+
+def test_the_file_and_the_answer_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "day.parquet"
+    assert main([*WORDS, "--out", str(out), "--every", "1s", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer.keys() >= {
+        "events", "messages", "frames", "dropped", "flags", "seconds", "rows", "instrument", "undefined_here",
+        "set", "fingerprint", "version",
+    }  # fmt: skip
+    assert answer["frames"] == pq.read_metadata(out).num_rows > 300
+    assert answer["instrument"]["inferred"] is True
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_without_json_people_get_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "--out", str(tmp_path / "day.parquet")]) == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert said["set"] == "lob_shared_v1"
+    assert said["messages"] == "33,618"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["--symbol", "BTCUSDT"], "these are: ETHUSDT", id="another symbol"),
+        pytest.param(["--every", "3x"], "a period such as", id="a period that is none"),
+        pytest.param(["--features", "nothing"], "there are: lob_shared_v1", id="a set nobody knows"),
+        pytest.param(["--instruments", "/nowhere.toml"], "/nowhere.toml", id="no instruments file"),
+        pytest.param(["--seed-after", "5"], "increments", id="an option beside its own"),
+    ],
+)
+def test_bad_arguments_leave_nothing(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*WORDS, "--out", str(tmp_path / "day.parquet"), *words]
+    if "--features" in words:
+        del command[4:6]
+    assert main(command) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert said in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    out = tmp_path / "day.parquet"
+    words = ["replay", "synthetic:1:20000000", "--source", "synthetic", "--features", "lob_shared_v1"]
+    command = [sys.executable, "-m", "featureplane", *words, "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.iterdir()):  # the file under another name, until it is whole
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "interrupted"
+    assert list(tmp_path.iterdir()) == []
