@@ -53,7 +53,7 @@ def checksum(columns: Sequence[npt.NDArray[Any]]) -> str:
     """
     table = 0
     for column in columns:
-        powers = np.full(len(column), _M, np.uint64)
+        powers: npt.NDArray[np.uint64] = np.full(len(column), _M, np.uint64)
         powers[:1] = 1
         powers = np.multiply.accumulate(powers)[::-1]
         of_column = int((column.view(np.uint64) * powers).sum(dtype=np.uint64))

@@ -87,6 +87,18 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def shades(self, canvas: str) -> int:
+        """How many different colours a canvas shows."""
+        return int(
+            self.run(
+                f"""(() => {{
+                  const canvas = document.querySelector({canvas!r});
+                  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+                  return new Set(new Uint32Array(data.buffer)).size;
+                }})()"""
+            )
+        )
+
     def mouse(self, kind: str, x: float, y: float, **more: object) -> None:
         """One mouse event: mouseMoved, mousePressed, mouseReleased or mouseWheel."""
         self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)

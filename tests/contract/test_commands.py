@@ -29,11 +29,13 @@ def test_all_commands_of_the_contract_are_there() -> None:
         "capture",
         "data inspect",
         "data verify",
+        "demo",
         "doctor",
         "features diff",
         "features list",
         "features show",
         "instruments check",
         "instruments infer",
+        "parity",
         "replay",
     }

@@ -75,19 +75,6 @@ def opened(written: Path) -> Iterator[Page]:
         yield window
 
 
-def shades(window: Page, canvas: str) -> int:
-    """How many different colours a canvas shows."""
-    return int(
-        window.run(
-            f"""(() => {{
-              const canvas = document.querySelector({canvas!r});
-              const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-              return new Set(new Uint32Array(data.buffer)).size;
-            }})()"""
-        )
-    )
-
-
 def picture(window: Page) -> str:
     """The heat map as it stands."""
     window.settle()
@@ -100,9 +87,9 @@ def zoom_in(window: Page) -> None:
 
 
 def test_the_page_draws_and_says_nothing(opened: Page, written: Path) -> None:
-    assert shades(opened, "#book") > 60
-    assert shades(opened, "#quality") >= 3
-    assert shades(opened, ".panel:first-child canvas") > 3
+    assert opened.shades("#book") > 60
+    assert opened.shades("#quality") >= 3
+    assert opened.shades(".panel:first-child canvas") > 3
     assert opened.requests == [written.as_uri()], "the page asked for something else"
     assert opened.complaints == []
 
@@ -149,7 +136,7 @@ def test_both_schemes_and_fine_screens(written: Path, scheme: str, paper: str) -
         assert window.run("document.querySelector('#book').width") == 2 * window.run(
             "document.querySelector('#stack').clientWidth"
         )
-        assert shades(window, "#book") > 60
+        assert window.shades("#book") > 60
         assert window.run("getComputedStyle(document.body).backgroundColor") == paper
         assert window.complaints == []
 
@@ -161,7 +148,7 @@ def test_a_script_that_fails_would_be_noticed(tmp_path: Path, written: Path) -> 
     with page() as window:
         window.show(broken, width=900, height=700)
         assert window.complaints
-        assert shades(window, "#book") == 1
+        assert window.shades("#book") == 1
 
 
 def test_nothing_to_draw_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from featureplane import __version__
 from featureplane.cli.bench import bench
 from featureplane.cli.capture import capture
 from featureplane.cli.data import data
+from featureplane.cli.demo import demo
 from featureplane.cli.doctor import doctor
 from featureplane.cli.features import features
 from featureplane.cli.instruments import instruments
+from featureplane.cli.parity import parity
 from featureplane.cli.replay import replay
 from featureplane.cli.terminal import say, say_error
 from featureplane.errors import FeaturePlaneError, ParityBreach
@@ -32,7 +34,7 @@ app = App(
     name="featureplane",
     help="Order-book features, bit for bit the same in research, backtest and live.",
     help_epilogue="Any command takes --debug: errors come with their traceback.\n\n"
-    "Example:\n  featureplane doctor",
+    "Example:\n  featureplane demo",
     help_format="plaintext",
     version=__version__,
     default_parameter=Parameter(negative=()),
@@ -44,9 +46,11 @@ app = App(
 app.command(bench)
 app.command(capture)
 app.command(data)
+app.command(demo)
 app.command(doctor)
 app.command(features)
 app.command(instruments)
+app.command(parity)
 app.command(replay)
 
 

@@ -112,16 +112,16 @@ function drawTouch(context) {
 function strokeSteps(context, valueAt, colour, width, alpha = 1) {
   const first = Math.max(0, lastAt(frames.time, view.from)), last = lastAt(frames.time, view.to);
   context.beginPath();
-  let drawing = false, y = 0;
+  let held = NaN;
   for (let i = first; i <= last; i++) {
-    const value = valueAt(i), x = xOf(frames.time[i]);
-    if (drawing) context.lineTo(x, y);
-    if (Number.isNaN(value)) { drawing = false; continue; }
-    y = yOf(value);
-    if (drawing) context.lineTo(x, y); else context.moveTo(x, y);
-    drawing = true;
+    const value = valueAt(i);
+    if (value === held || (Number.isNaN(value) && Number.isNaN(held))) continue;
+    const x = xOf(frames.time[i]);
+    if (!Number.isNaN(held)) context.lineTo(x, yOf(held));
+    if (!Number.isNaN(value)) { if (Number.isNaN(held)) context.moveTo(x, yOf(value)); else context.lineTo(x, yOf(value)); }
+    held = value;
   }
-  if (drawing) context.lineTo(Math.min(xOf(end), plotWidth()), y);
+  if (!Number.isNaN(held)) context.lineTo(Math.min(xOf(end), plotWidth()), yOf(held));
   context.strokeStyle = colour;
   context.lineWidth = width;
   context.lineJoin = "round";
@@ -132,26 +132,33 @@ function strokeSteps(context, valueAt, colour, width, alpha = 1) {
 
 const radiusOf = (qty) => Math.min(22, 3 * Math.sqrt(qty / tradeUnit));
 
-// Large ones first and see-through, so that small ones stay visible on them.
-const tradesBySize = Array.from(trades.qty.keys()).sort((a, b) => trades.qty[b] - trades.qty[a]);
+const sideColour = (side) => [colours.quiet, colours.buy, colours.sell][side];
 
+// Small trades of a side are one shape, drawn at once; large ones lie under them, see-through, one by one.
 function drawTrades(context) {
-  for (const i of tradesBySize) {
+  const small = [new Path2D(), new Path2D(), new Path2D()];
+  const first = Math.max(0, lastAt(trades.time, timeOf(-24))), last = lastAt(trades.time, timeOf(plotWidth() + 24));
+  for (let i = first; i <= last; i++) {
     const x = xOf(trades.time[i]), y = yOf(trades.price[i]), radius = Math.max(0.8, radiusOf(trades.qty[i]));
-    if (x < -radius || x > plotWidth() + radius || y < -radius || y > BOOK_HEIGHT + radius) continue;
-    context.fillStyle = trades.side[i] === 1 ? colours.buy : trades.side[i] === 2 ? colours.sell : colours.quiet;
-    context.globalAlpha = radius > 4 ? 0.42 : 0.8;
-    context.beginPath();
-    context.arc(x, y, radius, 0, 7);
-    context.fill();
-    if (radius > 4) {
-      context.globalAlpha = 0.95;
-      context.strokeStyle = context.fillStyle;
-      context.lineWidth = 1;
-      context.stroke();
-    }
+    if (y < -radius || y > BOOK_HEIGHT + radius) continue;
+    if (radius > 4) { drawLargeTrade(context, x, y, radius, sideColour(trades.side[i])); continue; }
+    small[trades.side[i]].moveTo(x + radius, y);
+    small[trades.side[i]].arc(x, y, radius, 0, 7);
   }
+  context.globalAlpha = 0.85;
+  small.forEach((path, side) => { context.fillStyle = sideColour(side); context.fill(path); });
   context.globalAlpha = 1;
+}
+
+function drawLargeTrade(context, x, y, radius, colour) {
+  context.fillStyle = context.strokeStyle = colour;
+  context.lineWidth = 1;
+  context.beginPath();
+  context.arc(x, y, radius, 0, 7);
+  context.globalAlpha = 0.42;
+  context.fill();
+  context.globalAlpha = 0.95;
+  context.stroke();
 }
 
 function drawPriceAxis(context, width) {

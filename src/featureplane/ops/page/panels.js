@@ -99,7 +99,14 @@ function fillFromZero(context, curve, width, y) {
   for (const [colour, edge, keep] of [[colours.buy, curve.high, (v) => v > 0], [colours.sell, curve.low, (v) => v < 0]]) {
     context.fillStyle = colour;
     context.globalAlpha = 0.5;
-    for (let x = 0; x < width; x++) if (keep(edge[x])) context.fillRect(x, Math.min(zero, y(edge[x])), 1, Math.abs(y(edge[x]) - zero));
+    context.beginPath();
+    for (let x = 0; x < width; x++) {
+      if (!keep(edge[x])) continue;
+      const from = x;
+      while (x + 1 < width && edge[x + 1] === edge[from]) x++;
+      context.rect(from, zero, x + 1 - from, y(edge[from]) - zero);
+    }
+    context.fill();
   }
   context.globalAlpha = 1;
   context.fillStyle = colours.edge;
@@ -119,7 +126,7 @@ function strokeCurve(context, curve, width, y, colour) {
   }
   context.strokeStyle = colour;
   context.lineWidth = 1.2;
-  context.lineJoin = "round";
+  context.lineJoin = "bevel";
   context.stroke();
 }
 

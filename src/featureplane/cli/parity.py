@@ -1,0 +1,107 @@
+"""`featureplane parity`: the Python reference against Rust, byte for byte, over recorded files."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from featureplane.cli.features import chosen_set
+from featureplane.cli.options import READING, AllowCode, FeatureSetName, Json, Paths, Reading, Source, Symbol
+from featureplane.cli.terminal import counting, print_json, say, say_error
+from featureplane.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from featureplane.features.parity import Mismatch, ParityReport
+
+__all__ = ["parity"]
+
+_EXAMPLE = "featureplane parity ethusdt.gz --source binance-spot --features lob_shared_v1"
+
+parity = App(
+    name="parity",
+    help_epilogue="Exit status: 0 agree, 1 disagree, 2 unreadable, or no frame to compare\n\n"
+    f"Example:\n  {_EXAMPLE} --until 5000",
+)
+
+
+@parity.default
+def run(
+    paths: Paths,
+    /,
+    *,
+    source: Source,
+    features: FeatureSetName,
+    symbol: Symbol = None,
+    until: Annotated[int | None, Parameter(help="Stop after so many events.")] = None,
+    reading: Reading = READING,
+    allow_code: AllowCode = False,
+    json: Json = False,
+) -> int:
+    """Compare Python and Rust over recordings: every value, mask, flag and error, bit for bit."""
+    from featureplane import native
+    from featureplane.features.parity import parity as compare
+    from featureplane.market.reading import read_events
+
+    if not native.available():
+        raise BackendUnavailable("rust")
+    fset = chosen_set(features, allow_code=allow_code)
+    events = read_events(paths, source, symbol, **reading.options())
+    with counting("comparing") as tell:
+        report = compare(
+            events, fset, until=until, progress=lambda n: tell(f"{n:,} of {len(events):,} events")
+        )
+    if json:
+        print_json(_answer(report))
+    else:
+        _tell(report, shlex.join([*paths, "--source", source, "--features", features]))
+    if report.mismatches:
+        return 1
+    if report.error is not None:
+        say_error(str(report.error), report.error.hint)
+        return 2
+    return 0
+
+
+def _answer(report: ParityReport) -> dict[str, object]:
+    first, error = report.first_mismatch, report.error
+    return {
+        "set": report.feature_set_id,
+        "fingerprint": report.fingerprint,
+        "executions": list(report.executions),
+        "events": report.events,
+        "frames": report.frames,
+        "features": report.features,
+        "mismatches": report.mismatches,
+        "rate_bound": report.rate_bound,
+        "first_mismatch": None if first is None else _mismatch(first),
+        "dropped": report.dropped,
+        "error": None if error is None else f"{type(error).__name__}: {error}",
+    }
+
+
+def _mismatch(first: Mismatch) -> dict[str, object]:
+    return {
+        "execution": first.execution,
+        "event": first.event,
+        "symbol": first.symbol,
+        "seq": first.seq,
+        "differs": {name: [str(left), str(right)] for name, (left, right) in first.differs.items()},
+        "reference": first.reference,
+        "other": first.other,
+    }
+
+
+def _tell(report: ParityReport, command: str) -> None:
+    counts = f"{report.features} features, {report.events:,} events, {report.frames:,} frames"
+    against = " and ".join(report.executions)
+    print(f"{counts}, {report.mismatches:,} mismatches between the reference and {against}")  # noqa: T201 - data
+    first = report.first_mismatch
+    if first is None:
+        say(f"zero in {report.frames:,} bounds the rate by {report.rate_bound:.1e} (95 % confidence)")
+        return
+    say(f"the first is at event {first.event}, {first.symbol} frame {first.seq}, {first.execution}:")
+    for name, (left, right) in first.differs.items():
+        say(f"  {name}: reference {left}, {first.execution} {right}")
+    say(f"see it again: featureplane parity {command} --until {first.event}")

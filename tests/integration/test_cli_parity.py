@@ -1,0 +1,51 @@
+"""`featureplane parity`: what it answers and with which exit status."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from featureplane import native
+from featureplane.cli import main
+from featureplane.features.native_engine import NativeEngine
+
+WORDS = ["parity", "synthetic:3:4000", "--source", "synthetic", "--features", "lob_shared_v1"]
+
+
+@pytest.mark.native
+def test_agreement_is_0_and_says_how_much_it_proves(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer.keys() >= {"events", "frames", "features", "mismatches", "first_mismatch"}
+    assert (answer["mismatches"], answer["first_mismatch"]) == (0, None)
+    assert answer["frames"] > 500
+    assert answer["rate_bound"] == pytest.approx(3 / answer["frames"])
+
+
+@pytest.mark.native
+def test_disagreement_is_1_and_shows_the_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drop one frame of the Rust side on its way to the comparison."""
+    whole = NativeEngine.process
+    monkeypatch.setattr(NativeEngine, "process", lambda engine, events: list(whole(engine, events))[:-1])
+    assert main([*WORDS, "--until", "2000", "--json"]) == 1
+    first = json.loads(capsys.readouterr().out)["first_mismatch"]
+    assert first["differs"]
+    assert main([*WORDS, "--until", "2000"]) == 1
+    assert f"--until {first['event']}" in capsys.readouterr().err
+
+
+@pytest.mark.native
+def test_nothing_to_compare_is_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "--until", "1"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_without_the_extension_it_is_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "_native", None)
+    assert main(WORDS) == 2
+    assert "doctor" in capsys.readouterr().err
