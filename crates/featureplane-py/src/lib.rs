@@ -3,6 +3,7 @@
 mod array;
 mod engine;
 mod errors;
+mod memory;
 mod sources_binance;
 mod sources_hftbacktest;
 mod sources_lobster;
