@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featureplane import native
 from featureplane.book.engine import LOBEngine
 from featureplane.book.levels import LevelBook, LevelSide
 from featureplane.book.orders import OrderBook
@@ -15,6 +17,7 @@ from featureplane.errors import BackendUnavailable, MalformedEvent, SettingError
 from featureplane.market.events import EventFlag, Kind, Side
 from featureplane.market.messages import Event
 from featureplane.market.quality import BookState
+from featureplane.market.synthetic import Faults, synthetic_events, synthetic_instruments
 from tests.streams import (
     START_NS,
     Change,
@@ -32,16 +35,22 @@ from tests.streams import (
 LEVELS = st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 3)), max_size=60)
 
 
+BACKENDS = ("python", "rust") if native.available() else ("python",)
+
+
 def apply(book: LevelBook, *changes: Change) -> None:
     for event in message(*changes):
         book.apply(event)
 
 
 def touch_after(*messages: list[Event], **about: Any) -> tuple[Any, ...]:
-    book = LOBEngine(instrument(**about))
+    books = [LOBEngine(instrument(**about), backend=name) for name in BACKENDS]
     for event in as_array(messages):
-        book.process_event(event)
-    return book.get_l1_scaled()
+        for book in books:
+            book.process_event(event)
+    touch, *others = [book.get_l1_scaled() for book in books]
+    assert all(other == touch for other in others)
+    return touch
 
 
 @pytest.mark.parametrize("side", [Side.BID, Side.ASK])
@@ -236,3 +245,19 @@ def test_rust_without_the_extension_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("featureplane.native._native", None)
     with pytest.raises(BackendUnavailable):
         LOBEngine(instrument(), backend="rust")
+
+
+@pytest.mark.native
+@pytest.mark.parametrize(
+    "options", [{}, {"seed": "increments"}, {"on_gap": "continue"}, {"on_malformed": "drop"}], ids=str
+)
+def test_both_backends_keep_the_same_book(options: dict[str, str]) -> None:
+    corrupt = Faults(corrupt=5_000) if "on_malformed" in options else True
+    events = synthetic_events(6_000, seed=5, faults=corrupt, order_level=True)
+    books = [LOBEngine(synthetic_instruments(1)[0], backend=name, **options) for name in ("python", "rust")]
+    for part in np.array_split(events, 60):
+        for book in books:
+            book.process_events(part)
+        left, right = books
+        assert left.get_l1_scaled() == right.get_l1_scaled()
+        assert (left.state, left.levels()) == (right.state, right.levels())

@@ -172,6 +172,17 @@ pub enum Verdict {
     Joined(Joined),
 }
 
+/// Where a message of a channel that waits for nothing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// It is new.
+    New,
+    /// It was there before.
+    Old(Reason),
+    /// It is new, and ids behind the one given are missing.
+    Gap(u64),
+}
+
 /// Several messages that count as one.
 #[derive(Debug)]
 pub struct Joined {
@@ -250,6 +261,29 @@ impl Guard {
         self.cause = cause;
         self.buffer.clear();
         self.breaks[cause as usize] += 1;
+    }
+
+    /// Follows the ids of a channel that waits for nothing, trades or status.
+    pub(crate) fn follow(&mut self, channel: Channel, message: &Message<'_>) -> Followed {
+        let head = message.head();
+        let chain = if channel == Channel::Trade { &mut self.trade } else { &mut self.status };
+        if !message.is_sequenced() {
+            return Followed::New;
+        }
+        match chain.place(head) {
+            Place::Next | Place::Overlap => {
+                chain.apply(head);
+                Followed::New
+            }
+            Place::Before => Followed::Old(Reason::Late),
+            Place::Duplicate => Followed::Old(Reason::Duplicate),
+            Place::Gap => {
+                let applied = chain.applied;
+                chain.pass(head);
+                self.gaps[channel as usize] += 1;
+                Followed::Gap(applied)
+            }
+        }
     }
 
     /// Judges a message of the book channel. The caller counts what is dropped.

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from featureplane import native
 from featureplane.book.orders import OrderBook
 from featureplane.market.instruments import Instrument
@@ -15,6 +18,8 @@ from featureplane.market.messages import Event, Message, MessageReader
 from featureplane.market.quality import BookState, Outcome, Reads, StreamGuard
 
 __all__ = ["LOBEngine", "Touch"]
+
+Level = tuple[int, int]
 
 
 class Touch(NamedTuple):
@@ -32,9 +37,8 @@ class Touch(NamedTuple):
 class LOBEngine:
     """A book fed event by event; price levels and orders alike.
 
-    A message is applied whole, when its `LAST` event has come. `backend` says who keeps the book;
-    events that come one at a time from Python are kept by Python under `auto` as well, the crossing
-    costs more than the book.
+    A message is applied whole, when its `LAST` event has come. `backend` says who keeps the book:
+    `auto` is Rust when it is installed, else Python; the answers are the same.
 
     >>> from featureplane.market.synthetic import synthetic_events
     >>> events = synthetic_events(200, seed=1, faults=False)
@@ -59,17 +63,15 @@ class LOBEngine:
         on_malformed: str = "raise",
         seed: str = "snapshot",
     ) -> None:
-        native.resolve(backend)
         self.instrument = instrument
-        self.levels = OrderBook()
-        self.guard = StreamGuard(instrument.symbol, reads=Reads.BOOK, on_gap=on_gap, seed=seed)
-        self._reader = MessageReader([instrument.symbol_id], on_malformed=on_malformed)
-        self._ts_ns: int | None = None
+        self.backend = native.resolve(backend)
+        keep = _RustBook if self.backend == "rust" else _PythonBook
+        self._book = keep(instrument, on_gap=on_gap, on_malformed=on_malformed, seed=seed)
 
     @property
     def state(self) -> BookState:
         """Whether the book can be read."""
-        return self.guard.state
+        return self._book.state
 
     def process_event(self, event: Any) -> None:
         """Take the next event: a record of an event array, an `Event`, or a tuple of its fields.
@@ -83,15 +85,15 @@ class LOBEngine:
         SequenceGap
             Ids are missing, with `on_gap="refuse"`.
         """
-        fields = event.item() if hasattr(event, "item") else event
-        for message in self._reader.take(Event._make(fields)):
-            self._take(message)
+        self._book.take(event)
 
-    def _take(self, message: Message) -> None:
-        admission = self.guard.admit(message)
-        if admission.outcome in {Outcome.APPLIED, Outcome.UNFINISHED}:
-            self.levels.admit(admission)
-            self._ts_ns = admission.source_ts_ns
+    def process_events(self, events: npt.NDArray[Any]) -> None:
+        """Take the next events, an array of `EVENT_DTYPE`, at once; raises as `process_event` does."""
+        self._book.take_all(events)
+
+    def levels(self) -> tuple[list[Level], list[Level]]:
+        """(price, size) of every bid and of every ask, scaled, best first, readable or not."""
+        return self._book.levels()
 
     def get_l1_scaled(self) -> Touch:
         """The best levels as of the last whole message.
@@ -99,10 +101,83 @@ class LOBEngine:
         All but the time are None while the book is waiting, broken or crossed; those of a missing
         side and what needs both are None as well.
         """
-        bids, asks = self.levels.bids, self.levels.asks
-        readable = self.guard.is_whole and self.levels.is_valid(locked=self.instrument.locked == "valid")
-        bid, bid_qty = (bids.price(1), bids.qty(1)) if readable and len(bids) else (None, None)
-        ask, ask_qty = (asks.price(1), asks.qty(1)) if readable and len(asks) else (None, None)
+        ts_ns, best_bid, best_ask = self._book.touch()
+        bid, bid_qty = best_bid or (None, None)
+        ask, ask_qty = best_ask or (None, None)
         if bid is None or ask is None:
-            return Touch(self._ts_ns, bid, ask, None, None, bid_qty, ask_qty)
-        return Touch(self._ts_ns, bid, ask, bid + ask, ask - bid, bid_qty, ask_qty)
+            return Touch(ts_ns, bid, ask, None, None, bid_qty, ask_qty)
+        return Touch(ts_ns, bid, ask, bid + ask, ask - bid, bid_qty, ask_qty)
+
+
+class _PythonBook:
+    """The reference."""
+
+    def __init__(self, instrument: Instrument, *, on_gap: str, on_malformed: str, seed: str) -> None:
+        self._locked = instrument.locked == "valid"
+        self._levels = OrderBook()
+        self._guard = StreamGuard(instrument.symbol, reads=Reads.BOOK, on_gap=on_gap, seed=seed)
+        self._reader = MessageReader([instrument.symbol_id], on_malformed=on_malformed)
+        self._ts_ns: int | None = None
+
+    @property
+    def state(self) -> BookState:
+        return self._guard.state
+
+    def take(self, event: Any) -> None:
+        fields = event.item() if hasattr(event, "item") else event
+        for message in self._reader.take(Event._make(fields)):
+            self._apply(message)
+
+    def take_all(self, events: npt.NDArray[Any]) -> None:
+        for message in self._reader.read(events):
+            self._apply(message)
+
+    def _apply(self, message: Message) -> None:
+        admission = self._guard.admit(message)
+        if admission.outcome in {Outcome.APPLIED, Outcome.UNFINISHED}:
+            self._levels.admit(admission)
+            self._ts_ns = admission.source_ts_ns
+
+    def levels(self) -> tuple[list[Level], list[Level]]:
+        return self._levels.bids.levels(), self._levels.asks.levels()
+
+    def touch(self) -> tuple[int | None, Level | None, Level | None]:
+        bids, asks = self._levels.bids, self._levels.asks
+        if not self._guard.is_whole or not self._levels.is_valid(locked=self._locked):
+            return self._ts_ns, None, None
+        bid = (bids.price(1), bids.qty(1)) if len(bids) else None
+        ask = (asks.price(1), asks.qty(1)) if len(asks) else None
+        return self._ts_ns, bid, ask
+
+
+class _RustBook:
+    """Its twin."""
+
+    def __init__(self, instrument: Instrument, *, on_gap: str, on_malformed: str, seed: str) -> None:
+        self._book = native.module().LobEngine(
+            instrument.symbol,
+            instrument.symbol_id,
+            instrument.tick or 1,
+            on_gap=on_gap,
+            seed=seed,
+            drop_malformed=on_malformed == "drop",
+            locked_valid=instrument.locked == "valid",
+        )
+
+    @property
+    def state(self) -> BookState:
+        return BookState(self._book.state())
+
+    def take(self, event: Any) -> None:
+        self._book.process_event(event.tobytes() if hasattr(event, "tobytes") else Event._make(event).pack())
+
+    def take_all(self, events: npt.NDArray[Any]) -> None:
+        self._book.process_events(np.ascontiguousarray(events).view(np.uint64))
+
+    def levels(self) -> tuple[list[Level], list[Level]]:
+        bids, asks = self._book.levels()
+        return bids, asks
+
+    def touch(self) -> tuple[int | None, Level | None, Level | None]:
+        ts_ns, bid, ask = self._book.touch()
+        return ts_ns, bid, ask

@@ -2,10 +2,12 @@
 //!
 //! [`l2`] keeps price levels, [`l3`] keeps orders and the levels they add up to.
 
+pub mod guarded;
 pub mod l2;
 pub mod l3;
 mod ladder;
 
+pub use guarded::GuardedBook;
 pub use l2::Book;
 
 /// One price level.

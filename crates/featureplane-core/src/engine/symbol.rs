@@ -16,7 +16,7 @@ use crate::kernels::bound::Instrument;
 use crate::kernels::trades::TradeTick;
 use crate::message::{Channel, Message};
 use crate::plan::Plan;
-use crate::quality::{Cause, Guard, Joined, Place, Policy, Reason, State, Verdict};
+use crate::quality::{Cause, Followed, Guard, Joined, Policy, Reason, State, Verdict};
 
 /// How long a book may stand crossed before it is broken.
 const CROSSED_NS: i64 = 1_000_000_000;
@@ -209,36 +209,25 @@ impl Symbol {
 
     /// Follows the ids of a channel that waits for nothing; whether the message is new.
     fn follow(&mut self, shared: &Shared, channel: Channel, message: &Message<'_>) -> Result<bool, Error> {
-        let head = message.head();
-        if !message.is_sequenced() {
-            return Ok(true);
-        }
         let trades = channel == Channel::Trade;
-        let chain = if trades { &mut self.guard.trade } else { &mut self.guard.status };
-        match chain.place(head) {
-            Place::Next | Place::Overlap => chain.apply(head),
-            Place::Before => {
-                self.guard.count(Reason::Late);
-                self.pending_flags |= if trades && shared.reads.trades { OUT_OF_ORDER_INPUT } else { 0 };
-                return Ok(false);
+        match self.guard.follow(channel, message) {
+            Followed::New => Ok(true),
+            Followed::Old(reason) => {
+                self.guard.count(reason);
+                let late = reason == Reason::Late && trades && shared.reads.trades;
+                self.pending_flags |= if late { OUT_OF_ORDER_INPUT } else { 0 };
+                Ok(false)
             }
-            Place::Duplicate => {
-                self.guard.count(Reason::Duplicate);
-                return Ok(false);
+            Followed::Gap(applied) if shared.policy.refuse_gaps => {
+                Err(self.refused(channel, applied, message.head().seq_prev))
             }
-            Place::Gap => {
-                let applied = chain.applied;
-                chain.pass(head);
-                self.guard.gaps[channel as usize] += 1;
-                if shared.policy.refuse_gaps {
-                    return Err(self.refused(channel, applied, head.seq_prev));
-                }
+            Followed::Gap(_) => {
                 if trades {
                     self.trade_gap(shared);
                 }
+                Ok(true)
             }
         }
-        Ok(true)
     }
 
     fn trade_message(

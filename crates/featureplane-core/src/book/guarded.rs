@@ -1,0 +1,197 @@
+//! One instrument's book from its events: guarded, whole or nothing. Twin of `book/engine.py`.
+
+use super::{Book, Level};
+use crate::error::{Error, Place as At};
+use crate::event::Event;
+use crate::message::{self, Channel, Message, Next};
+use crate::quality::{Cause, Followed, Guard, Policy, Reason, State, Verdict};
+
+/// A book, its guard and the message that is still coming.
+#[derive(Clone, Debug)]
+pub struct GuardedBook {
+    symbol: String,
+    symbol_id: u32,
+    policy: Policy,
+    drop_malformed: bool,
+    locked_valid: bool,
+    guard: Guard,
+    book: Book,
+    coming: Vec<Event>,
+    events: u64,
+    source_ts_ns: Option<i64>,
+}
+
+/// The best levels of a book that can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touch {
+    /// The venue's time of the last message applied.
+    pub source_ts_ns: Option<i64>,
+    /// Best bid.
+    pub bid: Option<Level>,
+    /// Best ask.
+    pub ask: Option<Level>,
+}
+
+impl GuardedBook {
+    /// An empty book that waits for its snapshot.
+    #[must_use]
+    pub fn new(
+        symbol: String,
+        symbol_id: u32,
+        tick: i64,
+        policy: Policy,
+        drop_malformed: bool,
+        locked_valid: bool,
+    ) -> Self {
+        Self {
+            symbol,
+            symbol_id,
+            policy,
+            drop_malformed,
+            locked_valid,
+            guard: Guard::default(),
+            book: Book::new(tick, 1),
+            coming: Vec::new(),
+            events: 0,
+            source_ts_ns: None,
+        }
+    }
+
+    /// Takes events; a message is applied when its `LAST` has come.
+    ///
+    /// # Errors
+    /// Input that no rule can use, unless it is dropped; a gap, if gaps are refused.
+    pub fn take(&mut self, events: &[Event]) -> Result<(), Error> {
+        for event in events {
+            if event.symbol_id != self.symbol_id {
+                return Err(Error::UnknownSymbol { symbol_id: event.symbol_id });
+            }
+            self.coming.push(*event);
+            self.advance()?;
+        }
+        Ok(())
+    }
+
+    /// Applies what stands complete at the start of `coming`.
+    fn advance(&mut self) -> Result<(), Error> {
+        while !self.coming.is_empty() {
+            let coming = std::mem::take(&mut self.coming);
+            let taken = match message::take(&coming) {
+                Next::Incomplete => Ok(0),
+                Next::Message(message) => self.message(&message).map(|()| message.events.len()),
+                Next::Malformed { events, .. } if self.drop_malformed => {
+                    if !events.is_empty() {
+                        self.malformed(events);
+                    }
+                    Ok(events.len())
+                }
+                Next::Malformed { error, .. } => Err(self.placed(error)),
+            };
+            self.coming = coming;
+            let taken = taken?;
+            if taken == 0 {
+                break;
+            }
+            self.events += taken as u64;
+            self.coming.drain(..taken);
+        }
+        Ok(())
+    }
+
+    fn placed(&self, error: Error) -> Error {
+        match error {
+            Error::Malformed { found, expected, place: At { offset: Some(offset), line } } => {
+                let place = At { line, offset: Some(offset + 64 * self.events) };
+                Error::Malformed { found, expected, place }
+            }
+            other => other,
+        }
+    }
+
+    fn malformed(&mut self, events: &[Event]) {
+        self.guard.count(Reason::Malformed);
+        if message::channel_of(events) == Channel::Book && self.guard.state == State::Whole {
+            self.guard.break_book(Cause::Malformed);
+        }
+    }
+
+    fn message(&mut self, message: &Message<'_>) -> Result<(), Error> {
+        let channel = message.channel();
+        if channel != Channel::Book {
+            return self.other(channel, message);
+        }
+        let seeded = self.guard.seeded;
+        match self.guard.judge(message, self.policy) {
+            Verdict::Drop(reason, _) => self.guard.count(reason),
+            Verdict::Unread | Verdict::Break => {}
+            Verdict::Plain | Verdict::Passed => {
+                let begins = self.guard.seeded && !seeded;
+                if begins || (message.is_snapshot() && !message.has_clear()) {
+                    self.book.reset();
+                }
+                self.apply(message.events, message.head().source_ts_ns);
+            }
+            Verdict::Joined(joined) => {
+                if joined.replaces {
+                    self.book.reset();
+                }
+                self.apply(&joined.events, joined.source_ts_ns);
+            }
+            Verdict::Refuse(got) => return Err(self.refused(channel, self.guard.book.applied, got)),
+        }
+        Ok(())
+    }
+
+    fn refused(&self, channel: Channel, expected: u64, got: u64) -> Error {
+        Error::SequenceGap { symbol: self.symbol.clone(), channel: channel.name(), expected, got }
+    }
+
+    /// Trades and status leave the book alone; only their ids are followed.
+    fn other(&mut self, channel: Channel, message: &Message<'_>) -> Result<(), Error> {
+        if channel == Channel::Quote {
+            return Ok(());
+        }
+        match self.guard.follow(channel, message) {
+            Followed::New => {}
+            Followed::Old(reason) => self.guard.count(reason),
+            Followed::Gap(applied) if self.policy.refuse_gaps => {
+                return Err(self.refused(channel, applied, message.head().seq_prev));
+            }
+            Followed::Gap(_) => {}
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, events: &[Event], source_ts_ns: i64) {
+        for event in events {
+            self.book.apply(event);
+        }
+        self.source_ts_ns = Some(source_ts_ns);
+    }
+
+    /// Whether the book can be read.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.guard.state
+    }
+
+    /// The best levels; none while the book is waiting, broken or crossed.
+    pub fn touch(&mut self) -> Touch {
+        self.book.observe();
+        let (bid, ask) = (self.book.bids().first().copied(), self.book.asks().first().copied());
+        let valid = match (bid, ask) {
+            (Some(bid), Some(ask)) => bid.price < ask.price || (self.locked_valid && bid.price == ask.price),
+            _ => true,
+        };
+        if self.guard.state == State::Whole && valid {
+            return Touch { source_ts_ns: self.source_ts_ns, bid, ask };
+        }
+        Touch { source_ts_ns: self.source_ts_ns, ..Touch::default() }
+    }
+
+    /// The levels themselves.
+    #[must_use]
+    pub const fn levels(&self) -> &Book {
+        &self.book
+    }
+}
