@@ -152,12 +152,11 @@ impl GuardedBook {
             return Ok(());
         }
         match self.guard.follow(channel, message) {
-            Followed::New => {}
             Followed::Old(reason) => self.guard.count(reason),
             Followed::Gap(applied) if self.policy.refuse_gaps => {
                 return Err(self.refused(channel, applied, message.head().seq_prev));
             }
-            Followed::Gap(_) => {}
+            Followed::New | Followed::Gap(_) => {}
         }
         Ok(())
     }
