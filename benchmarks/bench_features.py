@@ -6,12 +6,15 @@ else; ours has masks, flags and times beside them, five more columns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 import featureplane as fp
 from benchmarks.harness import Contestant, Goal, Job, Proof, checksum, timed
 from benchmarks.peers import Peers
 from benchmarks.recording import CACHE, Recording, columns_of
+from featureplane.features import kernels as k
 from featureplane.market.events import EventBatch
 from featureplane.market.quality import Quality
 
@@ -19,6 +22,7 @@ __all__ = ["jobs"]
 
 _FORGOTTEN = 256  # frames after which no mean remembers how a book began
 _CUM = 12
+_NEVER = 1_000_000_000
 
 
 def _ours(name: str, events: EventBatch, feature_set_id: str, *, equal: bool) -> Contestant:
@@ -56,9 +60,49 @@ def _proofs(recording: Recording, peers: Peers) -> tuple[Proof, ...]:
     )
 
 
+def _unseen(recording: Recording, fset: fp.FeatureSet) -> Callable[[], object]:
+    """Everything but frames: one in a billion is kept."""
+
+    def work() -> object:
+        return list(fp.FeatureEngine(fset, every=_NEVER).columns(recording.events))
+
+    return work
+
+
+def _columns(recording: Recording, fset: fp.FeatureSet) -> Callable[[], object]:
+    """Frames as columns, not yet a table."""
+
+    def work() -> object:
+        return list(fp.FeatureEngine(fset).columns(recording.events))
+
+    return work
+
+
+def _shares(recording: Recording) -> Job:
+    """Each contestant does what the one before does, and one thing more."""
+    v1 = fp.feature_set("lob_shared_v1")
+    alone = fp.FeatureSet("bench_best_bid_v1", schema_version=1, features={"best_bid": k.best_bid()})
+    rows = recording.rows
+    steps = {
+        "guard, clock, book, one feature; no frames": _unseen(recording, alone),
+        "the sixteen features; no frames": _unseen(recording, v1),
+        "frames as columns": _columns(recording, v1),
+        "a table with its report": lambda: fp.compute(recording.events, v1),
+    }
+    contestants = [Contestant(name, timed(work, rows), equal=False) for name, work in steps.items()]
+    return Job(
+        "shares",
+        "Where the time of lob_shared_v1 goes, each with one thing more",
+        "ns/row",
+        tuple(contestants),
+        baseline="guard, clock, book, one feature; no frames",
+    )
+
+
 def jobs(recording: Recording, peers: Peers) -> tuple[Job, ...]:
     """Per message, then every row a message."""
     return (
+        _shares(recording),
         Job(
             "v1",
             "Book and lob_shared_v1, a frame for each book message",
