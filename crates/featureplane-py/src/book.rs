@@ -12,9 +12,10 @@ use zerocopy::FromBytes;
 use crate::array::as_events;
 use crate::errors::into_py;
 
-type Touch = (Option<i64>, Option<(i64, i64)>, Option<(i64, i64)>);
+type Pair = (i64, i64);
+type Touch = (Option<i64>, Option<Pair>, Option<Pair>);
 
-fn pair(level: Level) -> (i64, i64) {
+fn pair(level: Level) -> Pair {
     (level.price, level.qty)
 }
 
@@ -73,7 +74,7 @@ impl LobEngine {
     }
 
     /// (price, size) of every level of each side, best first.
-    fn levels(&self) -> (Vec<(i64, i64)>, Vec<(i64, i64)>) {
+    fn levels(&self) -> (Vec<Pair>, Vec<Pair>) {
         let all =
             |levels: fn(&Book) -> Vec<Level>| levels(self.core.levels()).into_iter().map(pair).collect();
         (all(Book::all_bids), all(Book::all_asks))
