@@ -28,7 +28,7 @@ from featureplane.research.tables import FeatureTable, ParquetSink, table_schema
 
 __all__ = ["compute"]
 
-_CHUNK_EVENTS: Final = 1 << 17
+_CHUNK_EVENTS: Final = 1 << 14
 _PIECE: Final = 1 << 12
 
 Progress = Callable[[RunReport], None]
@@ -102,7 +102,7 @@ def compute(
     `out` the rows are streamed into that Parquet file, of files in bounded memory, and the report
     is returned; the file appears when it is whole, or not at all.
 
-    `progress` is called with the report so far after every 131,072 events.
+    `progress` is called with the report so far after every 16,384 events.
 
     Raises
     ------

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureTable", "ParquetSink", "table_schema", "to_batch"]
 
-_ROWS_A_GROUP: Final = 1 << 16
+_ROWS_A_GROUP: Final = 1 << 14
+_PAGE_BYTES: Final = 1 << 16  # of one column, until it is compressed
 _MASK_FEATURES: Final = 64
 """Up to so many features a mask is one unsigned integer; above, fixed-size binary."""
 
@@ -228,7 +229,7 @@ class FeatureTable:
 
 
 class ParquetSink:
-    """Frames streamed into one Parquet file, zstd, in row groups of 65,536.
+    """Frames streamed into one Parquet file, zstd, in row groups of 16,384.
 
     Written beside the target under another name and renamed when all is there; an error, also
     Ctrl-C, leaves nothing behind and an old file as it was.
@@ -256,7 +257,12 @@ class ParquetSink:
         try:
             few_values: Any = ["symbol", "quality_flags"]
             self._writer = pq.ParquetWriter(
-                self._part, self._schema, compression="zstd", use_dictionary=few_values, store_schema=False
+                self._part,
+                self._schema,
+                compression="zstd",
+                use_dictionary=few_values,
+                data_page_size=_PAGE_BYTES,
+                store_schema=False,
             )
         except BaseException:
             self._part.unlink(missing_ok=True)
