@@ -6,6 +6,7 @@ pub mod config;
 mod lateness;
 mod nodes;
 mod output;
+mod plain;
 mod state;
 mod symbol;
 
@@ -84,24 +85,22 @@ impl Engine {
     /// # Errors
     /// An unknown symbol; a gap, if gaps are refused.
     pub fn run_trusted(&mut self, events: &[Event], sink: &mut impl FrameSink) -> Result<(), Error> {
-        let mut rest = events;
-        while !rest.is_empty() {
-            self.last_symbol = self.place(&rest[0])?;
-            let plain = self.symbols[self.last_symbol].run_plain(&self.shared, rest, sink);
-            self.events += plain as u64;
-            rest = &rest[plain..];
-            if rest.is_empty() {
-                break;
+        let whole = events.iter().rposition(Event::is_last).map_or(0, |last| last + 1);
+        let (mut rest, cut_off) = events.split_at(whole);
+        while let Some(head) = rest.first() {
+            self.last_symbol = self.place(head)?;
+            let (symbol, shared) = (&mut self.symbols[self.last_symbol], &self.shared);
+            let mut taken =
+                symbol.run_plain(shared, rest, |symbol, step| symbol.plain_step(shared, step, sink));
+            if let Some(message) = message::take_trusted(&rest[taken..]) {
+                self.message(&message, sink)?;
+                taken += message.events.len();
             }
-            let taken = match message::take_trusted(rest) {
-                Some(message) => {
-                    self.message(&message, sink)?;
-                    message.events.len()
-                }
-                None => self.incomplete(rest)?,
-            };
             self.events += taken as u64;
             rest = &rest[taken..];
+        }
+        if !cut_off.is_empty() {
+            self.events += self.incomplete(cut_off)? as u64;
         }
         Ok(())
     }

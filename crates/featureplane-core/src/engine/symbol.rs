@@ -4,6 +4,7 @@ use super::config::{Config, OnGap, Seed, SymbolConfig, Trading};
 use super::lateness::Lateness;
 use super::nodes::{Nodes, Reads};
 use super::output::{Output, Sampler};
+use super::plain::PlainStep;
 use crate::book::Book;
 use crate::error::Error;
 use crate::event::{Event, flag, kind, side};
@@ -19,7 +20,7 @@ use crate::plan::Plan;
 use crate::quality::{Cause, Followed, Guard, Joined, Policy, Reason, State, Verdict};
 
 /// How long a book may stand crossed before it is broken.
-const CROSSED_NS: i64 = 1_000_000_000;
+pub(super) const CROSSED_NS: i64 = 1_000_000_000;
 
 /// What all symbols of an engine share.
 #[derive(Clone, Debug)]
@@ -54,9 +55,9 @@ impl Shared {
 
 /// Times of a row.
 #[derive(Clone, Copy, Debug)]
-struct Times {
-    source_ns: i64,
-    local_ns: i64,
+pub(super) struct Times {
+    pub(super) source_ns: i64,
+    pub(super) local_ns: i64,
 }
 
 /// What a row does with the book.
@@ -564,6 +565,15 @@ impl Symbol {
         };
     }
 
+    /// A step of a message of levels that are applied.
+    #[inline]
+    pub(super) fn plain_step(&mut self, shared: &Shared, step: PlainStep, sink: &mut impl FrameSink) {
+        self.nodes.begin(step.clock, false);
+        self.tick_book(step.clock);
+        self.nodes.finish(step.clock, false);
+        self.finish_step(shared, step.clock, step.stale, step.times, sink);
+    }
+
     #[inline]
     fn tick_book(&mut self, clock: i64) {
         self.observe();
@@ -637,95 +647,8 @@ impl Symbol {
         };
         self.sampler.frame(self.place, head, &mut self.output, sink);
     }
-
-    // Messages that need no judgement.
-
-    /// Takes messages from the start of `events` that need no judgement, as long as there are such:
-    /// levels that continue a whole book, and what the plan does not listen to. How many events.
-    pub(super) fn run_plain(
-        &mut self,
-        shared: &Shared,
-        events: &[Event],
-        sink: &mut impl FrameSink,
-    ) -> usize {
-        let mut at = 0;
-        while let Some(head) = events.get(at).filter(|head| head.symbol_id == self.config.symbol_id) {
-            let taken = match head.kind {
-                kind::LEVEL => self.plain_levels(shared, &events[at..], sink),
-                kind::TRADE => self.plain_trade(shared, head),
-                kind::QUOTE => self.plain_quotes(&events[at..]),
-                _ => 0,
-            };
-            if taken == 0 {
-                break;
-            }
-            at += taken;
-        }
-        at
-    }
-
-    #[inline]
-    fn plain_levels(&mut self, shared: &Shared, events: &[Event], sink: &mut impl FrameSink) -> usize {
-        let head = &events[0];
-        let chain = self.guard.book;
-        let continues = chain.is_set() && head.seq_prev <= chain.applied && chain.applied < head.seq_last;
-        let always_trades = self.status == Trading::Trading && self.config.sessions.is_none();
-        if !continues || self.guard.state != State::Whole || !shared.reads.book || !always_trades {
-            return 0;
-        }
-        let Some(rows) = of_one_kind(events, kind::LEVEL) else { return 0 };
-        self.guard.book.applied = head.seq_last;
-        self.counts.messages[Channel::Book as usize] += 1;
-        let times = times(head);
-        let clock = self.enter(times);
-        let stale = self.staleness(times);
-        self.nodes.begin(clock, false);
-        for row in rows {
-            self.book.set(row.side, row.price, row.qty);
-        }
-        self.book.note_rows(rows.len());
-        self.tick_book(clock);
-        self.nodes.finish(clock, false);
-        self.finish_step(shared, clock, stale, times, sink);
-        rows.len()
-    }
-
-    /// A trade nobody reads: only its ids count.
-    #[inline]
-    fn plain_trade(&mut self, shared: &Shared, head: &Event) -> usize {
-        let chain = &mut self.guard.trade;
-        let continues = chain.is_set() && head.seq_prev == chain.applied && chain.applied < head.seq_last;
-        if shared.reads.trades || !head.is_last() || head.qty == 0 || !continues {
-            return 0;
-        }
-        chain.applied = head.seq_last;
-        self.counts.messages[Channel::Trade as usize] += 1;
-        1
-    }
-
-    #[inline]
-    fn plain_quotes(&mut self, events: &[Event]) -> usize {
-        let Some(quotes) = of_one_kind(events, kind::QUOTE) else { return 0 };
-        self.counts.messages[Channel::Quote as usize] += 1;
-        quotes.len()
-    }
 }
 
 fn times(event: &Event) -> Times {
     Times { source_ns: event.source_ts_ns, local_ns: event.local_ts_ns }
-}
-
-/// The message at the start of `events`, if all of it is of one kind and it restarts no book.
-#[inline]
-fn of_one_kind(events: &[Event], kind: u8) -> Option<&[Event]> {
-    let mut others = 0u8;
-    let mut flags = 0u16;
-    for (at, event) in events.iter().enumerate() {
-        others |= event.kind ^ kind;
-        flags |= event.flags;
-        if event.is_last() {
-            return (others == 0 && flags & flag::RECOVERY == 0).then_some(&events[..=at]);
-        }
-    }
-    None
 }

@@ -1,0 +1,149 @@
+//! Runs of messages that need no judgement: levels that continue a whole book, and what nobody reads.
+//!
+//! WHY: nearly all messages of a feed are such, and most of what decides it cannot change inside a run.
+
+use super::config::Trading;
+use super::nodes::Reads;
+use super::symbol::{CROSSED_NS, Shared, Symbol, Times};
+use crate::event::{Event, flag, kind};
+use crate::frame::quality::STALE_INPUT;
+use crate::message::Channel;
+use crate::quality::{Base, State};
+
+/// A step of the book whose levels are applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlainStep {
+    /// Clock of the step.
+    pub(super) clock: i64,
+    /// `STALE_INPUT`, or nothing.
+    pub(super) stale: u32,
+    pub(super) times: Times,
+}
+
+impl Symbol {
+    /// Takes messages from the start of `events` that need no judgement, as long as there are such, and
+    /// hands on the steps they make; how many events. `events` were checked and end with a message.
+    #[inline]
+    pub(super) fn run_plain(
+        &mut self,
+        shared: &Shared,
+        events: &[Event],
+        mut step: impl FnMut(&mut Self, PlainStep),
+    ) -> usize {
+        let steps = shared.reads.book
+            && self.guard.state == State::Whole
+            && self.pending_reset == Reads::default()
+            && (self.status, self.session) == (Trading::Trading, Trading::Trading);
+        let mut at = 0;
+        while let Some(head) = events.get(at).filter(|head| head.symbol_id == self.config.symbol_id) {
+            let taken = match head.kind {
+                kind::LEVEL if steps => {
+                    let Some((next, rows)) = self.plain_levels(shared, &events[at..]) else { break };
+                    step(self, next);
+                    rows
+                }
+                kind::QUOTE => self.quotes(&events[at..]),
+                kind::TRADE if !shared.reads.trades => self.unread_trades(&events[at..]),
+                _ => 0,
+            };
+            if taken == 0 {
+                break;
+            }
+            at += taken;
+        }
+        at
+    }
+
+    /// The message at the start of `events`, if it is a plain step: its levels are in the book then.
+    #[inline]
+    fn plain_levels(&mut self, shared: &Shared, events: &[Event]) -> Option<(PlainStep, usize)> {
+        let head = &events[0];
+        let chain = self.guard.book;
+        let sequenced = head.seq_last | head.seq_prev != 0;
+        let follows = head.seq_prev == chain.applied && head.seq_last > chain.applied && chain.is_set();
+        if sequenced && !follows {
+            return None;
+        }
+        let clock = self.clock?.max(head.source_ts_ns);
+        if clock >= self.next_reset.min(self.session_until) || self.is_crossed_for_long(shared, clock) {
+            return None;
+        }
+        let late = self.lateness.of_plain(head.source_ts_ns, head.local_ts_ns)?;
+        let rows = self.set_levels(events)?;
+        if sequenced {
+            self.guard.book.applied = head.seq_last;
+        }
+        self.counts.messages[Channel::Book as usize] += 1;
+        self.counts.steps_back += u64::from(head.source_ts_ns < clock);
+        self.clock = Some(clock);
+        let stale = self.lateness.take_plain(late, head.local_ts_ns);
+        let stale = if stale { STALE_INPUT } else { 0 };
+        let times = Times { source_ns: head.source_ts_ns, local_ns: head.local_ts_ns };
+        Some((PlainStep { clock, stale, times }, rows))
+    }
+
+    /// Whether the book may break for having been crossed.
+    #[inline]
+    fn is_crossed_for_long(&self, shared: &Shared, clock: i64) -> bool {
+        shared.has_snapshots && self.crossed_since.is_some_and(|since| clock - since > CROSSED_NS)
+    }
+
+    /// Applies the message at the start of `events` as long as it is made of levels; none if it is not
+    /// to its end.
+    ///
+    /// WHY before all of it was looked at: a level that is set again is the same level. A message of a
+    /// whole book that follows the last one is applied whatever it holds, so a beginning of it may be.
+    #[inline]
+    fn set_levels(&mut self, events: &[Event]) -> Option<usize> {
+        for (at, event) in events.iter().enumerate() {
+            if event.kind != kind::LEVEL || event.flags & flag::RECOVERY != 0 {
+                return None;
+            }
+            self.book.set(event.side, event.price, event.qty);
+            if event.is_last() {
+                self.book.note_rows(at + 1);
+                return Some(at + 1);
+            }
+        }
+        None
+    }
+
+    /// Messages of quotes: nothing but counted (rule 2.4).
+    #[inline]
+    fn quotes(&mut self, events: &[Event]) -> usize {
+        let (mut taken, mut messages) = (0, 0);
+        for (at, event) in events.iter().enumerate() {
+            if event.kind != kind::QUOTE || event.symbol_id != self.config.symbol_id {
+                break;
+            }
+            if event.is_last() {
+                (taken, messages) = (at + 1, messages + 1);
+            }
+        }
+        self.counts.messages[Channel::Quote as usize] += messages;
+        taken
+    }
+
+    /// Trades nobody reads: only their ids count.
+    #[inline]
+    fn unread_trades(&mut self, events: &[Event]) -> usize {
+        let chain = &mut self.guard.trade;
+        let mut taken = 0;
+        for event in events {
+            let alone = event.kind == kind::TRADE && event.is_last() && event.qty != 0;
+            if !alone || event.symbol_id != self.config.symbol_id {
+                break;
+            }
+            if event.seq_last | event.seq_prev != 0 {
+                let follows = event.seq_prev == chain.applied && event.seq_last > chain.applied;
+                if !follows || chain.kind == Base::Unset {
+                    break;
+                }
+                chain.applied = event.seq_last;
+            }
+            taken += 1;
+        }
+        self.counts.messages[Channel::Trade as usize] += taken as u64;
+        taken
+    }
+}
