@@ -127,26 +127,37 @@ impl Decimals for AsWritten {
     type Value = Written;
 
     fn price(&self, text: &[u8]) -> Result<Written, Fault> {
-        written(text, false)
+        match written_in(text) {
+            Some((value, [])) => Ok(value),
+            _ => written(text, false),
+        }
     }
 
     fn size(&self, text: &[u8]) -> Result<Written, Fault> {
-        written(text, true)
+        match written_in(text) {
+            Some((value, [])) => Ok(value),
+            _ => written(text, true),
+        }
     }
 
+    #[inline]
     fn price_in<'a>(&self, text: &'a [u8]) -> Option<(Written, &'a [u8])> {
-        let (value, rest) = text.split_at(plain_length(text));
-        Some((self.price(value).ok()?, rest))
+        written_in(text)
     }
 
+    #[inline]
     fn size_in<'a>(&self, text: &'a [u8]) -> Option<(Written, &'a [u8])> {
-        let (value, rest) = text.split_at(plain_length(text));
-        Some((self.size(value).ok()?, rest))
+        written_in(text)
     }
 }
 
-fn plain_length(text: &[u8]) -> usize {
-    text.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'.')).unwrap_or(text.len())
+/// A plain decimal at the beginning of a text.
+struct Plain<'a> {
+    whole: i64,
+    decimals: i64,
+    /// How many decimals were written.
+    places: usize,
+    rest: &'a [u8],
 }
 
 /// Digits that fit an `i64` whatever they are.
@@ -159,22 +170,33 @@ fn plain(text: &[u8], exponent: u8) -> Option<i64> {
     rest.is_empty().then_some(value)
 }
 
-/// A plain decimal at the beginning of `text`, and what stands behind it.
+impl<'a> Plain<'a> {
+    #[inline]
+    fn read(text: &'a [u8]) -> Option<Self> {
+        let (whole, digits) = digits::run(text, 0);
+        let behind = text.get(digits..)?;
+        let (decimals, places, rest) = match behind.split_first() {
+            Some((b'.', decimals)) => {
+                let (value, places) = digits::run(decimals, 0);
+                (value, places, decimals.get(places..).filter(|_| places > 0)?)
+            }
+            _ => (0, 0, behind),
+        };
+        if digits == 0 || digits + places > DIGITS_SAFE {
+            return None;
+        }
+        Some(Self {
+            whole: i64::try_from(whole).ok()?,
+            decimals: i64::try_from(decimals).ok()?,
+            places,
+            rest,
+        })
+    }
+}
+
 #[inline]
 fn plain_in(text: &[u8], exponent: u8) -> Option<(i64, &[u8])> {
-    let (whole, digits) = digits::run(text, 0);
-    let behind = text.get(digits..)?;
-    let (decimals, places, rest) = match behind.split_first() {
-        Some((b'.', decimals)) => {
-            let (value, places) = digits::run(decimals, 0);
-            (value, places, decimals.get(places..).filter(|_| places > 0)?)
-        }
-        _ => (0, 0, behind),
-    };
-    if digits == 0 || digits + places > DIGITS_SAFE {
-        return None;
-    }
-    let (whole, decimals) = (i64::try_from(whole).ok()?, i64::try_from(decimals).ok()?);
+    let Plain { whole, decimals, places, rest } = Plain::read(text)?;
     let exponent = usize::from(exponent);
     let decimals = if places <= exponent {
         decimals * POW10[exponent - places]
@@ -187,6 +209,17 @@ fn plain_in(text: &[u8], exponent: u8) -> Option<(i64, &[u8])> {
     };
     let value = whole.checked_mul(POW10[exponent])?.checked_add(decimals)?;
     (value < MAGNITUDE_LIMIT).then_some((value, rest))
+}
+
+#[inline]
+fn written_in(text: &[u8]) -> Option<(Written, &[u8])> {
+    let Plain { whole, mut decimals, mut places, rest } = Plain::read(text)?;
+    while places > 0 && decimals % 10 == 0 {
+        (decimals, places) = (decimals / 10, places - 1);
+    }
+    let mantissa = whole.checked_mul(POW10[places])?.checked_add(decimals)?;
+    let places = u8::try_from(places).ok()?;
+    (mantissa < MAGNITUDE_LIMIT).then_some((Written { mantissa, places }, rest))
 }
 
 /// Sign, whole digits and decimals without trailing zeros; `None` if the grammar is broken.
@@ -233,6 +266,7 @@ fn careful(text: &[u8], exponent: u8, size: bool) -> Result<i64, Fault> {
     Ok(if negative { -value } else { value })
 }
 
+#[cold]
 fn written(text: &[u8], size: bool) -> Result<Written, Fault> {
     let (negative, whole, decimals) = parts(text).ok_or(Fault::Grammar)?;
     let places = u8::try_from(decimals.len()).ok().filter(|places| *places <= EXPONENT_MAX);

@@ -18,6 +18,9 @@ pub struct Grid {
 
 impl Grid {
     fn add(&mut self, value: Written) {
+        if self.divisor == 1 && value.places <= self.places {
+            return; // it divides everything
+        }
         let unit = |places: u8| i128::from(POW10[usize::from(places)]);
         if value.places > self.places {
             self.divisor *= unit(value.places - self.places);
