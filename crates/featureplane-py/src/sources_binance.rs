@@ -70,7 +70,10 @@ impl BinanceReader {
         let used = py.detach(|| {
             unpacker.feed(input, &mut |text| {
                 let more = text.len() / EVENT_TEXT_BYTES;
-                reserve(events, if events.is_empty() { more + events_max.min(STREAMED_EVENTS) } else { more });
+                reserve(
+                    events,
+                    if events.is_empty() { more + events_max.min(STREAMED_EVENTS) } else { more },
+                );
                 reader.feed(text, events)?;
                 Ok(if events.len() >= events_max { Flow::Enough } else { Flow::More })
             })
