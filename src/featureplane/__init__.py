@@ -14,11 +14,13 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from featureplane.book.engine import LOBEngine
     from featureplane.errors import FeaturePlaneError
     from featureplane.features.catalog import FeatureRegistry, feature_set, registry
     from featureplane.features.engine import FeatureEngine
     from featureplane.features.frame import FeatureFrame, FeatureUpdateEvent
     from featureplane.features.loading import load_feature_set
+    from featureplane.features.parity import ParityReport, parity
     from featureplane.features.spec import Feature, FeatureFlags, FeatureSet, FeatureSpec
     from featureplane.market.events import EventBatch
     from featureplane.market.instruments import Instrument, load_instruments, save_instruments
@@ -42,6 +44,8 @@ __all__ = [
     "FeatureTable",
     "FeatureUpdateEvent",
     "Instrument",
+    "LOBEngine",
+    "ParityReport",
     "Quality",
     "RunReport",
     "__version__",
@@ -50,6 +54,7 @@ __all__ = [
     "iter_events",
     "load_feature_set",
     "load_instruments",
+    "parity",
     "read_events",
     "registry",
     "sample_events",
@@ -59,11 +64,13 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "book.engine": ("LOBEngine",),
     "errors": ("FeaturePlaneError",),
     "features.catalog": ("FeatureRegistry", "feature_set", "registry"),
     "features.engine": ("FeatureEngine",),
     "features.frame": ("FeatureFrame", "FeatureUpdateEvent"),
     "features.loading": ("load_feature_set",),
+    "features.parity": ("ParityReport", "parity"),
     "features.spec": ("Feature", "FeatureFlags", "FeatureSet", "FeatureSpec"),
     "market.events": ("EventBatch",),
     "market.instruments": ("Instrument", "load_instruments", "save_instruments"),
