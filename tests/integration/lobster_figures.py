@@ -247,7 +247,7 @@ def auc(score: Floats, up: npt.NDArray[np.bool_]) -> float:
 
 def imbalance(day: Day) -> Figures:
     """The entry of this name."""
-    at = np.arange(OPEN, CLOSE, SECOND)
+    at: Ints = np.arange(OPEN, CLOSE, SECOND)
     row = day.in_force(at)
     score = (day.bid_qty[row] - day.ask_qty[row]) / (day.bid_qty[row] + day.ask_qty[row])
     changes = np.flatnonzero(np.diff(day.mid_x2)) + 1
