@@ -10,17 +10,11 @@ use numpy::PyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::array::{into_numpy, reserve};
+use crate::array::into_numpy;
 use crate::errors::into_py_at;
 
 /// Symbol, (decimals, common divisor) of prices and of sizes, volume in units of 10^-18.
 type FoundRow = (String, (u8, i128), (u8, i128), i128);
-
-/// Text of the shortest events, levels, is hardly shorter.
-const EVENT_TEXT_BYTES: usize = 16;
-
-/// Room made at once where events are taken in batches.
-const STREAMED_EVENTS: usize = 1 << 18;
 
 const fn market(futures: bool) -> Market {
     if futures { Market::Futures } else { Market::Spot }
@@ -69,11 +63,6 @@ impl BinanceReader {
         let input = data.get(start..).unwrap_or_default();
         let used = py.detach(|| {
             unpacker.feed(input, &mut |text| {
-                let more = text.len() / EVENT_TEXT_BYTES;
-                reserve(
-                    events,
-                    if events.is_empty() { more + events_max.min(STREAMED_EVENTS) } else { more },
-                );
                 reader.feed(text, events)?;
                 Ok(if events.len() >= events_max { Flow::Enough } else { Flow::More })
             })
