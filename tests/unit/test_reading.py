@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from featureplane import native
 from featureplane.errors import (
     EmptyStream,
     FileOrder,
+    InstrumentMismatch,
     MalformedEvent,
     SettingError,
     UnknownSymbol,
     UnreadableFile,
 )
+from featureplane.market.agreement import check_ticks
 from featureplane.market.events import EventFlag
-from featureplane.market.instruments import Instrument, infer, load_instruments
+from featureplane.market.instruments import Instrument, infer, load_instruments, save_instruments
 from featureplane.market.reading import iter_events, read_events
 from featureplane.market.sources import find_source, source_names
 from tests import binance_lines as make
@@ -168,6 +171,30 @@ def test_a_malformed_line_is_named_with_its_file(two: list[Path], backend: str) 
     assert len(next(batches)) == 9
     with pytest.raises(MalformedEvent):
         next(batches)
+
+
+@backends
+def test_a_file_that_the_data_contradict_is_named(two: list[Path], tmp_path: Path, backend: str) -> None:
+    path = tmp_path / "instruments.toml"
+    save_instruments(path, [replace(DECLARED, price_exponent=0)])
+    with pytest.raises(MalformedEvent) as caught:
+        read_events(two, "binance-usdm", instruments=path, backend=backend)
+    assert (caught.value.file, caught.value.line) == (str(two[0]), 1)
+    assert '"61800.20"' in caught.value.found
+    assert f"{path}:1" in str(caught.value.hint)
+
+
+def test_prices_lie_on_the_tick_that_is_declared(two: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "instruments.toml"
+    for tick, agrees in (("0.1", True), ("0.5", False)):
+        save_instruments(path, [replace(DECLARED, tick_size=tick)])
+        batch = read_events(two, "binance-usdm", instruments=path)
+        if agrees:
+            check_ticks(batch)
+            continue
+        with pytest.raises(InstrumentMismatch, match=r"the price 61800\.2") as caught:
+            check_ticks(batch)
+        assert (caught.value.file, caught.value.line) == (str(path), 1)
 
 
 @backends

@@ -61,12 +61,14 @@ def check(
     json: Json = False,
 ) -> int:
     """Read files by an instruments file; the first contradiction is named with its line."""
+    from featureplane.market.agreement import check_ticks
     from featureplane.market.instruments import load_instruments
     from featureplane.market.reading import iter_events
 
     declared = load_instruments(instruments)
     events = 0
     for batch in iter_events(paths, source, symbol, declared, backend=backend):
+        check_ticks(batch)
         events += len(batch)
     if json:
         print_json({"agree": True, "events": events, "instruments": [one.symbol for one in declared]})
