@@ -17,7 +17,7 @@ const SLOTS_MAX: usize = 1 << 16;
 /// Levels better than the window that are kept in a list before the window moves.
 const NEAR_MAX: usize = 8;
 /// Rows after which the window's size is looked at again.
-const REVIEW_ROWS: u32 = 1 << 14;
+const REVIEW_ROWS: u32 = 1 << 12;
 
 /// A multiplicative hash; keys are small dense integers.
 #[derive(Clone, Copy, Debug, Default)]
