@@ -14,6 +14,7 @@ __all__ = [
     "MAGNITUDE_LIMIT",
     "NANOS_PER_MS",
     "NANOS_PER_SECOND",
+    "TIME_LIMIT_NS",
     "UNDEFINED_F64_BITS",
     "UNDEFINED_I64",
     "exp2_neg",
@@ -27,6 +28,9 @@ I64_MAX: Final = (1 << 63) - 1
 
 MAGNITUDE_LIMIT: Final = 1 << 53
 """Prices and sizes lie strictly below this magnitude (rule 1.2)."""
+
+TIME_LIMIT_NS: Final = 1 << 62
+"""Times of events lie from 0 to below this, so that no difference of two leaves 64 bits."""
 
 NANOS_PER_MS: Final = 1_000_000
 NANOS_PER_SECOND: Final = 1_000_000_000

@@ -5,6 +5,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Prices and sizes lie strictly inside ±2^53 (rule 1.2).
 pub const MAGNITUDE_LIMIT: i64 = 1 << 53;
 
+/// Times lie from 0 to below this, so that no difference of two leaves 64 bits.
+pub const TIME_LIMIT_NS: i64 = 1 << 62;
+
 /// `kind` of an [`Event`].
 pub mod kind {
     /// No kind of the law: a message that could not be read. Guards count it as malformed (rule 10.1).

@@ -1,10 +1,7 @@
 //! One venue message: where it ends, what is in it, and whether the rules can use it (rule 2.2).
 
 use crate::error::{Error, Place};
-use crate::event::{Event, MAGNITUDE_LIMIT, flag, kind, side};
-
-/// Times lie below this, so that no difference of two leaves 64 bits.
-const TIME_LIMIT: u64 = 1 << 62;
+use crate::event::{Event, MAGNITUDE_LIMIT, TIME_LIMIT_NS, flag, kind, side};
 
 const fn bit(kind: u8) -> u32 {
     1 << kind
@@ -78,10 +75,12 @@ impl Facts {
     #[inline]
     fn note(&mut self, event: &Event) {
         self.kinds |= 1 << (event.kind & 31);
-        self.flags |= event.flags;
+        // Empty trades are taken out of their message, and what they say with them (reading 3).
+        let empty = event.kind == kind::TRADE && event.qty == 0;
+        self.flags |= if empty { 0 } else { event.flags };
         if event.kind == kind::TRADE {
-            self.empty_trades |= event.qty == 0;
-            self.trades |= event.qty != 0;
+            self.empty_trades |= empty;
+            self.trades |= !empty;
             self.market_trades |= event.is_market_trade() && event.qty > 0;
         }
     }
@@ -211,7 +210,7 @@ pub fn take(run: &[Event]) -> Next<'_> {
     let mut facts = Facts::default();
     // One test a message: violations are gathered, and looked for in order only when there is one.
     let mut bad = u64::from(head.seq_prev > head.seq_last)
-        | (head.source_ts_ns | head.local_ts_ns).cast_unsigned() & !(TIME_LIMIT - 1);
+        | (head.source_ts_ns | head.local_ts_ns).cast_unsigned() & !(TIME_LIMIT_NS - 1).cast_unsigned();
     for (at, event) in run.iter().enumerate() {
         facts.note(event);
         bad |= violations(event, head);
@@ -306,7 +305,7 @@ fn describe(event: &Event) -> Option<(String, String)> {
         ));
     }
     for (name, time) in [("source_ts_ns", event.source_ts_ns), ("local_ts_ns", event.local_ts_ns)] {
-        if time.cast_unsigned() >= TIME_LIMIT {
+        if !(0..TIME_LIMIT_NS).contains(&time) {
             return Some((format!("{name} {time}"), "0 to 2^62 - 1".into()));
         }
     }

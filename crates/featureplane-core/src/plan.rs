@@ -12,6 +12,10 @@ use crate::units::i64_to_f64;
 /// Changes with any formula of rule 8; part of every fingerprint.
 pub const KERNEL_ABI: u32 = 1;
 
+/// Most kernel calls of a plan, and deepest level one may ask for; as in Python.
+const NODES_MAX: usize = 65_535;
+const LEVELS_MAX: usize = 1_000;
+
 /// Types as plans spell them; a `u32` is stored as a non-negative `i64`.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -293,11 +297,17 @@ impl Plan {
         if plan.features.is_empty() || plan.features.len() > usize::from(u16::MAX) {
             return Err(refuse(format!("{} features", plan.features.len()), "1 to 65,535 features"));
         }
+        if plan.nodes.len() > NODES_MAX {
+            return Err(refuse(format!("{} nodes", plan.nodes.len()), &format!("at most {NODES_MAX} nodes")));
+        }
         let mut nodes: Vec<Node> = Vec::with_capacity(plan.nodes.len());
         for (at, node) in plan.nodes.into_iter().enumerate() {
             if node.inputs.len() != node.op.arity() || node.inputs.iter().any(|&input| input >= at) {
                 let found = format!("node {at} {:?} with inputs {:?}", node.op, node.inputs);
                 return Err(refuse(found, &format!("{} inputs, all before it", node.op.arity())));
+            }
+            if node.op.depth() > LEVELS_MAX {
+                return Err(refuse(format!("node {at} {:?}", node.op), "levels of 1 to 1,000"));
             }
             nodes.push(derive(node, &nodes));
         }
@@ -357,6 +367,32 @@ impl Plan {
             {
                 self.nodes[at].reads_book = true;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(nodes: &str) -> Result<Plan, Error> {
+        let features = r#"[{"feature_id":"x","node":0,"dtype":"i64"}]"#;
+        Plan::from_json(
+            &format!(r#"{{"abi":1,"schema_version":1,"nodes":[{nodes}],"features":{features}}}"#),
+            [0; 8],
+        )
+    }
+
+    #[test]
+    fn a_level_beyond_all_books_is_refused_before_room_is_made_for_it() {
+        let depth = |levels: u64| {
+            format!(
+                r#"{{"kernel":"ofi_multi","params":{{"levels":{levels}}},"inputs":[],"dtype":"i64","kind":"flow"}}"#
+            )
+        };
+        assert_eq!(plan(&depth(1_000)).unwrap().depth, 1_000);
+        for levels in [1_001, u64::MAX >> 1] {
+            assert!(matches!(plan(&depth(levels)), Err(Error::Plan { .. })), "{levels}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::event::{Event, kind};
+use crate::event::{Event, flag, kind};
 use crate::frame::quality::{GAP_DETECTED, OUT_OF_ORDER_INPUT};
 use crate::message::{Channel, Message};
 
@@ -583,5 +583,10 @@ fn latest(head: &Event, buffered: Option<i64>) -> i64 {
 
 /// Trades of size 0 are taken out of their message (reading 3).
 fn without_empty_trades(message: &Message<'_>) -> Box<[Event]> {
-    message.events.iter().filter(|event| event.kind != kind::TRADE || event.qty != 0).copied().collect()
+    let kept = message.events.iter().filter(|event| event.kind != kind::TRADE || event.qty != 0);
+    let mut kept: Box<[Event]> = kept.copied().collect();
+    if let Some(last) = kept.last_mut() {
+        last.flags |= flag::LAST;
+    }
+    kept
 }

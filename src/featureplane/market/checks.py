@@ -14,8 +14,8 @@ import numpy.typing as npt
 from featureplane.errors import MalformedEvent, UnknownSymbol
 from featureplane.market.events import EVENT_DTYPE, EventFlag, Kind, Side
 from featureplane.market.instruments import Instrument
-from featureplane.market.messages import EVENT_BYTES, TIME_LIMIT_NS, Event, fault_of
-from featureplane.units import MAGNITUDE_LIMIT
+from featureplane.market.messages import EVENT_BYTES, Event, fault_of
+from featureplane.units import MAGNITUDE_LIMIT, TIME_LIMIT_NS
 
 __all__ = ["check_events"]
 

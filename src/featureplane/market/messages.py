@@ -16,13 +16,11 @@ import numpy.typing as npt
 
 from featureplane.errors import MalformedEvent, UnknownSymbol
 from featureplane.market.events import EVENT_DTYPE, EventFlag, Kind, Side
-from featureplane.units import MAGNITUDE_LIMIT
+from featureplane.units import MAGNITUDE_LIMIT, TIME_LIMIT_NS
 
-__all__ = ["EVENT_BYTES", "TIME_LIMIT_NS", "Channel", "Event", "Message", "MessageReader", "fault_of"]
+__all__ = ["EVENT_BYTES", "Channel", "Event", "Message", "MessageReader", "fault_of"]
 
 EVENT_BYTES: Final = 64
-TIME_LIMIT_NS: Final = 1 << 62
-"""Times lie in [0, 2^62), so that no difference of two leaves 64 bits (reading 1)."""
 
 _CHUNK: Final = 4096
 _FORMAT: Final = struct.Struct("<BBHIqqQQQqq")
@@ -121,6 +119,8 @@ class Message:
         if _TRADE in kinds:
             kept = [event for event in events if event.kind != _TRADE or event.qty != 0]
             self.empty_trades = len(events) - len(kept)
+            if kept and self.empty_trades and not malformed:
+                kept[-1] = kept[-1]._replace(flags=kept[-1].flags | _LAST)
             events = kept
             trades = [event for event in events if event.kind == _TRADE]
             self.has_trades = bool(trades)

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::event::{MAGNITUDE_LIMIT, TIME_LIMIT_NS};
 
 /// What happens at a hole in the ids of a book (rule 3.5).
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -151,6 +152,38 @@ pub struct SymbolConfig {
     pub sessions: Option<Vec<(i64, i64, Trading)>>,
 }
 
+impl SymbolConfig {
+    /// Within these limits no arithmetic on prices and times leaves 64 bits.
+    fn check(&self) -> Result<(), Error> {
+        const TIMES: std::ops::RangeInclusive<i64> = -TIME_LIMIT_NS..=TIME_LIMIT_NS;
+        let refuse = |found: String, expected: &str| Err(Error::Plan { found, expected: expected.into() });
+        if !(0..MAGNITUDE_LIMIT).contains(&self.tick) {
+            return refuse(format!("tick {}", self.tick), "0 to 2^53 - 1");
+        }
+        let resets = match &self.resets {
+            None => true,
+            Some(Resets::Instants(instants)) => instants.is_sorted(),
+            Some(Resets::Period { period_ns, offset_ns }) => {
+                *period_ns > 0 && TIMES.contains(period_ns) && TIMES.contains(offset_ns)
+            }
+        };
+        if !resets {
+            return refuse(
+                format!("resets of symbol {}", self.symbol_id),
+                "ascending times or a positive period",
+            );
+        }
+        let mut before = i64::MIN;
+        for &(open, close, _) in self.sessions.iter().flatten() {
+            if open < before || close <= open {
+                return refuse(format!("session [{open}, {close})"), "sessions one behind the other");
+            }
+            before = close;
+        }
+        Ok(())
+    }
+}
+
 /// An engine's stream and instruments.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -197,11 +230,36 @@ impl Config {
         {
             return Err(refuse(format!("every = {:?}", config.every), "a positive number"));
         }
-        for symbol in &config.symbols {
-            if matches!(symbol.resets, Some(Resets::Period { period_ns: ..=0, .. })) {
-                return Err(refuse(format!("{:?}", symbol.resets), "a positive period"));
-            }
-        }
+        config.symbols.iter().try_for_each(SymbolConfig::check)?;
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(symbol: &str) -> Result<Config, Error> {
+        Config::from_json(&format!(
+            r#"{{"symbols":[{{"symbol_id":1,"stale_ms":0{symbol}}}],"on_gap":"wait","on_malformed":"raise",
+            "seed":"snapshot","has_snapshots":true,"local_time":true,"trade_sides":true,"emit":"update"}}"#
+        ))
+    }
+
+    #[test]
+    fn what_arithmetic_could_not_bear_is_refused() {
+        assert!(with("").is_ok());
+        assert!(with(r#","sessions":[[0,5,"trading"],[5,9,"closed"]],"resets":[-1,1,1]"#).is_ok());
+        for symbol in [
+            r#","tick":9007199254740992"#,
+            r#","tick":-1"#,
+            r#","resets":[2,1]"#,
+            r#","resets":{"period_ns":0,"offset_ns":0}"#,
+            r#","resets":{"period_ns":1,"offset_ns":-9223372036854775808}"#,
+            r#","sessions":[[5,5,"trading"]]"#,
+            r#","sessions":[[0,5,"trading"],[4,9,"closed"]]"#,
+        ] {
+            assert!(matches!(with(symbol), Err(Error::Plan { .. })), "{symbol}");
+        }
     }
 }

@@ -67,6 +67,8 @@ pub(super) struct Nodes {
 impl Nodes {
     pub(super) fn new(plan: &Plan, instrument: Instrument, book_levels: usize) -> Result<Self, Error> {
         let (mut kernels, mut wiring) = (Vec::new(), Vec::new());
+        let mut is_read = vec![false; plan.nodes.len()];
+        plan.nodes.iter().flat_map(|node| &node.inputs).for_each(|&input| is_read[input] = true);
         for (at, node) in plan.nodes.iter().enumerate() {
             let inputs: Vec<_> = node.inputs.iter().filter_map(|&input| plan.nodes.get(input)).collect();
             let mut kernel = Kernel::bind(&node.op, &inputs, instrument)?;
@@ -80,7 +82,7 @@ impl Nodes {
                 count: node.inputs.len(),
                 reads: Reads { book: node.reads_book, trades: node.reads_trades },
                 timed: node.timed,
-                needed_at_ticks: !node.timed || plan.nodes.iter().any(|reader| reader.inputs.contains(&at)),
+                needed_at_ticks: !node.timed || is_read[at],
                 relative: matches!(node.op, Op::RelativeTicks {}),
                 first_only: matches!(node.op, Op::KyleLambda { .. }),
                 begins: kernel.begins(),

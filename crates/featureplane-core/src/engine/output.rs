@@ -200,6 +200,6 @@ fn merge(mut kept: Vec<u64>, more: &[u64]) -> Vec<u64> {
 
 /// The first multiple of `period` at or after `time`.
 fn grid_point(time: i64, period: i64) -> i64 {
-    let below = time.div_euclid(period) * period;
-    if below == time { below } else { below.saturating_add(period) }
+    let beyond = time.rem_euclid(period);
+    if beyond == 0 { time } else { time.saturating_add(period - beyond) }
 }

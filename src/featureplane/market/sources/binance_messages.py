@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
 from featureplane.market.decimals import BadDecimal
 from featureplane.market.events import Side
-from featureplane.units import I64_MAX, NANOS_PER_MS
+from featureplane.units import NANOS_PER_MS, TIME_LIMIT_NS
 
 __all__ = ["Class", "Complaint", "Judge", "Levels", "Meaning", "class_of", "complain", "message_of", "parse"]
 
@@ -293,7 +293,7 @@ def _time(message: dict[str, Any]) -> int | None:
     if key not in message:
         return None
     value = message[key]
-    if type(value) is not int or value * NANOS_PER_MS > I64_MAX:
+    if type(value) is not int or value * NANOS_PER_MS >= TIME_LIMIT_NS:
         complain(key, message, _TIME)
     return value * NANOS_PER_MS
 

@@ -29,7 +29,7 @@ from featureplane.market.sources.binance_messages import (
     parse,
 )
 from featureplane.market.sources.text import LINE_BYTES_MAX, Line, Lines, Unpacker
-from featureplane.units import I64_MAX
+from featureplane.units import TIME_LIMIT_NS
 
 __all__ = ["LINE_BYTES_MAX", "PlainReader", "PlainScan", "local_time"]
 
@@ -43,6 +43,7 @@ _LAST: Final = int(EventFlag.LAST)
 _NOT_MARKET: Final = int(EventFlag.NOT_MARKET)
 _RECOVERY: Final = int(EventFlag.RECOVERY)
 _VOLUME_EXPONENT: Final = 18
+_VOLUME_MAX: Final = (1 << 127) - 1
 
 
 def local_time(text: bytes) -> tuple[int, bytes] | None:
@@ -52,7 +53,7 @@ def local_time(text: bytes) -> tuple[int, bytes] | None:
     if scale is None or not space or not digits.isdigit():
         return None
     value = int(digits) * scale
-    return None if value > I64_MAX else (value, rest)
+    return None if value >= TIME_LIMIT_NS else (value, rest)
 
 
 def _is_cut(text: bytes) -> bool:
@@ -381,7 +382,8 @@ class PlainScan(_Stage[_Written]):
             price, (mantissa, places), _, market = meaning.trade
             if mantissa:
                 found.row(price, (mantissa, places))
-                found.volume += market * mantissa * 10 ** (_VOLUME_EXPONENT - places)
+                volume = found.volume + market * mantissa * 10 ** (_VOLUME_EXPONENT - places)
+                found.volume = min(volume, _VOLUME_MAX)
             return
         rows = [*meaning.quote] if meaning.quote is not None else []
         if meaning.levels is not None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from featureplane.errors import MalformedEvent
 from featureplane.market.events import EVENT_DTYPE, EventFlag, Kind, Side
 from featureplane.market.sources.hftbacktest_rows import ROW_DTYPE
-from featureplane.units import MAGNITUDE_LIMIT
+from featureplane.units import MAGNITUDE_LIMIT, TIME_LIMIT_NS
 
 __all__ = ["PlainReader", "RowConfig", "on_grid", "plain_precision"]
 
@@ -22,7 +22,7 @@ Array = npt.NDArray[np.void]
 
 _LOCAL, _BUY, _SELL, _KIND = 1 << 30, 1 << 29, 1 << 28, 0xFF
 _DEPTH, _TRADE, _CLEAR, _SNAPSHOT, _BBO = 1, 2, 3, 4, 5
-_I64_MIN: Final = -(1 << 63)
+_TIME: Final = "nanoseconds since 1970, from 0 to 2^62 - 1"
 _EXPONENT_MAX: Final = 12
 _MANTISSA_MAX: Final = 10**15
 _NOISE_MAX: Final = 1e-6
@@ -150,11 +150,12 @@ class PlainReader:
             self._counts["malformed"] += 1
             return
         self._key, self._last_kind = (local_ts, exch_ts, ival), kind
+        source = exch_ts if 0 <= exch_ts < TIME_LIMIT_NS else 0
         try:
             local = self._local(exch_ts, local_ts)
         except MalformedEvent:
-            local = exch_ts
-        done.append((0, 0, int(EventFlag.LAST), self._config.symbol_id, *(0,) * 5, exch_ts, local))
+            local = source
+        done.append((0, 0, int(EventFlag.LAST), self._config.symbol_id, *(0,) * 5, source, local))
 
     def _close(self, done: list[tuple[int, ...]]) -> None:
         if self._open:
@@ -176,6 +177,8 @@ class PlainReader:
         has_ids = kind not in (_TRADE, _BBO) and ival != 0
         if has_ids and ival < 0:
             raise self._malformed(f"ival {ival}", "an id, or 0")
+        if has_ids and order_id > ival:
+            raise self._malformed(f"order_id {order_id}", f"an id of at most {ival}")
         if kind != _CLEAR or flags & EventFlag.BOUND:
             price = self._scaled("px", px, self._config.price_exponent)
         if kind != _CLEAR:
@@ -183,8 +186,8 @@ class PlainReader:
             if size < 0:
                 raise self._malformed(f"qty {qty!r}", "a size of at least 0")
         ids = (ival, order_id) if has_ids else (0, 0)
-        local = self._local(exch_ts, local_ts)
-        return (_KINDS[kind], side, flags, self._config.symbol_id, price, size, 0, *ids, exch_ts, local)
+        times = self._source(exch_ts), self._local(exch_ts, local_ts)
+        return (_KINDS[kind], side, flags, self._config.symbol_id, price, size, 0, *ids, *times)
 
     def _side(self, ev: int, kind: int) -> int:
         sides = ev & (_BUY | _SELL)
@@ -198,11 +201,16 @@ class PlainReader:
 
     def _local(self, exch_ts: int, local_ts: int) -> int:
         if not self._config.local_time or local_ts == 0:
-            return exch_ts
+            return self._source(exch_ts)
         local = local_ts - self._config.local_shift_ns
-        if not _I64_MIN <= local < -_I64_MIN:
-            raise self._malformed(f"local_ts {local_ts}", "a time in nanoseconds")
+        if not 0 <= local < TIME_LIMIT_NS:
+            raise self._malformed(f"local_ts {local_ts}", _TIME)
         return local
+
+    def _source(self, exch_ts: int) -> int:
+        if not 0 <= exch_ts < TIME_LIMIT_NS:
+            raise self._malformed(f"exch_ts {exch_ts}", _TIME)
+        return exch_ts
 
     def _scaled(self, name: str, x: float, exponent: int) -> int:
         n = on_grid(x, exponent)

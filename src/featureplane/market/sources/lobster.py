@@ -56,6 +56,8 @@ QTY_EXPONENT: Final = 0
 TIME_ZONE: Final = "America/New_York"
 
 _CHUNK_BYTES: Final = 1 << 16
+_DAY_MIN: Final = date(1970, 1, 1)
+_DAY_MAX: Final = date(2115, 12, 31)  # times of events end soon after
 _NAME: Final = re.compile(
     r"(?:.*_)?(?P<symbol>[A-Za-z0-9.\-]+)_(?P<date>\d{4}-\d{2}-\d{2})_(?:.*_)?"
     r"(?P<kind>message|orderbook)_(?P<levels>\d{1,4})\.csv(?:\.gz)?"
@@ -182,7 +184,9 @@ def _pair(messages: Member, book: Member | None) -> Pair:
     try:
         day = date.fromisoformat(parts["date"])
     except ValueError:
-        raise UnreadableFile(messages.name, f"the date {parts['date']}", "a day of the calendar") from None
+        day = date.min
+    if not _DAY_MIN <= day <= _DAY_MAX:
+        raise UnreadableFile(messages.name, f"the date {parts['date']}", "a day of 1970 to 2115")
     return Pair(messages, book, parts["symbol"], day, int(parts["levels"]))
 
 

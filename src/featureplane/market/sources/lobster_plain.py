@@ -25,6 +25,7 @@ _LINE_BYTES_MAX: Final = 1 << 20
 _EMPTY_PRICE: Final = 9_999_999_999
 _SECONDS_MAX: Final = 86_400
 _ORDER_ID_MAX: Final = (1 << 64) - 1
+_LEVELS_MAX: Final = 200
 _FIELDS: Final = "6 fields: time, type, order id, size, price, direction"
 _SECONDS: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?")
 _INTEGER: Final = re.compile(r"-?[0-9]+")
@@ -211,6 +212,9 @@ class PlainReader:
                 raise _malformed(f"{name} `{field}`", bound, number)
             values.append(value)
         if self._width == 0 and len(values) % 4 == 0:
+            if len(values) // 4 > _LEVELS_MAX:
+                expected = f"at most {_LEVELS_MAX} levels a side"
+                raise _malformed(f"{len(values) // 4} levels", expected, number)
             self._width = len(values)
         if self._width == 0:
             expected = "4 fields a level: ask price, size, bid price, size"

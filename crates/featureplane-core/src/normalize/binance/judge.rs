@@ -6,7 +6,7 @@
 use super::Market;
 use super::levels::Sides;
 use super::message::{Key, Message, Value};
-use crate::event::side;
+use crate::event::{TIME_LIMIT_NS, side};
 use crate::normalize::decimal::Decimals;
 
 const NANOS_PER_MS: i64 = 1_000_000;
@@ -198,8 +198,8 @@ fn time(message: &Message<'_>) -> Judged<Option<i64>> {
     match message.get(key) {
         Value::Absent => Ok(None),
         Value::Id(ms) => match i64::try_from(*ms).ok().and_then(|ms| ms.checked_mul(NANOS_PER_MS)) {
-            Some(nanos) => Ok(Some(nanos)),
-            None => complain(key, message, "milliseconds since 1970"),
+            Some(nanos) if nanos < TIME_LIMIT_NS => Ok(Some(nanos)),
+            _ => complain(key, message, "milliseconds since 1970"),
         },
         _ => complain(key, message, "milliseconds since 1970"),
     }

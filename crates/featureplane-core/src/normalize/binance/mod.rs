@@ -23,6 +23,7 @@ use self::levels::Sides;
 use self::message::{Message, Reading, Value};
 use self::shape::Shapes;
 use crate::error::{Error, Place};
+use crate::event::TIME_LIMIT_NS;
 use crate::normalize::decimal::Decimals;
 use crate::normalize::lines::{Line, Lines};
 
@@ -223,7 +224,8 @@ fn local_time(text: &[u8]) -> Option<(i64, &[u8])> {
     let value = text[..digits]
         .iter()
         .try_fold(0i64, |value, byte| value.checked_mul(10)?.checked_add(i64::from(byte - b'0')))?;
-    Some((value.checked_mul(scale)?, json))
+    let local = value.checked_mul(scale).filter(|&local| local < TIME_LIMIT_NS)?;
+    Some((local, json))
 }
 
 /// Whether the text ends inside its local time or inside its JSON.

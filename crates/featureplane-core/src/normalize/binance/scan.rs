@@ -44,7 +44,7 @@ pub struct Found {
     pub price: Grid,
     /// Of all sizes.
     pub qty: Grid,
-    /// Volume of all market trades, in units of 10^-18.
+    /// Volume of all market trades, in units of 10^-18; at most what 128 bits hold.
     pub volume: i128,
 }
 
@@ -151,8 +151,8 @@ impl Receiver<AsWritten> for Finder {
             Meaning::Trade { price, qty, market, .. } => {
                 found.row((price, qty));
                 if market {
-                    found.volume +=
-                        i128::from(qty.mantissa) * i128::from(POW10[usize::from(18 - qty.places)]);
+                    let unit = i128::from(POW10[usize::from(18 - qty.places)]);
+                    found.volume = found.volume.saturating_add(i128::from(qty.mantissa) * unit);
                 }
                 return;
             }

@@ -5,7 +5,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::{Error, Place};
-use crate::event::{Event, MAGNITUDE_LIMIT, flag, kind, side};
+use crate::event::{Event, MAGNITUDE_LIMIT, TIME_LIMIT_NS, flag, kind, side};
 use crate::units::{i64_to_f64, rint};
 
 /// Most decimals that are looked for in floats.
@@ -82,6 +82,9 @@ pub struct Dropped {
     /// Trades and quotes that no rule could turn into events.
     pub malformed: u64,
 }
+
+/// What a time must be.
+const TIME: &str = "nanoseconds since 1970, from 0 to 2^62 - 1";
 
 /// What tells book messages apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,12 +236,13 @@ impl Normalizer {
         }
         let key = Key { local_ts: row.local_ts, exch_ts: row.exch_ts, ival: row.ival };
         self.open = Open::Lost { key, kind: row_kind };
+        let source_ts_ns = self.exch_ts(row).unwrap_or(0);
         out.push(Event {
             kind: kind::UNREADABLE,
             flags: flag::LAST,
             symbol_id: self.config.symbol_id,
-            source_ts_ns: row.exch_ts,
-            local_ts_ns: self.local_ts(row).unwrap_or(row.exch_ts),
+            source_ts_ns,
+            local_ts_ns: self.local_ts(row).unwrap_or(source_ts_ns),
             ..Event::default()
         });
     }
@@ -274,7 +278,12 @@ impl Normalizer {
         let (seq_last, seq_prev) = match u64::try_from(row.ival) {
             Ok(0) => (0, 0),
             _ if row_kind == TRADE || row_kind == DEPTH_BBO => (0, 0),
-            Ok(last) => (last, row.order_id),
+            Ok(last) if row.order_id <= last => (last, row.order_id),
+            Ok(last) => {
+                return Err(
+                    self.malformed(format!("order_id {}", row.order_id), format!("an id of at most {last}"))
+                );
+            }
             Err(_) => return Err(self.malformed(format!("ival {}", row.ival), "an id, or 0")),
         };
         Ok(Event {
@@ -287,7 +296,7 @@ impl Normalizer {
             order_id: 0,
             seq_last,
             seq_prev,
-            source_ts_ns: row.exch_ts,
+            source_ts_ns: self.exch_ts(row)?,
             local_ts_ns: self.local_ts(row)?,
         })
     }
@@ -304,11 +313,20 @@ impl Normalizer {
 
     fn local_ts(&self, row: &Row) -> Result<i64, Error> {
         if !self.config.local_time || row.local_ts == 0 {
-            return Ok(row.exch_ts);
+            return self.exch_ts(row);
         }
         row.local_ts
             .checked_sub(self.config.local_shift_ns)
-            .ok_or_else(|| self.malformed(format!("local_ts {}", row.local_ts), "a time in nanoseconds"))
+            .filter(|local| (0..TIME_LIMIT_NS).contains(local))
+            .ok_or_else(|| self.malformed(format!("local_ts {}", row.local_ts), TIME))
+    }
+
+    fn exch_ts(&self, row: &Row) -> Result<i64, Error> {
+        if (0..TIME_LIMIT_NS).contains(&row.exch_ts) {
+            Ok(row.exch_ts)
+        } else {
+            Err(self.malformed(format!("exch_ts {}", row.exch_ts), TIME))
+        }
     }
 
     fn size(&self, qty: f64) -> Result<i64, Error> {

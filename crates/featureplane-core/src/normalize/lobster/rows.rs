@@ -11,6 +11,8 @@ pub(super) const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// The price of a level that is not there: +-9999999999.
 const EMPTY_PRICE: u64 = 9_999_999_999;
+/// Most levels a side; a row costs the square of them.
+const LEVELS_MAX: usize = 200;
 const SECONDS_MAX: i64 = 86_400;
 const NANOS_DIGITS: usize = 9;
 const FIELDS: &str = "6 fields: time, type, order id, size, price, direction";
@@ -208,6 +210,9 @@ impl BookRows {
             count += 1;
         }
         if self.width == 0 && count % 4 == 0 {
+            if count / 4 > LEVELS_MAX {
+                return Err((format!("{} levels", count / 4), format!("at most {LEVELS_MAX} levels a side")));
+            }
             self.width = count;
         }
         if count == self.width {
