@@ -21,7 +21,7 @@ PYTEST_WORKERS ?= auto
 # The yardstick of speed: standard library only, built beside the extension where there is a toolchain.
 LIMIT-rust := benchmarks/limit/target/release/limit
 
-.PHONY: help demo bench test test-python test-reference test-rust check check-python check-rust docs clean
+.PHONY: help demo bench fuzz test test-python test-reference test-rust test-fuzz check check-python check-rust docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -31,7 +31,7 @@ demo: $(VENV)/.package-$(BACKEND) $(LIMIT-$(BACKEND)) ## replay the embedded sam
 	@$(BIN)/featureplane demo
 
 # Without a toolchain the first run is the one without the extension.
-TESTS-rust := test-python test-reference test-rust
+TESTS-rust := test-python test-reference test-rust test-fuzz
 TESTS-none := test-python test-rust
 test: $(TESTS-$(BACKEND)) ## all tests, in both languages
 
@@ -50,6 +50,14 @@ test-rust: $(VENV)/.package-$(BACKEND)
 	    echo "Tests of the Rust half were left out: see above."; \
 	fi
 
+test-fuzz: $(VENV)/.python
+	@$(BIN)/python -m scripts.fuzz --seconds 20 --jobs 2
+
+SECONDS ?= 60
+fuzz: $(VENV)/.python ## give every parser and decoder made-up bytes, SECONDS=60 each
+	@scripts/rust
+	@$(BIN)/python -m scripts.fuzz --seconds $(SECONDS)
+
 bench: $(VENV)/.package-$(BACKEND) $(VENV)/.dev ## time everything beside the limit and the peers; writes benchmarks/RESULTS.md
 	@scripts/rust
 	$(BIN)/python -m benchmarks.run
@@ -66,6 +74,8 @@ check-rust: $(VENV)/.package-$(BACKEND) $(VENV)/.dev
 	@scripts/rust
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo clippy --manifest-path fuzz/Cargo.toml --no-default-features --all-targets -- -D warnings
 	# PyO3 writes the list of names itself; the stub says it once, as names.
 	$(BIN)/stubtest featureplane._native --mypy-config-file pyproject.toml \
 	    --allowlist <(echo featureplane._native.__all__)
@@ -74,7 +84,7 @@ docs: $(VENV)/.package-$(BACKEND) $(VENV)/.dev ## write the pages under docs/ref
 	$(BIN)/python -m scripts.docs
 
 clean: ## forget .venv and everything built
-	rm -rf $(VENV) target dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) target fuzz/target .cache dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src -name '*.so' -delete
 
 $(VENV)/.python: scripts/python
