@@ -99,6 +99,27 @@ def _shares(recording: Recording) -> Job:
     )
 
 
+def _composed(recording: Recording) -> Job:
+    """The same kernels, put together by somebody else."""
+    shipped = fp.feature_set("lob_shared_v1")
+    features = {name: shipped.expression(name) for name in shipped.feature_ids}
+    own = fp.FeatureSet("bench_own_v1", schema_version=1, features=features)
+    run = timed(
+        lambda: fp.compute(recording.events, own), recording.rows, lambda table: checksum(columns_of(table))
+    )
+    return Job(
+        "composed",
+        "A set of one's own, of the kernels of lob_shared_v1",
+        "ns/row",
+        (
+            _ours("lob_shared_v1", recording.events, "lob_shared_v1", equal=True),
+            Contestant("one's own", run),
+        ),
+        baseline="lob_shared_v1",
+        goals=(Goal("one's own", 1.2, "lob_shared_v1"),),
+    )
+
+
 def jobs(recording: Recording, peers: Peers) -> tuple[Job, ...]:
     """Per message, then every row a message."""
     return (
@@ -143,4 +164,5 @@ def jobs(recording: Recording, peers: Peers) -> tuple[Job, ...]:
             absent=peers.missing("limit"),
             note="A caller keeps each table, so both write into memory that is new to them.",
         ),
+        _composed(recording),
     )
