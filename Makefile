@@ -21,7 +21,7 @@ PYTEST_WORKERS ?= auto
 # The yardstick of speed: standard library only, built beside the extension where there is a toolchain.
 LIMIT-rust := benchmarks/limit/target/release/limit
 
-.PHONY: help demo bench fuzz test test-python test-reference test-rust test-fuzz check check-python check-rust docs clean
+.PHONY: help demo bench soak fuzz test test-python test-reference test-rust test-fuzz test-mutations check check-python check-rust docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -31,7 +31,7 @@ demo: $(VENV)/.package-$(BACKEND) $(LIMIT-$(BACKEND)) ## replay the embedded sam
 	@$(BIN)/featureplane demo
 
 # Without a toolchain the first run is the one without the extension.
-TESTS-rust := test-python test-reference test-rust test-fuzz
+TESTS-rust := test-python test-reference test-rust test-fuzz test-mutations
 TESTS-none := test-python test-rust
 test: $(TESTS-$(BACKEND)) ## all tests, in both languages
 
@@ -49,6 +49,14 @@ test-rust: $(VENV)/.package-$(BACKEND)
 	else \
 	    echo "Tests of the Rust half were left out: see above."; \
 	fi
+
+# Six lines changed, others with every commit, each of which a comparison has to catch.
+test-mutations: $(VENV)/.package-$(BACKEND) $(VENV)/.dev
+	$(BIN)/python -m scripts.mutations --pick 6
+
+soak: $(VENV)/.package-$(BACKEND) $(VENV)/.dev ## what takes longer than a test may; writes benchmarks/SOAK.md
+	@scripts/rust
+	$(BIN)/python -m scripts.soak
 
 test-fuzz: $(VENV)/.python
 	@$(BIN)/python -m scripts.fuzz --seconds 20 --jobs 2

@@ -5,12 +5,18 @@ Exit status 1 at the first disagreement. Kept short: it runs once a mutation.
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from featureplane.errors import FeaturePlaneError
 from featureplane.features.parity import parity
 from featureplane.market.synthetic import Faults
 from tests.parity.streams import ODD, SETS, V2, synthetic
 
-STREAMS = ((2_500, 7, {}), (2_500, 8, {"symbols": 2}), (2_000, 5, {"order_level": True}))
+STREAMS: Final[tuple[tuple[int, int, dict[str, Any]], ...]] = (
+    (2_500, 7, {}),
+    (2_500, 8, {"symbols": 2}),
+    (2_000, 5, {"order_level": True}),
+)
 """Events, seed and what else is special."""
 
 
