@@ -3,11 +3,15 @@
 //! Twin of `featureplane/market/quality.py`. "Reading n" is a paragraph of
 //! `docs/decisions/0002-readings-of-the-law.md`.
 
+mod chain;
+
 use std::collections::VecDeque;
 
 use crate::event::{Event, flag, kind};
 use crate::frame::quality::{GAP_DETECTED, OUT_OF_ORDER_INPUT};
 use crate::message::{Channel, Message};
+
+pub use chain::{Base, Chain, Place};
 
 /// Messages kept while a book waits for its snapshot.
 pub const BUFFER_MESSAGES: usize = 4_096;
@@ -69,88 +73,6 @@ pub enum Cause {
     Malformed,
     /// A queue was full; only a snapshot helps.
     Queue,
-}
-
-/// What set the beginning of a chain of ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Base {
-    /// Nothing yet.
-    #[default]
-    Unset,
-    /// A snapshot.
-    Snapshot,
-    /// A gap that was not waited for.
-    PassedOver,
-    /// The first message that had ids.
-    First,
-}
-
-/// The ids applied of one channel: (base, applied], unbroken (rule 3.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Chain {
-    /// What set `base`.
-    pub kind: Base,
-    /// The id from which the chain is unbroken.
-    pub base: u64,
-    /// The last id applied, 0 if none.
-    pub applied: u64,
-}
-
-/// Where a message with ids stands in its chain (rule 3.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// It ends at or before `base`.
-    Before,
-    /// It ends at or before `applied`.
-    Duplicate,
-    /// It continues the chain.
-    Next,
-    /// It overlaps the end of the chain.
-    Overlap,
-    /// Ids are missing before it.
-    Gap,
-}
-
-impl Chain {
-    /// Whether any id is known.
-    #[inline]
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.kind != Base::Unset
-    }
-
-    /// See [`Place`]; everything continues a chain that is not set.
-    #[inline]
-    #[must_use]
-    pub fn place(&self, head: &Event) -> Place {
-        if !self.is_set() {
-            Place::Next
-        } else if head.seq_last <= self.base {
-            Place::Before
-        } else if head.seq_last <= self.applied {
-            Place::Duplicate
-        } else if head.seq_prev > self.applied {
-            Place::Gap
-        } else if head.seq_prev < self.applied {
-            Place::Overlap
-        } else {
-            Place::Next
-        }
-    }
-
-    /// Takes a message that continues it, or is its first.
-    #[inline]
-    pub fn apply(&mut self, head: &Event) {
-        if !self.is_set() {
-            (self.kind, self.base) = (Base::First, head.seq_prev);
-        }
-        self.applied = head.seq_last;
-    }
-
-    /// Takes a message behind a gap that is passed over.
-    pub fn pass(&mut self, head: &Event) {
-        *self = Self { kind: Base::PassedOver, base: head.seq_prev, applied: head.seq_last };
-    }
 }
 
 /// What becomes of a book message.
