@@ -115,7 +115,7 @@ class FeatureDifference:
         return f"`{self.feature_id}`: {self.field} {self.before} -> {self.after}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureSet:
     """Features by id, in order; compiled when made, frozen from then on.
 
@@ -213,6 +213,9 @@ class FeatureSet:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.feature_ids)
+
+    def __repr__(self) -> str:
+        return f"<FeatureSet {self.feature_set_id}, {len(self.specs)} features, {self.fingerprint[:16]}>"
 
     def __len__(self) -> int:
         return len(self.specs)

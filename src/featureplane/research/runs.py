@@ -24,7 +24,7 @@ from featureplane.market.quality import Quality
 __all__ = ["RunReport"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class RunReport:
     """What one run read, dropped and put out.
 
@@ -49,6 +49,14 @@ class RunReport:
     _messages: int = 0
     _flags: Counter[str] = field(default_factory=Counter)
     _uncounted: list[EventBatch | Columns] = field(default_factory=list, repr=False)
+
+    def __repr__(self) -> str:
+        symbols = ", ".join(one.symbol for one in self.instruments)
+        dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(self.dropped.items())) or "nothing"
+        return (
+            f"<{self.feature_set.feature_set_id} over {self.source} {symbols}: {self.events} events, "
+            f"{self.frames} frames, dropped {dropped}, {self.seconds:.3f} s>"
+        )
 
     def add_events(self, batch: EventBatch) -> None:
         """Take note of a batch that was read."""
