@@ -52,7 +52,7 @@ class RunReport:
 
     def __repr__(self) -> str:
         symbols = ", ".join(one.symbol for one in self.instruments)
-        dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(self.dropped.items())) or "nothing"
+        dropped = ", ".join(f"{name} {count}" for name, count in sorted(self.dropped.items())) or "nothing"
         return (
             f"<{self.feature_set.feature_set_id} over {self.source} {symbols}: {self.events} events, "
             f"{self.frames} frames, dropped {dropped}, {self.seconds:.3f} s>"
