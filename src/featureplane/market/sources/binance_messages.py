@@ -7,6 +7,7 @@ same order, and complaints are the same words.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
@@ -15,7 +16,18 @@ from featureplane.market.decimals import BadDecimal
 from featureplane.market.events import Side
 from featureplane.units import NANOS_PER_MS, TIME_LIMIT_NS
 
-__all__ = ["Class", "Complaint", "Judge", "Levels", "Meaning", "class_of", "complain", "message_of", "parse"]
+__all__ = [
+    "Class",
+    "Complaint",
+    "Judge",
+    "Levels",
+    "Meaning",
+    "class_of",
+    "complain",
+    "message_of",
+    "parse",
+    "printable",
+]
 
 V = TypeVar("V")
 
@@ -144,9 +156,17 @@ def class_of(message: dict[str, Any], *, enveloped: bool) -> Class:
 _ABSENT: Final = object()
 
 
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Text as it can be shown on a terminal, whatever it is."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
 def _shown(value: object) -> str:
     if isinstance(value, str):
-        return f'"{value[:_SHOWN_CHARACTERS]}"'
+        return f'"{printable(value[:_SHOWN_CHARACTERS])}"'
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

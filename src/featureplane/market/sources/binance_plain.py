@@ -27,6 +27,7 @@ from featureplane.market.sources.binance_messages import (
     complain,
     message_of,
     parse,
+    printable,
 )
 from featureplane.market.sources.text import LINE_BYTES_MAX, Line, Lines, Unpacker
 from featureplane.units import TIME_LIMIT_NS
@@ -86,7 +87,7 @@ class _Refused(Exception):
 
 
 def _shown(text: bytes) -> str:
-    return text[:_SHOWN_BYTES].decode("utf-8", "replace")
+    return printable(text[:_SHOWN_BYTES].decode("utf-8", "replace"))
 
 
 class _Stage(Generic[V]):

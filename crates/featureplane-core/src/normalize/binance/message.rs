@@ -192,7 +192,13 @@ impl Value<'_> {
 
 /// The first 40 characters, in quotes.
 pub(super) fn quoted(text: &[u8]) -> String {
-    format!("\"{}\"", String::from_utf8_lossy(text).chars().take(40).collect::<String>())
+    format!("\"{}\"", printable(text).chars().take(40).collect::<String>())
+}
+
+/// Text as it can be shown on a terminal, whatever it is.
+pub(super) fn printable(text: &[u8]) -> String {
+    let shown = |character: char| if character.is_control() { '\u{fffd}' } else { character };
+    String::from_utf8_lossy(text).chars().map(shown).collect()
 }
 
 /// The fields of one message by key. A key given twice counts the last time.

@@ -20,7 +20,7 @@ pub use scan::{Found, Scan};
 
 use self::judge::{Class, Complaint, Judge, Meaning, complain};
 use self::levels::Sides;
-use self::message::{Message, Reading, Value};
+use self::message::{Message, Reading, Value, printable};
 use self::shape::Shapes;
 use crate::error::{Error, Place};
 use crate::event::TIME_LIMIT_NS;
@@ -247,5 +247,5 @@ fn is_cut(text: &[u8]) -> bool {
 }
 
 fn shown(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES)]).into_owned()
+    printable(&text[..text.len().min(SHOWN_BYTES)])
 }

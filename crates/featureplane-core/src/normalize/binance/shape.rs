@@ -182,23 +182,7 @@ impl<'a> Learner<'a> {
         let mut key = None;
         while let Some(byte) = self.json.get(self.at) {
             match byte {
-                b'"' => {
-                    let begin = self.at + 1;
-                    let end = begin + memchr::memchr(b'"', &self.json[begin..])?;
-                    let text = &self.json[begin..end];
-                    if text.contains(&b'\\') {
-                        return None;
-                    }
-                    if self.json.get(end + 1) == Some(&b':') {
-                        key = (self.depth == home).then(|| Key::of(text));
-                        self.at = end + 2;
-                        continue;
-                    }
-                    if let Some(key) = key.take().filter(|key| key.is_decimal()) {
-                        self.cut(begin, end, Slot::Decimal(key));
-                    }
-                    self.at = end + 1;
-                }
+                b'"' => self.text(&mut key, home)?,
                 b'[' if key.is_some_and(|key| key.is_side() && *self.message.get(key) == Value::List) => {
                     let end = self.at + list_end(&self.json[self.at..])?;
                     let slot = Slot::Levels(key.take()?);
@@ -231,6 +215,26 @@ impl<'a> Learner<'a> {
         }
         self.cut(self.json.len(), self.json.len(), Slot::End);
         self.shape()
+    }
+
+    /// Passes a text, which may be a key of the message or stand under one; `None` if it has escapes.
+    fn text(&mut self, key: &mut Option<Key>, home: usize) -> Option<()> {
+        let begin = self.at + 1;
+        let end = begin + memchr::memchr(b'"', &self.json[begin..])?;
+        let text = &self.json[begin..end];
+        if text.contains(&b'\\') {
+            return None;
+        }
+        if self.json.get(end + 1) == Some(&b':') {
+            self.at = end + 2;
+            *key = (self.depth == home).then(|| Key::of(text));
+            return Some(());
+        }
+        if let Some(key) = key.take().filter(|key| key.is_decimal()) {
+            self.cut(begin, end, Slot::Decimal(key));
+        }
+        self.at = end + 1;
+        Some(())
     }
 
     /// Ends a part: its text up to `begin`, then a value up to `end`.
