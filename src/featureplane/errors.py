@@ -182,7 +182,9 @@ class FileOrder(InputError):
     def __init__(self, given: Sequence[str], right: Sequence[str]) -> None:
         super().__init__(
             f"{_listed(given)}: a file begins before the one before it ended",
-            hint=f"the order by time is: {_listed(right)}",
+            hint="they overlap in time; leave one of them out"
+            if list(given) == list(right)
+            else f"the order by time is: {_listed(right)}",
         )
         self.given, self.right = tuple(given), tuple(right)
 

@@ -132,8 +132,9 @@ def test_rule_3_1_files_that_overlap_are_refused(two: list[Path], backend: str) 
     with two[0].open("ab") as stream:
         stream.write(line(make.trade(t=78), LOCAL + 7))
     for instruments in (DECLARED, None):
-        with pytest.raises(FileOrder):
+        with pytest.raises(FileOrder) as caught:
             read_events(two, "binance-usdm", instruments=instruments, backend=backend)
+        assert "overlap" in str(caught.value.hint)
     with pytest.raises(FileOrder):
         read_events([two[0], two[0]], "binance-usdm", instruments=DECLARED, backend=backend)
 
