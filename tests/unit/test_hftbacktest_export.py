@@ -30,6 +30,12 @@ RECORDINGS = {
     "usdm": ("binance-usdm", "usdm/btcusdt_20240808.gz"),
     "spot": ("binance-spot", "spot/ethusdt_20240808.gz"),
     "coinm": ("binance-coinm", "cm/ethusd_perp_20240808.gz"),
+    "usdm 2023": ("binance-usdm", "usdm/btcusdt_20230404.dat.gz"),
+}
+CONTINUED = {
+    "spot": "spot/ethusdt_20240809.gz",
+    "coinm": "cm/ethusd_perp_20240809.gz",
+    "usdm 2023": "usdm/btcusdt_20230405.dat.gz",
 }
 needs_native = pytest.mark.skipif(not native.available(), reason="no extension")
 
@@ -38,6 +44,13 @@ def batch_of(*events: tuple[int, ...]) -> EventBatch:
     """(kind, side, flags, price, qty, ids, source_ts, local_ts) of one instrument."""
     rows = [(*e[:3], 7, *e[3:5], 0, e[5], max(0, e[5] - 1), *e[6:]) for e in events]
     return EventBatch(np.array(rows, EVENT_DTYPE), (ONE,), INFO)
+
+
+def whole(market: str) -> tuple[str, list[Path]]:
+    """The source of a recording and all its files."""
+    source, *names = RECORDINGS[market]
+    names += [CONTINUED[market]] if market in CONTINUED else []
+    return source, [shared(f"binance_raw/{name}") for name in names]
 
 
 def frames(batch: EventBatch, fset: str, backend: str, most: int | None = None) -> list[bytes]:
@@ -92,9 +105,10 @@ def test_rule_3_11_rows_of_a_recording_make_the_same_frames(market: str, fset: s
 @needs_native
 @pytest.mark.parametrize("market", RECORDINGS)
 def test_rule_3_11_rows_of_whole_recordings_make_the_same_frames(market: str, tmp_path: Path) -> None:
-    source, name = RECORDINGS[market]
-    batch = read_events(shared(f"binance_raw/{name}"), source)
+    source, paths = whole(market)
+    batch = read_events(paths, source)
     back = there_and_back(batch, tmp_path)
+    assert len(back) > len(batch) // 4
     for fset in ("lob_shared_v1", "lob_shared_v2"):
         assert frames(back, fset, "rust") == frames(batch, fset, "rust")
 
@@ -156,12 +170,16 @@ def test_rows_of_hftbacktests_converter_have_the_same_touch(market: str, tmp_pat
     tools = pytest.importorskip(
         "hftbacktest.data.utils.binancefutures", reason="hftbacktest is not installed"
     )
-    source, name = RECORDINGS[market]
-    raw = read_events(shared(f"binance_raw/{name}"), source)
-    rows = tools.convert(str(shared(f"binance_raw/{name}")), combined_stream=True)
-    shift = int(rows["local_ts"][rows["ev"] & LOCAL != 0][0]) - int(raw.array["local_ts_ns"][0])
-    np.savez(tmp_path / "rows.npz", data=rows, local_shift_ns=np.int64(shift))
-    converted = read_events(tmp_path / "rows.npz", "hftbacktest", raw.instrument.symbol, raw.instrument)
+    source, paths = whole(market)
+    raw = read_events(paths, source)
+    arrays = []
+    for path in paths:
+        rows = tools.convert(str(path), combined_stream=True)
+        first = read_events(path, source, instruments=raw.instrument, seed="increments").array[0]
+        arrays.append(tmp_path / f"{path.name}.npz")
+        shift = int(rows["local_ts"][rows["ev"] & LOCAL != 0][0]) - int(first["local_ts_ns"])
+        np.savez(arrays[-1], data=rows, local_shift_ns=np.int64(shift))
+    converted = read_events(arrays, "hftbacktest", raw.instrument.symbol, raw.instrument)
     assert not converted.source.sequenced
     expected, got = touches(raw), touches(converted)
     assert len(expected) > 6_000
