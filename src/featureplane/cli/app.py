@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
@@ -23,12 +25,13 @@ from featureplane.cli.replay import replay
 from featureplane.cli.terminal import say, say_error
 from featureplane.errors import FeaturePlaneError, ParityBreach
 
-__all__ = ["DONE", "INTERRUPTED", "NO", "UNABLE", "app", "main"]
+__all__ = ["DONE", "INTERRUPTED", "NO", "UNABLE", "UNHEARD", "app", "main"]
 
 DONE: Final = 0
 NO: Final = 1
 UNABLE: Final = 2
 INTERRUPTED: Final = 130
+UNHEARD: Final = 141  # whoever read the output went away; never 0, which would be an answer
 
 app = App(
     name="featureplane",
@@ -57,6 +60,8 @@ app.command(replay)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status; errors end here, in words."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        signal.signal(signal.SIGTERM, _end)
     debug = "--debug" in tokens
     tokens = [word for word in tokens if word != "--debug"]
     logging.basicConfig(level=logging.WARNING, format="note: %(message)s", stream=sys.stderr)
@@ -69,12 +74,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # WHY: the reader (`head`, a pager) has seen enough; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return UNHEARD
     except Exception as error:  # the outermost layer: whatever it is, it ends here, in words
         if debug:
             raise
         return _explain(error)
     return status if isinstance(status, int) else DONE
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Leave by the front door when told to end, so that nothing half-written is left."""
+    raise SystemExit(128 + number)
 
 
 def _explain(error: Exception) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -10,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from featureplane.cli.options import READING, Backend, Json, Paths, Reading, Source, Symbol
-from featureplane.cli.terminal import print_facts, print_json, print_table, say_error
+from featureplane.cli.terminal import counting, print_facts, print_json, print_table, say_error
+from featureplane.market.events import EventBatch
 from featureplane.market.inspection import Clock, Inspection, SymbolFacts
 
 __all__ = ["data"]
@@ -40,8 +42,16 @@ def inspect(
     from featureplane.market.inspection import inspect_events
     from featureplane.market.reading import iter_events
 
-    batches = iter_events(paths, source, symbol, backend=backend, **reading.options())
-    found = inspect_events(batches)
+    with counting("looking") as tell:
+
+        def told(batches: Iterator[EventBatch]) -> Iterator[EventBatch]:
+            events = 0
+            for batch in batches:
+                yield batch
+                events += len(batch)
+                tell(f"{events:,} events")
+
+        found = inspect_events(told(iter_events(paths, source, symbol, backend=backend, **reading.options())))
     if json:
         print_json(_answer(found))
     else:
