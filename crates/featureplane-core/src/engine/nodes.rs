@@ -10,7 +10,7 @@ use crate::kernels::trades::TradeTick;
 use crate::plan::{Op, Plan};
 
 /// Reasons that travel from an undefined input to what is computed from it.
-const TRAVELS: u8 = why::COLD | why::LACK | why::OVERFLOW;
+const TRAVELS: u8 = why::COLD | why::LACK | why::OVERFLOW | why::SHORT;
 
 /// What a node reads; resets name the same two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

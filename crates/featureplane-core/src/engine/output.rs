@@ -41,8 +41,9 @@ impl Output {
                 self.ready[at / 64] |= 1 << (at % 64);
                 partial |= cell.state & why::SHORT != 0;
             } else {
+                let lacks = why::LACK | why::OVERFLOW | why::SHORT;
                 *value = sentinel;
-                partial |= cell.state & why::COLD == 0 && cell.state & (why::LACK | why::OVERFLOW) != 0;
+                partial |= cell.state & why::COLD == 0 && cell.state & lacks != 0;
             }
         }
         if partial { PARTIAL_FEATURES } else { 0 }
