@@ -210,7 +210,10 @@ class InvalidInstrument(InputError):
         self, field: str, found: object, expected: str, *, file: str | None = None, line: int | None = None
     ) -> None:
         place = ":".join(str(p) for p in (file, line) if p is not None)
-        super().__init__(f"{place + ': ' if place else ''}`{field}`: found {found!r}, expected {expected}")
+        super().__init__(
+            f"{place + ': ' if place else ''}`{field}`: found {found!r}, expected {expected}",
+            hint="`featureplane instruments infer` writes a file that fits its data",
+        )
         self.field, self.found, self.expected, self.file, self.line = field, found, expected, file, line
 
 

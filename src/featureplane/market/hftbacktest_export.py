@@ -55,7 +55,10 @@ class HftbacktestArray:
             temporary.replace(target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise SettingError(f"{path} cannot be written: {error.strerror or error}") from None
+            raise SettingError(
+                f"{path} cannot be written: {error.strerror or error}",
+                hint="is its folder there, and may it be written?",
+            ) from None
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

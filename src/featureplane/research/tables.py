@@ -251,7 +251,10 @@ class ParquetSink:
                 dir=self._target.parent, prefix=f".{self._target.name}.", suffix=".part"
             )
         except OSError as error:
-            raise SettingError(f"{self._target}: cannot be written ({error.strerror})") from None
+            raise SettingError(
+                f"{self._target}: cannot be written ({error.strerror})",
+                hint="is its folder there, and may it be written?",
+            ) from None
         os.close(handle)
         self._part = Path(name)
         try:

@@ -261,7 +261,10 @@ class CaptureWriter:
         try:
             self._stream: IO[bytes] | None = self._temporary.open("xb")
         except OSError as error:
-            raise SettingError(f"{path} cannot be written: {error.strerror or error}") from None
+            raise SettingError(
+                f"{path} cannot be written: {error.strerror or error}",
+                hint="is its folder there, and may it be written?",
+            ) from None
         self._stream.write(header)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,128 @@
+"""What bad input gets from the shell: two lines, exit status 2, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+import featureplane as fp
+from featureplane.cli import main
+
+SAMPLE = Path(fp.__file__).parent / "sample" / "ethusdt_20240808.gz"
+INSTRUMENTS = SAMPLE.with_name("instruments.toml")
+LINES = gzip.decompress(SAMPLE.read_bytes()).splitlines(keepends=True)[:4000]
+
+
+def packed(path: Path, lines: Iterable[bytes]) -> list[str]:
+    path.write_bytes(gzip.compress(b"".join(lines), compresslevel=1))
+    return [str(path)]
+
+
+def cut_short(folder: Path) -> list[str]:
+    path = folder / "cut.gz"
+    path.write_bytes(SAMPLE.read_bytes()[:400_000])
+    return [str(path)]
+
+
+def one_bit_flipped(folder: Path) -> list[str]:
+    data = bytearray(SAMPLE.read_bytes())
+    data[400_000] ^= 8
+    path = folder / "flipped.gz"
+    path.write_bytes(data)
+    return [str(path)]
+
+
+def broken_line(folder: Path) -> list[str]:
+    return packed(folder / "line.gz", [*LINES[:99], LINES[99][:40] + b"\n", *LINES[100:]])
+
+
+def not_text(folder: Path) -> list[str]:
+    return packed(folder / "bytes.gz", [*LINES[:50], b"1723161254024619568 {\xff\xfe}\n"])
+
+
+def nested(folder: Path) -> list[str]:
+    return packed(folder / "deep.gz", [*LINES[:50], b"1723161254224619568 " + b"[" * 100_000 + b"\n"])
+
+
+def no_snapshot(folder: Path) -> list[str]:
+    return packed(folder / "bare.gz", [line for line in LINES if b"lastUpdateId" not in line])
+
+
+def wrong_order(folder: Path) -> list[str]:
+    first, second = packed(folder / "a.gz", LINES[:2000]), packed(folder / "b.gz", LINES[2000:])
+    return [*second, *first]
+
+
+def empty(folder: Path) -> list[str]:
+    return packed(folder / "empty.gz", [])
+
+
+def wrong_exponent(folder: Path) -> list[str]:
+    return _with_instruments(folder, "qty_exponent = 5", "qty_exponent = 3")
+
+
+def unknown_key(folder: Path) -> list[str]:
+    return _with_instruments(folder, "tick_size", "tick_sice")
+
+
+def _with_instruments(folder: Path, before: str, after: str) -> list[str]:
+    path = folder / "instruments.toml"
+    path.write_text(INSTRUMENTS.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
+    return [str(SAMPLE), "--instruments", str(path)]
+
+
+@pytest.mark.parametrize("backend", [pytest.param("rust", marks=pytest.mark.native), "python"])
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        pytest.param(cut_short, ["cut.gz", "inside gzip data"], id="cut short"),
+        pytest.param(one_bit_flipped, ["flipped.gz"], id="one bit flipped"),
+        pytest.param(broken_line, ["line.gz:100"], id="a line that breaks off"),
+        pytest.param(not_text, ["bytes.gz:51"], id="not UTF-8"),
+        pytest.param(nested, ["deep.gz:51"], id="nested without end"),
+        pytest.param(no_snapshot, ["no snapshot", "--seed increments"], id="no snapshot"),
+        pytest.param(wrong_order, ["order by time is", "a.gz, "], id="files in the wrong order"),
+        pytest.param(empty, ["nothing there"], id="empty"),
+        pytest.param(wrong_exponent, ["decimals", "instruments.toml:"], id="too few decimals declared"),
+        pytest.param(unknown_key, ["tick_sice", "instruments.toml"], id="a key nobody knows"),
+    ],
+)
+def test_bad_input_is_two_lines_and_no_file(
+    made: Callable[[Path], list[str]],
+    said: list[str],
+    backend: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = made(tmp_path)
+    there = set(tmp_path.iterdir())
+    words = ["replay", *given, "--source", "binance-spot", "--features", "lob_shared_v1"]
+    assert main([*words, "--backend", backend, "--out", str(tmp_path / "out.parquet"), "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if not line.startswith("note: ")]
+    assert [line.split(": ")[0] for line in lines] == ["error", "hint"]
+    for words_said in said:
+        assert words_said in captured.err
+    assert set(tmp_path.iterdir()) == there
+
+
+def test_a_tick_the_data_contradict_is_named_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["instruments", "check", *_with_instruments(tmp_path, '"0.01"', '"0.05"')]
+    assert main([*words, "--source", "binance-spot"]) == 2
+    said = capsys.readouterr().err
+    assert "instruments.toml:" in said
+    assert "declared as 0.05" in said
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["replay", str(SAMPLE), "--source", "binance-spot", "--features", "lob_shared_v1"]
+    assert main([*words, "--out", str(tmp_path / "nowhere" / "day.parquet")]) == 2
+    error, hint = capsys.readouterr().err.splitlines()[-2:]
+    assert "nowhere" in error
+    assert hint.startswith("hint: ")
