@@ -1,6 +1,6 @@
 //! Frames by column, for tables.
 
-use crate::frame::{Frame, FrameSink, Layout};
+use crate::frame::{Frame, FrameSink, Frames, Layout};
 
 /// Frames put out so far, one vector a column.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +63,8 @@ impl Columns {
 }
 
 impl FrameSink for Columns {
+    const BY_COLUMN: bool = true;
+
     #[inline]
     fn frame(&mut self, symbol: usize, frame: &Frame<'_>) {
         let head = &frame.head;
@@ -77,6 +79,38 @@ impl FrameSink for Columns {
         self.changed.extend_from_slice(frame.changed);
         for (column, value) in self.values.iter_mut().zip(frame.values) {
             column.push(*value);
+        }
+    }
+
+    fn frames(&mut self, symbol: usize, frames: &Frames<'_>) {
+        let count = frames.len();
+        let place = u32::try_from(symbol).unwrap_or(u32::MAX);
+        self.symbol.resize(self.symbol.len() + count, place);
+        self.seq.extend((0..count as u64).map(|at| frames.first_seq + at));
+        self.source_seq.extend_from_slice(frames.source_seq);
+        self.source_ts_ns.extend_from_slice(frames.source_ts_ns);
+        self.local_ts_ns.extend_from_slice(frames.local_ts_ns);
+        self.quality_flags.extend_from_slice(frames.flags);
+        self.grid_ts_ns.resize(self.grid_ts_ns.len() + count, 0);
+        let words = self.values.len().div_ceil(64);
+        interleave(&mut self.ready, words, count, |word| frames.ready(word));
+        interleave(&mut self.changed, words, count, |word| frames.changed(word));
+        for (feature, column) in self.values.iter_mut().enumerate() {
+            column.extend_from_slice(frames.value(feature));
+        }
+    }
+}
+
+/// Appends masks, all words of one frame together.
+fn interleave<'a>(out: &mut Vec<u64>, words: usize, count: usize, of: impl Fn(usize) -> &'a [u64]) {
+    if words == 1 {
+        return out.extend_from_slice(of(0));
+    }
+    let from = out.len();
+    out.resize(from + words * count, 0);
+    for word in 0..words {
+        for (place, value) in out[from + word..].iter_mut().step_by(words).zip(of(word)) {
+            *place = *value;
         }
     }
 }

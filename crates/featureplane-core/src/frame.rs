@@ -136,8 +136,89 @@ impl Layout {
     }
 }
 
+/// Columns of frames that were computed together.
+pub trait FrameColumns {
+    /// Eight bytes of a feature in each frame.
+    fn value(&self, feature: usize) -> &[u64];
+    /// One word of the ready mask of each frame.
+    fn ready(&self, word: usize) -> &[u64];
+    /// One word of the changed mask of each frame.
+    fn changed(&self, word: usize) -> &[u64];
+}
+
+/// Frames of one symbol, put out one behind the other.
+#[derive(Clone, Copy)]
+pub struct Frames<'a> {
+    /// Instrument.
+    pub symbol_id: u32,
+    /// `seq` of the first; the others follow without a hole.
+    pub first_seq: u64,
+    /// See [`Head`]; so for the next three.
+    pub source_seq: &'a [u64],
+    /// See `source_seq`.
+    pub source_ts_ns: &'a [i64],
+    /// See `source_seq`.
+    pub local_ts_ns: &'a [i64],
+    /// See `source_seq`.
+    pub flags: &'a [u32],
+    /// Masks and values, and which of theirs the first of these frames is.
+    pub(crate) columns: (&'a dyn FrameColumns, usize),
+}
+
+impl<'a> Frames<'a> {
+    /// Number of frames.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.flags.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.flags.is_empty()
+    }
+
+    /// Eight bytes of a feature in each frame.
+    #[must_use]
+    pub fn value(&self, feature: usize) -> &'a [u64] {
+        &self.columns.0.value(feature)[self.columns.1..][..self.len()]
+    }
+
+    /// One word of the ready mask of each frame.
+    #[must_use]
+    pub fn ready(&self, word: usize) -> &'a [u64] {
+        &self.columns.0.ready(word)[self.columns.1..][..self.len()]
+    }
+
+    /// One word of the changed mask of each frame.
+    #[must_use]
+    pub fn changed(&self, word: usize) -> &'a [u64] {
+        &self.columns.0.changed(word)[self.columns.1..][..self.len()]
+    }
+
+    /// What frame `at` says besides masks and values.
+    #[must_use]
+    pub fn head(&self, at: usize) -> Head {
+        Head {
+            symbol_id: self.symbol_id,
+            flags: self.flags[at],
+            seq: self.first_seq + at as u64,
+            source_ts_ns: self.source_ts_ns[at],
+            local_ts_ns: self.local_ts_ns[at],
+            source_seq: self.source_seq[at],
+            grid_ts_ns: 0,
+        }
+    }
+}
+
 /// Receives computed frames in the order in which they are put out.
 pub trait FrameSink {
+    /// It takes frames by column, where they were computed so; else one by one.
+    const BY_COLUMN: bool = false;
+
     /// Takes one frame; `symbol` is its place among the engine's symbols.
     fn frame(&mut self, symbol: usize, frame: &Frame<'_>);
+
+    /// Takes several; only called where [`Self::BY_COLUMN`].
+    fn frames(&mut self, _symbol: usize, _frames: &Frames<'_>) {}
 }

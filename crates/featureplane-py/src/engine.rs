@@ -3,6 +3,8 @@
 use featureplane_core::columns::Columns;
 use featureplane_core::engine::Engine as CoreEngine;
 use featureplane_core::engine::config::Config;
+use featureplane_core::error::Error;
+use featureplane_core::event::Event;
 use featureplane_core::frame::{Frame, FrameSink, Layout};
 use featureplane_core::plan::Plan;
 use featureplane_core::quality::Reason;
@@ -33,6 +35,21 @@ impl FrameSink for PackedSink<'_> {
     }
 }
 
+/// Event by event, or in blocks of so many steps.
+fn run(
+    core: &mut CoreEngine,
+    events: &[Event],
+    trusted: bool,
+    block: usize,
+    sink: &mut impl FrameSink,
+) -> Result<(), Error> {
+    match (block, trusted) {
+        (0, true) => core.run_trusted(events, sink),
+        (0, false) => core.run(events, sink),
+        _ => core.run_block(events, trusted, block, sink),
+    }
+}
+
 /// A plan running over events. Not frozen: it is one running state, used by one thread at a time.
 #[pyclass(module = "featureplane._native")]
 pub(crate) struct Engine {
@@ -54,35 +71,37 @@ impl Engine {
         Ok(Self { packed: Packed::default(), columns: Columns::new(&layout), core, layout })
     }
 
-    /// Takes events; frames wait for `take_frames`. On an error those before it wait too.
-    #[pyo3(signature = (events, *, trusted = false))]
+    /// Takes events, `block` steps at a time (0: event by event); frames wait for `take_frames`. On an
+    /// error those before it wait too.
+    #[pyo3(signature = (events, *, trusted = false, block = 0))]
     fn run_frames(
         &mut self,
         py: Python<'_>,
         events: &Bound<'_, PyArray1<u64>>,
         trusted: bool,
+        block: usize,
     ) -> PyResult<()> {
         let events = events.try_readonly()?;
         let events = as_events(&events)?;
         let Self { core, layout, packed, .. } = self;
         let sink = &mut PackedSink { layout, packed };
-        py.detach(|| if trusted { core.run_trusted(events, sink) } else { core.run(events, sink) })
-            .map_err(into_py)
+        py.detach(|| run(core, events, trusted, block, sink)).map_err(into_py)
     }
 
-    /// Takes events; columns wait for `take_columns`. On an error those before it wait too.
-    #[pyo3(signature = (events, *, trusted = false))]
+    /// Takes events, `block` steps at a time (0: event by event); columns wait for `take_columns`. On an
+    /// error those before it wait too.
+    #[pyo3(signature = (events, *, trusted = false, block = 0))]
     fn run_columns(
         &mut self,
         py: Python<'_>,
         events: &Bound<'_, PyArray1<u64>>,
         trusted: bool,
+        block: usize,
     ) -> PyResult<()> {
         let events = events.try_readonly()?;
         let events = as_events(&events)?;
         let Self { core, columns, .. } = self;
-        py.detach(|| if trusted { core.run_trusted(events, columns) } else { core.run(events, columns) })
-            .map_err(into_py)
+        py.detach(|| run(core, events, trusted, block, columns)).map_err(into_py)
     }
 
     /// Bytes of one frame.

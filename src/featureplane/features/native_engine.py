@@ -24,10 +24,13 @@ from featureplane.market.instruments import Instrument
 from featureplane.market.sessions import daily_instants, session_intervals
 from featureplane.units import NANOS_PER_SECOND
 
-__all__ = ["Execution", "NativeEngine"]
+__all__ = ["BLOCK_STEPS", "Execution", "NativeEngine"]
 
 Execution = Literal["streaming", "block"]
 """Event by event, or over blocks of steps; the same bytes."""
+
+BLOCK_STEPS: Final = 256
+"""Steps of a block: what they need stays in the second-level cache."""
 
 _DAY_NS: Final = 86_400 * NANOS_PER_SECOND
 _BEFORE_NS: Final = 9 * _DAY_NS
@@ -55,9 +58,10 @@ class NativeEngine:
         emit: Emit = "update",
         every: Every | None = None,
         execution: Execution = "block",
+        block_steps: int = BLOCK_STEPS,
     ) -> None:
         self._fset = fset
-        self._execution = execution
+        self._block = block_steps if execution == "block" else 0
         self._instruments = instruments
         self._source = source
         self._options = options or StreamOptions()
@@ -72,7 +76,7 @@ class NativeEngine:
         """The frames of these events, each with the grid point it stands for, or 0."""
         engine = self._started(events)
         try:
-            engine.run_frames(_words(events), trusted=self._trusted)
+            engine.run_frames(_words(events), trusted=self._trusted, block=self._block)
         finally:
             packed, grid = engine.take_frames()
             size = self.layout.size
@@ -82,7 +86,7 @@ class NativeEngine:
     def columns(self, events: npt.NDArray[Any]) -> Columns:
         """The frames of these events as columns."""
         engine = self._started(events)
-        engine.run_columns(_words(events), trusted=self._trusted)
+        engine.run_columns(_words(events), trusted=self._trusted, block=self._block)
         return Columns.from_native(self._fset, engine.take_columns(), grid=self._grid)
 
     def finish(self) -> None:

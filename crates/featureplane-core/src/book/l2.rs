@@ -86,12 +86,14 @@ impl Book {
         self.orders = None;
     }
 
-    /// Brings [`Self::bids`] and [`Self::asks`] up to date with what was applied.
+    /// Brings [`Self::bids`] and [`Self::asks`] up to date with what was applied; whether they were
+    /// read again, and may differ from what they were.
     #[inline]
-    pub fn observe(&mut self) {
+    pub fn observe(&mut self) -> bool {
         let rows = std::mem::take(&mut self.rows);
-        self.bids.top(rows);
-        self.asks.top(rows);
+        let bids = self.bids.top(rows);
+        let asks = self.asks.top(rows);
+        bids || asks
     }
 
     /// The best bids as of the last [`Self::observe`], best first.

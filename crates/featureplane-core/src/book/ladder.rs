@@ -273,17 +273,19 @@ impl Ladder {
         (self.rows, self.rows_outside) = (0, 0);
     }
 
-    /// The best levels, at most `depth`, best first. `rows` is how many were set since the last call.
+    /// Reads the best levels again if they may have changed, and whether it did. `rows` is how many were
+    /// set since the last call.
     #[inline]
-    pub(super) fn top(&mut self, rows: u32) -> &[Level] {
-        if self.stale {
+    pub(super) fn top(&mut self, rows: u32) -> bool {
+        let stale = self.stale;
+        if stale {
             self.review(rows);
             self.refresh();
         }
-        &self.top
+        stale
     }
 
-    /// What the last call of [`Self::top`] gave.
+    /// The best levels as of the last call of [`Self::top`], at most `depth`, best first.
     pub(super) fn seen(&self) -> &[Level] {
         &self.top
     }

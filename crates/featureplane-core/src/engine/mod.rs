@@ -2,16 +2,20 @@
 //!
 //! `symbol` is one instrument's life, `nodes` its kernels, `output` what leaves it.
 
+mod block;
+mod blocks;
 pub mod config;
 mod lateness;
 mod nodes;
 mod output;
 mod plain;
+mod record;
 mod state;
 mod symbol;
 
 use std::collections::HashMap;
 
+use self::blocks::Blocks;
 use self::config::{Config, OnMalformed};
 use self::symbol::{Shared, Symbol};
 use crate::error::{Error, Place};
@@ -34,6 +38,7 @@ pub struct Engine {
     /// Events taken so far, for the offsets of errors.
     events: u64,
     last_symbol: usize,
+    blocks: Blocks,
 }
 
 impl Engine {
@@ -48,7 +53,8 @@ impl Engine {
             .collect::<Result<Vec<_>, _>>()?;
         let places = config.symbols.iter().enumerate().map(|(at, symbol)| (symbol.symbol_id, at)).collect();
         let drop_malformed = config.on_malformed == OnMalformed::Drop;
-        Ok(Self { shared, symbols, places, drop_malformed, events: 0, last_symbol: 0 })
+        let blocks = Blocks::default();
+        Ok(Self { shared, symbols, places, drop_malformed, events: 0, last_symbol: 0, blocks })
     }
 
     /// The whole state of a symbol, but for what chooses which frames are put out.
@@ -90,8 +96,10 @@ impl Engine {
         while let Some(head) = rest.first() {
             self.last_symbol = self.place(head)?;
             let (symbol, shared) = (&mut self.symbols[self.last_symbol], &self.shared);
-            let mut taken =
-                symbol.run_plain(shared, rest, |symbol, step| symbol.plain_step(shared, step, sink));
+            let mut taken = symbol.run_plain(shared, rest, |symbol, step| {
+                symbol.plain_step(shared, step, sink);
+                true
+            });
             if let Some(message) = message::take_trusted(&rest[taken..]) {
                 self.message(&message, sink)?;
                 taken += message.events.len();
@@ -119,20 +127,28 @@ impl Engine {
                     self.message(&message, sink)?;
                     message.events.len()
                 }
-                Next::Malformed { events, at, error } => {
-                    self.place(&rest[0])?;
-                    self.place(at)?;
-                    if !self.drop_malformed {
-                        return Err(self.placed(error));
-                    }
-                    if events.is_empty() { self.incomplete(rest)? } else { self.malformed(events, sink)? }
-                }
-                Next::Incomplete => self.incomplete(rest)?,
+                other => self.unusable(rest, other, sink)?,
             };
             self.events += taken as u64;
             rest = &rest[taken..];
         }
         Ok(())
+    }
+
+    /// What stands at the start of `rest` and is no message; how many events it is.
+    fn unusable(
+        &mut self,
+        rest: &[Event],
+        what: Next<'_>,
+        sink: &mut impl FrameSink,
+    ) -> Result<usize, Error> {
+        let Next::Malformed { events, at, error } = what else { return self.incomplete(rest) };
+        self.place(&rest[0])?;
+        self.place(at)?;
+        if !self.drop_malformed {
+            return Err(self.placed(error));
+        }
+        if events.is_empty() { self.incomplete(rest) } else { self.malformed(events, sink) }
     }
 
     #[inline]

@@ -10,7 +10,7 @@ use crate::kernels::trades::TradeTick;
 use crate::plan::{Op, Plan};
 
 /// Reasons that travel from an undefined input to what is computed from it.
-const TRAVELS: u8 = why::COLD | why::LACK | why::OVERFLOW | why::SHORT;
+pub(super) const TRAVELS: u8 = why::COLD | why::LACK | why::OVERFLOW | why::SHORT;
 
 /// What a node reads; resets name the same two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,37 +31,67 @@ impl Reads {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Wiring {
-    drive: Drive,
+pub(super) struct Wiring {
+    pub(super) drive: Drive,
     /// Places of the inputs; a missing one points to the node itself and is never read.
-    inputs: [usize; 2],
-    count: usize,
-    reads: Reads,
+    pub(super) inputs: [usize; 2],
+    pub(super) count: usize,
+    pub(super) reads: Reads,
     /// It or an ancestor is evaluated at the clock of each frame.
-    timed: bool,
+    pub(super) timed: bool,
     /// Something reads it at ticks.
-    needed_at_ticks: bool,
+    pub(super) needed_at_ticks: bool,
     /// The kernel reads a mean's integral, not its value.
-    relative: bool,
+    pub(super) relative: bool,
     /// It advances with its first input alone; the second only has to be defined when it is read.
     first_only: bool,
-    begins: bool,
+    pub(super) begins: bool,
+}
+
+impl Wiring {
+    /// Places of the nodes it reads.
+    pub(super) fn reads_from(&self) -> &[usize] {
+        &self.inputs[..self.count]
+    }
+}
+
+/// Which nodes run when, in plan order.
+#[derive(Clone, Debug)]
+pub(super) struct Orders {
+    book: Vec<usize>,
+    trade: Vec<usize>,
+    silent_trade: Vec<usize>,
+    frame: Vec<usize>,
+    begin: Vec<usize>,
+    /// Nodes that move with the clock and may be read at a tick at which they do not run (reading 36).
+    before_ticks: Vec<usize>,
+}
+
+impl Orders {
+    /// The orders of the nodes that `test` names.
+    pub(super) fn of(wiring: &[Wiring], test: impl Fn(usize) -> bool) -> Self {
+        let places = |own: fn(&Wiring) -> bool| -> Vec<usize> {
+            (0..wiring.len()).filter(|&at| test(at) && own(&wiring[at])).collect()
+        };
+        Self {
+            book: places(|wire| wire.reads.book),
+            trade: places(|wire| wire.reads.trades),
+            silent_trade: places(|wire| wire.reads.trades && !wire.reads.book),
+            frame: places(|wire| wire.timed),
+            begin: places(|wire| wire.begins),
+            before_ticks: before_ticks(wiring).into_iter().filter(|&at| test(at)).collect(),
+        }
+    }
 }
 
 /// Kernels, wiring and present cells of one symbol.
 #[derive(Clone, Debug)]
 pub(super) struct Nodes {
-    kernels: Vec<Kernel>,
-    wiring: Vec<Wiring>,
-    cells: Vec<Cell>,
-    advanced: Vec<bool>,
-    on_book: Vec<usize>,
-    on_trade: Vec<usize>,
-    on_silent_trade: Vec<usize>,
-    on_frame: Vec<usize>,
-    on_begin: Vec<usize>,
-    /// Nodes that move with the clock and may be read at a tick at which they do not run (reading 36).
-    before_ticks: Vec<usize>,
+    pub(super) kernels: Vec<Kernel>,
+    pub(super) wiring: Vec<Wiring>,
+    pub(super) cells: Vec<Cell>,
+    pub(super) advanced: Vec<bool>,
+    pub(super) orders: Orders,
 }
 
 impl Nodes {
@@ -89,16 +119,8 @@ impl Nodes {
             });
             kernels.push(kernel);
         }
-        let places = |test: fn(&Wiring) -> bool| -> Vec<usize> {
-            wiring.iter().enumerate().filter(|(_, wire)| test(wire)).map(|(at, _)| at).collect()
-        };
         let mut nodes = Self {
-            on_book: places(|wire| wire.reads.book),
-            on_trade: places(|wire| wire.reads.trades),
-            on_silent_trade: places(|wire| wire.reads.trades && !wire.reads.book),
-            on_frame: places(|wire| wire.timed),
-            on_begin: places(|wire| wire.begins),
-            before_ticks: before_ticks(&wiring),
+            orders: Orders::of(&wiring, |_| true),
             cells: vec![Cell::COLD; kernels.len()],
             advanced: vec![false; kernels.len()],
             kernels,
@@ -139,13 +161,13 @@ impl Nodes {
     /// A step begins; with `silent`, only for kernels that read trades alone.
     #[inline]
     pub(super) fn begin(&mut self, clock_ns: i64, silent: bool) {
-        for &at in &self.on_begin {
+        for &at in &self.orders.begin {
             if !(silent && self.wiring[at].reads.book) {
                 self.kernels[at].begin(clock_ns);
             }
         }
-        for place in 0..self.before_ticks.len() {
-            let at = self.before_ticks[place];
+        for place in 0..self.orders.before_ticks.len() {
+            let at = self.orders.before_ticks[place];
             if !(silent && self.wiring[at].reads.book) {
                 self.show(at, clock_ns);
             }
@@ -154,8 +176,14 @@ impl Nodes {
 
     /// One trade.
     pub(super) fn trade(&mut self, trade: &TradeTick, silent: bool) {
-        let order = std::mem::take(if silent { &mut self.on_silent_trade } else { &mut self.on_trade });
         self.advanced.fill(false);
+        self.run_trade(trade, silent);
+    }
+
+    /// [`Self::trade`] where `advanced` says already which inputs moved.
+    pub(super) fn run_trade(&mut self, trade: &TradeTick, silent: bool) {
+        let order =
+            std::mem::take(if silent { &mut self.orders.silent_trade } else { &mut self.orders.trade });
         // What reads trades alone is not shown the book: a sign is the same in every plan (reading 38).
         let without_book = TradeTick { mid_before: None, ..*trade };
         for &at in &order {
@@ -167,13 +195,18 @@ impl Nodes {
                 self.advance(at, trade.clock_ns, trade.mid_before, trade.step);
             }
         }
-        *if silent { &mut self.on_silent_trade } else { &mut self.on_trade } = order;
+        *if silent { &mut self.orders.silent_trade } else { &mut self.orders.trade } = order;
     }
 
     /// One book tick; `None` is an invalid book.
     pub(super) fn book(&mut self, book: Option<&BookView<'_>>, clock_ns: i64) {
-        let order = std::mem::take(&mut self.on_book);
         self.advanced.fill(false);
+        self.run_book(book, clock_ns);
+    }
+
+    /// [`Self::book`] where `advanced` says already which inputs moved.
+    pub(super) fn run_book(&mut self, book: Option<&BookView<'_>>, clock_ns: i64) {
+        let order = std::mem::take(&mut self.orders.book);
         for &at in &order {
             if self.wiring[at].drive == Drive::Book {
                 let mut cell = book.map_or(Cell::undefined(0), |book| self.kernels[at].book(book, clock_ns));
@@ -183,7 +216,7 @@ impl Nodes {
                 self.advance(at, clock_ns, None, 0);
             }
         }
-        self.on_book = order;
+        self.orders.book = order;
     }
 
     /// Readiness of a book source without a value: it is as cold as before, but one without a memory
@@ -203,7 +236,7 @@ impl Nodes {
     #[inline]
     fn inputs(&self, wire: &Wiring) -> (u8, bool) {
         let (mut state, mut advanced) = (0, false);
-        for &input in &wire.inputs[..wire.count] {
+        for &input in wire.reads_from() {
             state |= self.cells[input].state;
             advanced |= self.advanced[input];
         }
@@ -276,8 +309,8 @@ impl Nodes {
 
     /// The step ends: what depends on the clock is evaluated at it (rule 5.4).
     pub(super) fn finish(&mut self, clock_ns: i64, silent: bool) {
-        for place in 0..self.on_frame.len() {
-            let at = self.on_frame[place];
+        for place in 0..self.orders.frame.len() {
+            let at = self.orders.frame[place];
             let wire = self.wiring[at];
             if !(silent && wire.reads.book) {
                 if wire.count > 0 {
@@ -314,7 +347,7 @@ impl Nodes {
 
 /// What travels from inputs of these reasons to what is computed from them.
 #[inline]
-const fn travelling(state: u8) -> u8 {
+pub(super) const fn travelling(state: u8) -> u8 {
     state & if state & why::UNDEFINED == 0 { why::SHORT } else { TRAVELS | why::UNDEFINED }
 }
 

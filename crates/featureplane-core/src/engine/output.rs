@@ -3,9 +3,18 @@
 use super::config::{Emit, Every};
 use super::nodes::Nodes;
 use crate::frame::quality::PARTIAL_FEATURES;
-use crate::frame::{Frame, FrameSink, Head, Layout};
+use crate::frame::{Frame, FrameSink, Frames, Head, Layout};
 use crate::kernels::cell::why;
 use crate::plan::Plan;
+
+/// Whether a feature in this state makes its frame partial (rule 4): it lacks a value, though warm, or
+/// sums fewer levels than it was asked for.
+pub(super) const fn is_partial(state: u8) -> bool {
+    if state & why::UNDEFINED == 0 {
+        return state & why::SHORT != 0;
+    }
+    state & why::COLD == 0 && state & (why::LACK | why::OVERFLOW | why::SHORT) != 0
+}
 
 /// The frame computed last, and the one before it.
 #[derive(Clone, Debug)]
@@ -39,12 +48,10 @@ impl Output {
             if cell.is_defined() {
                 *value = cell.bits;
                 self.ready[at / 64] |= 1 << (at % 64);
-                partial |= cell.state & why::SHORT != 0;
             } else {
-                let lacks = why::LACK | why::OVERFLOW | why::SHORT;
                 *value = sentinel;
-                partial |= cell.state & why::COLD == 0 && cell.state & lacks != 0;
             }
+            partial |= is_partial(cell.state);
         }
         if partial { PARTIAL_FEATURES } else { 0 }
     }
@@ -62,6 +69,32 @@ impl Output {
             self.changed[at / 64] |= u64::from(value != before) << (at % 64);
             *before = *value;
         }
+    }
+
+    /// What a feature was in the frame computed last.
+    pub(super) fn before(&self, feature: usize) -> u64 {
+        self.before[feature]
+    }
+
+    /// A feature of the frame computed last.
+    pub(super) fn set_before(&mut self, feature: usize, value: u64) {
+        self.before[feature] = value;
+    }
+
+    /// Takes frame `at` of those given for the one computed last.
+    pub(super) fn show(&mut self, frames: &Frames<'_>, at: usize) {
+        for (feature, value) in self.before.iter_mut().enumerate() {
+            *value = frames.value(feature)[at];
+        }
+        for word in 0..self.ready.len() {
+            self.ready[word] = frames.ready(word)[at];
+            self.changed[word] = frames.changed(word)[at];
+        }
+    }
+
+    /// Frames were put out as they are, the last of them with these flags.
+    pub(super) fn set_flags(&mut self, flags: u32) {
+        self.flags_before = Some(flags);
     }
 
     /// Values of the frame computed last.
@@ -102,6 +135,11 @@ impl Sampler {
     pub(super) fn new(emit: Emit, every: Option<Every>, local_time: bool, layout: &Layout) -> Self {
         let changed = vec![0; layout.mask_words()];
         Self { emit, every, local_time, flags: 0, changed, held: None, time_ns: i64::MIN }
+    }
+
+    /// Every computed frame is put out as it is.
+    pub(super) fn takes_all(&self) -> bool {
+        self.emit == Emit::Update && self.every.is_none()
     }
 
     /// Takes a computed frame and hands on what is due.

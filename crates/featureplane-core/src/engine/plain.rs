@@ -21,25 +21,25 @@ pub(super) struct PlainStep {
 }
 
 impl Symbol {
-    /// Takes messages from the start of `events` that need no judgement, as long as there are such, and
-    /// hands on the steps they make; how many events. `events` were checked and end with a message.
+    /// Takes messages from the start of `events` that need no judgement, as long as there are such and
+    /// `step`, which is told of the steps they make, wants more; how many events. `events` were checked
+    /// and end with a message.
     #[inline]
     pub(super) fn run_plain(
         &mut self,
         shared: &Shared,
         events: &[Event],
-        mut step: impl FnMut(&mut Self, PlainStep),
+        mut step: impl FnMut(&mut Self, PlainStep) -> bool,
     ) -> usize {
-        let steps = shared.reads.book
-            && self.guard.state == State::Whole
-            && self.pending_reset == Reads::default()
-            && (self.status, self.session) == (Trading::Trading, Trading::Trading);
+        let steps = shared.reads.book && self.steps_plainly(shared);
         let mut at = 0;
         while let Some(head) = events.get(at).filter(|head| head.symbol_id == self.config.symbol_id) {
             let taken = match head.kind {
                 kind::LEVEL if steps => {
                     let Some((next, rows)) = self.plain_levels(shared, &events[at..]) else { break };
-                    step(self, next);
+                    if !step(self, next) {
+                        return at + rows;
+                    }
                     rows
                 }
                 kind::QUOTE => self.quotes(&events[at..]),
@@ -64,28 +64,43 @@ impl Symbol {
         if sequenced && !follows {
             return None;
         }
-        let clock = self.clock?.max(head.source_ts_ns);
-        if clock >= self.next_reset.min(self.session_until) || self.is_crossed_for_long(shared, clock) {
-            return None;
-        }
-        let late = self.lateness.of_plain(head.source_ts_ns, head.local_ts_ns)?;
+        let entry = self.plain_entry(shared, head)?;
         let rows = self.set_levels(events)?;
         if sequenced {
             self.guard.book.applied = head.seq_last;
         }
         self.counts.messages[Channel::Book as usize] += 1;
-        self.counts.steps_back += u64::from(head.source_ts_ns < clock);
-        self.clock = Some(clock);
-        let stale = self.lateness.take_plain(late, head.local_ts_ns);
-        let stale = if stale { STALE_INPUT } else { 0 };
-        let times = Times { source_ns: head.source_ts_ns, local_ns: head.local_ts_ns };
-        Some((PlainStep { clock, stale, times }, rows))
+        Some((self.enter_plain(entry, head), rows))
     }
 
-    /// Whether the book may break for having been crossed.
+    /// Clock and lateness of a step, if it is not the first, resets nothing and ends no session, its
+    /// clock is not at fault, and no book breaks at it.
     #[inline]
-    fn is_crossed_for_long(&self, shared: &Shared, clock: i64) -> bool {
-        shared.has_snapshots && self.crossed_since.is_some_and(|since| clock - since > CROSSED_NS)
+    pub(super) fn plain_entry(&self, shared: &Shared, head: &Event) -> Option<(i64, i64)> {
+        let clock = self.clock?.max(head.source_ts_ns);
+        let crossed = self.crossed_since.is_some_and(|since| clock - since > CROSSED_NS);
+        if clock >= self.next_reset.min(self.session_until) || (crossed && shared.has_snapshots) {
+            return None;
+        }
+        Some((clock, self.lateness.of_plain(head.source_ts_ns, head.local_ts_ns)?))
+    }
+
+    /// Takes the clock of a step that [`Self::plain_entry`] let in.
+    #[inline]
+    pub(super) fn enter_plain(&mut self, (clock, late): (i64, i64), head: &Event) -> PlainStep {
+        self.counts.steps_back += u64::from(head.source_ts_ns < clock);
+        self.clock = Some(clock);
+        let stale = if self.lateness.take_plain(late, head.local_ts_ns) { STALE_INPUT } else { 0 };
+        let times = Times { source_ns: head.source_ts_ns, local_ns: head.local_ts_ns };
+        PlainStep { clock, stale, times }
+    }
+
+    /// Whether steps are taken that reset nothing, on a book that can be read.
+    #[inline]
+    pub(super) fn steps_plainly(&self, shared: &Shared) -> bool {
+        (self.guard.state == State::Whole || !shared.reads.book)
+            && self.pending_reset == Reads::default()
+            && (self.status, self.session) == (Trading::Trading, Trading::Trading)
     }
 
     /// Applies the message at the start of `events` as long as it is made of levels; none if it is not

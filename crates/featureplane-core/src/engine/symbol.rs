@@ -1,5 +1,6 @@
 //! One instrument: guard, book, clock and nodes, one message at a time (rules 3 to 5).
 
+use super::block::Block;
 use super::config::{Config, OnGap, Seed, SymbolConfig, Trading};
 use super::lateness::Lateness;
 use super::nodes::{Nodes, Reads};
@@ -501,27 +502,13 @@ impl Symbol {
     /// The trades see the book as it was before the message.
     fn read_trades(&mut self, message: &Message<'_>, clock: i64, had_book: bool, silent: bool) {
         let mid_before = if had_book { self.mid_x2() } else { None };
-        for event in message.market_trades() {
-            let sign = match event.side {
-                side::BID => 1,
-                side::ASK => -1,
-                _ => 0,
-            };
-            let trade = TradeTick {
-                price: event.price,
-                qty: event.qty,
-                sign,
-                hidden: event.flags & flag::HIDDEN != 0,
-                clock_ns: clock,
-                mid_before,
-                step: self.seq + 1,
-            };
+        for trade in trade_ticks(message, clock, mid_before, self.seq + 1) {
             self.nodes.trade(&trade, silent);
         }
     }
 
     /// Of the book as last observed.
-    fn mid_x2(&self) -> Option<i64> {
+    pub(super) fn mid_x2(&self) -> Option<i64> {
         let (bid, ask) = (self.book.bids().first()?, self.book.asks().first()?);
         self.valid.then_some(bid.price + ask.price)
     }
@@ -534,14 +521,7 @@ impl Symbol {
         }
         match change {
             Change::None | Change::Break => {}
-            Change::Message => {
-                if message.is_snapshot() && !message.has_clear() {
-                    self.book.reset();
-                }
-                for event in message.events {
-                    self.book.apply(event);
-                }
-            }
+            Change::Message => self.apply_message(message),
             Change::Joined(joined) | Change::Torn(joined) => {
                 if joined.replaces {
                     self.book.reset();
@@ -553,16 +533,28 @@ impl Symbol {
         }
     }
 
-    /// Brings the best levels up to date with the book, and whether it is valid.
+    /// An ordinary message; a snapshot that restarts nothing replaces the book all the same.
+    pub(super) fn apply_message(&mut self, message: &Message<'_>) {
+        if message.is_snapshot() && !message.has_clear() {
+            self.book.reset();
+        }
+        for event in message.events {
+            self.book.apply(event);
+        }
+    }
+
+    /// Brings the best levels up to date with the book, and whether it is valid; whether they may differ
+    /// from what they were.
     #[inline]
-    pub(super) fn observe(&mut self) {
-        self.book.observe();
+    pub(super) fn observe(&mut self) -> bool {
+        let changed = self.book.observe();
         self.valid = match (self.book.bids().first(), self.book.asks().first()) {
             (Some(bid), Some(ask)) => {
                 bid.price < ask.price || (self.config.locked_valid && bid.price == ask.price)
             }
             _ => true,
         };
+        changed
     }
 
     /// A step of a message of levels that are applied.
@@ -612,7 +604,7 @@ impl Symbol {
     // Frames.
 
     /// Flags of every frame of a book that is not whole (rules 3.5, 3.7).
-    fn standing_flags(&self, shared: &Shared) -> u32 {
+    pub(super) fn standing_flags(&self, shared: &Shared) -> u32 {
         let mut flags = 0;
         if self.guard.passed {
             flags |= GAP_DETECTED | PARTIAL_FEATURES;
@@ -630,15 +622,22 @@ impl Symbol {
         self.frame(flags | standing, times, sink);
     }
 
+    /// One more frame is computed; the flags that waited for it.
     #[inline]
-    fn frame(&mut self, flags: u32, times: Times, sink: &mut impl FrameSink) {
+    pub(super) fn count_frame(&mut self) -> u32 {
         self.seq += 1;
         self.counts.frames += 1;
         self.seed_frames += u64::from(self.guard.seeded);
+        std::mem::take(&mut self.pending_flags)
+    }
+
+    #[inline]
+    fn frame(&mut self, flags: u32, times: Times, sink: &mut impl FrameSink) {
+        let flags = flags | self.count_frame();
         self.output.mark();
         let head = Head {
             symbol_id: self.config.symbol_id,
-            flags: flags | std::mem::take(&mut self.pending_flags),
+            flags,
             seq: self.seq,
             source_ts_ns: times.source_ns,
             local_ts_ns: times.local_ns,
@@ -647,6 +646,46 @@ impl Symbol {
         };
         self.sampler.frame(self.place, head, &mut self.output, sink);
     }
+
+    /// Computes the steps of a block.
+    pub(super) fn compute(&mut self, block: &mut Block) {
+        block.compute(&mut self.nodes, &mut self.output);
+    }
+
+    /// Puts out the frames of the next `count` steps of a block that is computed.
+    pub(super) fn put_out<S: FrameSink>(&mut self, block: &mut Block, count: usize, sink: &mut S) {
+        let frames = block.frames(self.config.symbol_id, count);
+        if S::BY_COLUMN && self.sampler.takes_all() {
+            sink.frames(self.place, &frames);
+            return self.output.set_flags(frames.flags.last().copied().unwrap_or_default());
+        }
+        for at in 0..count {
+            self.output.show(&frames, at);
+            self.sampler.frame(self.place, frames.head(at), &mut self.output, sink);
+        }
+    }
+}
+
+/// Market trades of a message; `step` is the `seq` of the frame to come.
+pub(super) fn trade_ticks(
+    message: &Message<'_>,
+    clock_ns: i64,
+    mid_before: Option<i64>,
+    step: u64,
+) -> impl Iterator<Item = TradeTick> {
+    message.market_trades().map(move |event| TradeTick {
+        price: event.price,
+        qty: event.qty,
+        sign: match event.side {
+            side::BID => 1,
+            side::ASK => -1,
+            _ => 0,
+        },
+        hidden: event.flags & flag::HIDDEN != 0,
+        clock_ns,
+        mid_before,
+        step,
+    })
 }
 
 fn times(event: &Event) -> Times {

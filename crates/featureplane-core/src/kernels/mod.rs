@@ -19,6 +19,7 @@ mod quanta;
 pub mod returns;
 pub mod ring;
 pub mod rolling;
+pub(crate) mod scans;
 pub mod series;
 pub mod state;
 pub mod toxicity;

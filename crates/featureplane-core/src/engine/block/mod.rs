@@ -1,0 +1,138 @@
+//! Steps gathered into blocks, and kernels run through a block node by node (rule 10.5).
+//!
+//! The kernels are those of streaming, and what they leave behind is the same: a block ends at any
+//! step. What is no plain step goes through streaming, between two blocks.
+
+mod books;
+mod publish;
+mod rows;
+mod scans;
+mod steps;
+mod tracks;
+
+use self::publish::Published;
+use self::rows::Rows;
+use self::steps::Steps;
+use self::tracks::{Channel, Class, Node};
+use super::nodes::Nodes;
+use super::output::Output;
+use super::symbol::{Shared, Times};
+use crate::book::Book;
+use crate::frame::{FrameColumns, Frames};
+use crate::kernels::trades::TradeTick;
+
+/// Steps of one symbol that wait to be computed.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    steps: Steps,
+    tracks: Vec<Node>,
+    rows: Rows,
+    published: Published,
+    /// Frames handed out since they were computed.
+    handed_out: usize,
+}
+
+impl Block {
+    /// Room for `size` steps.
+    pub(super) fn new(shared: &Shared, nodes: &Nodes, size: usize) -> Self {
+        let steps = Steps::new(size, shared.plan.depth.max(1), shared.reads);
+        let tracks = tracks::of_plan(&shared.plan, nodes, size);
+        Self {
+            rows: Rows::new(&tracks, nodes),
+            published: Published::new(&shared.plan, &shared.layout, &tracks, &steps),
+            steps,
+            tracks,
+            handed_out: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// No further step has room.
+    pub(super) fn is_full(&self) -> bool {
+        self.steps.is_full()
+    }
+
+    /// A trade of the step to come.
+    pub(super) fn trade(&mut self, trade: TradeTick) {
+        self.steps.trade(trade);
+    }
+
+    /// The book as the step to come has left it; with `changed` it may differ from the last one shown.
+    #[inline]
+    pub(super) fn book(&mut self, book: &Book, valid: bool, changed: bool, clock: i64) {
+        self.steps.book(book, valid, changed, clock);
+    }
+
+    /// The step is complete; its frame carries `seq`.
+    #[inline]
+    pub(super) fn step(&mut self, clock: i64, flags: u32, times: Times, source_seq: u64, seq: u64) {
+        if self.steps.len() == 0 {
+            self.steps.first_seq = seq;
+        }
+        self.steps.end(clock, flags, times, source_seq);
+    }
+
+    /// Runs all kernels through the steps. `nodes` and `output` are then as behind the last of them.
+    pub(super) fn compute(&mut self, nodes: &mut Nodes, output: &mut Output) {
+        let Self { steps, tracks, rows, published, .. } = self;
+        let ticks = [Channel::Book, Channel::Trades].map(|channel| steps.of(channel).ticks());
+        let ticks_of = |node: &Node| ticks[usize::from(node.channel == Channel::Trades)];
+        for (node, &before) in tracks.iter_mut().zip(&nodes.cells) {
+            let most = if node.class == Class::Constant { ticks[0].max(ticks[1]) } else { ticks_of(node) };
+            node.begin(before, most, steps.len());
+        }
+        books::run(tracks, nodes, &steps.books);
+        for at in 0..tracks.len() {
+            scans::run(at, tracks, nodes, steps);
+        }
+        rows.run(tracks, nodes, steps);
+        for (node, cell) in tracks.iter().zip(&mut nodes.cells) {
+            *cell = match node.class {
+                Class::Constant => *cell,
+                Class::Runs => node.rest.last().copied().unwrap_or(*cell),
+                Class::Ticks(_) => node.ticks.cell(ticks_of(node)),
+                Class::Steps(_) | Class::Row => node.steps.cell(steps.len()),
+            }
+        }
+        published.run(tracks, steps, output);
+    }
+
+    /// The frames of the next `count` steps that were not handed out; all of them are computed.
+    pub(super) fn frames(&mut self, symbol_id: u32, count: usize) -> Frames<'_> {
+        let from = self.handed_out;
+        self.handed_out += count;
+        let range = from..from + count;
+        Frames {
+            symbol_id,
+            first_seq: self.steps.first_seq + from as u64,
+            source_seq: &self.steps.source_seq[range.clone()],
+            source_ts_ns: &self.steps.source_ns[range.clone()],
+            local_ts_ns: &self.steps.local_ns[range.clone()],
+            flags: &self.steps.flags[range],
+            columns: (self, from),
+        }
+    }
+
+    /// Forgets the steps.
+    pub(super) fn clear(&mut self) {
+        self.steps.clear();
+        self.handed_out = 0;
+    }
+}
+
+impl FrameColumns for Block {
+    fn value(&self, feature: usize) -> &[u64] {
+        self.published.values(feature, self.steps.len(), &self.tracks)
+    }
+
+    fn ready(&self, word: usize) -> &[u64] {
+        &self.published.ready[word][..self.steps.len()]
+    }
+
+    fn changed(&self, word: usize) -> &[u64] {
+        &self.published.changed[word][..self.steps.len()]
+    }
+}

@@ -1,0 +1,218 @@
+//! What each node holds along the steps of a block, and how it is computed.
+
+use super::super::nodes::{Nodes, Reads, Wiring};
+use crate::kernels::bound::{Drive, Kernel};
+use crate::kernels::cell::{UNDEFINED_F64, UNDEFINED_I64, why};
+use crate::kernels::{Cell, Dtype};
+use crate::plan::Plan;
+
+/// Cells in a row. Place 0 holds what was there before the block.
+#[derive(Clone, Debug)]
+pub(super) struct Track {
+    /// Eight bytes of each; undefined ones stand as the sentinel of the type.
+    pub(super) bits: Vec<u64>,
+    /// Bits of [`why`].
+    pub(super) state: Vec<u8>,
+    /// Every state of this block is 0.
+    pub(super) plain: bool,
+    /// Every state there is room for is 0.
+    zeros: bool,
+    sentinel: u64,
+}
+
+impl Track {
+    pub(super) fn new(dtype: Dtype, places: usize) -> Self {
+        let sentinel = if dtype == Dtype::F64 { UNDEFINED_F64 } else { UNDEFINED_I64 };
+        let (bits, state) = (vec![sentinel; places], vec![0; places]);
+        Self { bits, state, plain: true, zeros: true, sentinel }
+    }
+
+    /// Begins a block of `count` cells behind `before`.
+    pub(super) fn begin(&mut self, before: Cell, count: usize) {
+        if self.bits.len() <= count {
+            self.bits.resize(count + 1, self.sentinel);
+            self.state.resize(count + 1, 0);
+        }
+        self.zeros &= before.state == 0;
+        self.put(0, before);
+    }
+
+    #[inline]
+    pub(super) fn put(&mut self, at: usize, cell: Cell) {
+        self.bits[at] = if cell.is_defined() { cell.bits } else { self.sentinel };
+        self.state[at] = cell.state;
+    }
+
+    /// All cells up to `count` are in place; `any` is what stands in the state of some.
+    pub(super) fn end(&mut self, any: u8) {
+        self.plain = any | self.state[0] == 0;
+        self.zeros &= self.plain;
+    }
+
+    /// Every cell will be a plain value; what was before the block is one.
+    pub(super) fn make_plain(&mut self) {
+        if !self.zeros {
+            self.state.fill(0);
+            self.zeros = true;
+        }
+        self.plain = true;
+    }
+
+    pub(super) fn cell(&self, at: usize) -> Cell {
+        let state = self.state[at];
+        Cell { bits: if state & why::UNDEFINED == 0 { self.bits[at] } else { 0 }, state }
+    }
+}
+
+/// The channel whose ticks move a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channel {
+    Book,
+    Trades,
+}
+
+/// How a node is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// It never changes.
+    Constant,
+    /// By runs of ticks that see the same book: one cell for the first, one for the rest of them.
+    Runs,
+    /// Tick by tick of one channel.
+    Ticks(Channel),
+    /// The same, and at the end of every step, because it moves with the clock.
+    Steps(Channel),
+    /// It reads both channels: with others of its kind, event by event.
+    Row,
+}
+
+/// Integral and time of a mean over a window.
+pub(super) type Integral = (i128, u64);
+
+/// One node along a block.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) class: Class,
+    /// The channel whose ticks move it; of those that read both, the book.
+    pub(super) channel: Channel,
+    /// At ticks of its channel.
+    pub(super) ticks: Track,
+    /// At the ends of steps; classes `Steps` and `Row`.
+    pub(super) steps: Track,
+    /// Whether it advanced at each trade.
+    pub(super) advanced: Vec<bool>,
+    /// Class `Runs`: at the first tick of each run, and at the others.
+    pub(super) first: Vec<Cell>,
+    pub(super) rest: Vec<Cell>,
+    /// Some feature or node needs the cells of runs tick by tick.
+    pub(super) laid_out: bool,
+    /// Integral and time of a mean whose readers need them: at ticks, and at the ends of steps.
+    pub(super) integrals: Option<[Vec<Integral>; 2]>,
+}
+
+/// The nodes of a plan, each with its class.
+pub(super) fn of_plan(plan: &Plan, nodes: &Nodes, size: usize) -> Vec<Node> {
+    let classes = classes(nodes);
+    let wiring = &nodes.wiring;
+    let is_read = |at: usize, by: fn(&Wiring, Class) -> bool| {
+        wiring.iter().zip(&classes).any(|(wire, &class)| wire.reads_from().contains(&at) && by(wire, class))
+    };
+    let of = |at: usize, &class: &Class| {
+        let room = |needed: bool| if needed { size + 1 } else { 1 };
+        let dtype = plan.nodes[at].dtype;
+        let in_runs = class == Class::Runs;
+        let mut ticks = Track::new(dtype, room(class != Class::Row));
+        if class == Class::Constant {
+            ticks.begin(nodes.cells[at], size);
+            fill(&mut ticks, nodes.cells[at]);
+        }
+        let relative =
+            is_read(at, |wire, _| wire.relative) && matches!(nodes.kernels[at], Kernel::MeanOver(_));
+        Node {
+            class,
+            channel: if wiring[at].reads.book { Channel::Book } else { Channel::Trades },
+            ticks,
+            steps: Track::new(dtype, room(matches!(class, Class::Steps(_) | Class::Row))),
+            advanced: vec![false; room(nodes.wiring[at].reads.trades || class == Class::Constant)],
+            first: Vec::with_capacity(if in_runs { size } else { 0 }),
+            rest: Vec::with_capacity(if in_runs { size } else { 0 }),
+            laid_out: plan.features.iter().any(|feature| feature.node == at)
+                || is_read(at, |_, class| class != Class::Runs),
+            integrals: relative.then(Default::default),
+        }
+    };
+    classes.iter().enumerate().map(|(at, class)| of(at, class)).collect()
+}
+
+impl Node {
+    /// Begins a block of `ticks` ticks of its channel and `steps` steps behind the cell `before`.
+    pub(super) fn begin(&mut self, before: Cell, ticks: usize, steps: usize) {
+        if self.class == Class::Constant {
+            if self.ticks.bits.len() <= ticks {
+                self.ticks.begin(before, ticks);
+                fill(&mut self.ticks, before);
+            }
+        } else {
+            self.ticks.begin(before, ticks);
+            self.steps.begin(before, steps);
+        }
+        if self.channel == Channel::Trades && self.advanced.len() < ticks {
+            self.advanced.resize(ticks, false);
+        }
+    }
+}
+
+/// Gives every place of a constant's track its cell.
+fn fill(track: &mut Track, cell: Cell) {
+    for at in 0..track.bits.len() {
+        track.put(at, cell);
+    }
+    track.end(cell.state);
+}
+
+fn classes(nodes: &Nodes) -> Vec<Class> {
+    let wiring = &nodes.wiring;
+    let rows = rows(wiring);
+    let mut classes: Vec<Class> = Vec::with_capacity(wiring.len());
+    for (at, wire) in wiring.iter().enumerate() {
+        let channel = if wire.reads.book { Channel::Book } else { Channel::Trades };
+        let of_books = wire.drive == Drive::Stateless
+            && !wire.relative
+            && wire.reads_from().iter().all(|&x| matches!(classes[x], Class::Constant | Class::Runs));
+        classes.push(if rows[at] {
+            Class::Row
+        } else if wire.reads == Reads::default() {
+            Class::Constant
+        } else if wire.timed {
+            Class::Steps(channel)
+        } else if channel == Channel::Book && (wire.drive == Drive::Book || of_books) {
+            Class::Runs
+        } else {
+            Class::Ticks(channel)
+        });
+    }
+    classes
+}
+
+/// The nodes that must run event by event: those that read both channels, what moves with the clock
+/// and is shown to them where it does not run (reading 36), and what reads any of these.
+fn rows(wiring: &[Wiring]) -> Vec<bool> {
+    let mut rows: Vec<bool> = wiring
+        .iter()
+        .map(|wire| wire.reads == Reads::ALL || (wire.timed && wire.reads == Reads::default()))
+        .collect();
+    loop {
+        let before = rows.clone();
+        for (at, wire) in wiring.iter().enumerate() {
+            rows[at] |= wire.reads_from().iter().any(|&input| rows[input]);
+            if rows[at] {
+                for &input in wire.reads_from() {
+                    rows[input] |= wiring[input].timed || wire.relative;
+                }
+            }
+        }
+        if rows == before {
+            return rows;
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Kernels over many books in one go: which kernel it is, is asked once.
+
+use super::book::BookView;
+use super::bound::Kernel;
+use super::cell::{Cell, why};
+use super::{imbalance, price};
+
+/// What a kernel of the book holds along runs of ticks that see the same book.
+#[derive(Debug)]
+pub(crate) struct Runs<'a> {
+    /// At the first tick of each run.
+    pub(crate) first: &'a mut Vec<Cell>,
+    /// At the others.
+    pub(crate) rest: &'a mut Vec<Cell>,
+}
+
+impl Kernel {
+    /// [`Self::book`] for runs of ticks, the book of each given with the length of its run; `before` is
+    /// the cell before. Not for kernels that look at the clock.
+    pub(crate) fn scan_books<'a>(
+        &mut self,
+        books: impl Iterator<Item = (Option<BookView<'a>>, usize)>,
+        before: Cell,
+        out: &mut Runs<'_>,
+    ) {
+        let scan = Scan { books, before, out };
+        match *self {
+            Self::LevelPrice(side, level) => {
+                scan.same(Some(side), |book| price::level_price(side, level, book));
+            }
+            Self::Mid => scan.same(None, price::mid_x2),
+            Self::Spread => scan.same(None, price::spread),
+            Self::Microprice => scan.same(None, price::microprice_x2),
+            Self::Qty(side, level) => scan.same(Some(side), |book| imbalance::qty(side, level, book)),
+            Self::Depth(side, levels) => scan.same(Some(side), |book| imbalance::depth(side, levels, book)),
+            Self::ImbalancePpm(levels) => scan.same(None, |book| imbalance::imbalance_ppm(levels, book)),
+            Self::Vwap(levels) => scan.same(None, |book| price::vwap_x2(levels, book)),
+            Self::BookSlope(levels) => scan.same(None, |book| price::book_slope(levels, book)),
+            Self::Ofi(ref mut kernel) => scan.changing(|book| kernel.update(book)),
+            Self::OfiMulti(ref mut kernel) => scan.changing(|book| kernel.update(book)),
+            Self::DeepFlow(ref mut kernel) => scan.changing(|book| kernel.update(book)),
+            _ => {}
+        }
+    }
+}
+
+struct Scan<'a, 'b, I> {
+    books: I,
+    before: Cell,
+    out: &'a mut Runs<'b>,
+}
+
+impl<'v, I: Iterator<Item = (Option<BookView<'v>>, usize)>> Scan<'_, '_, I> {
+    /// A function of the book, warm on any that has the side it looks at; none: both (reading 34).
+    #[inline]
+    fn same(mut self, side: Option<u8>, of: impl Fn(&BookView<'v>) -> Cell) {
+        for (book, _) in self.books {
+            let mut cell = book.as_ref().map_or(Cell::undefined(0), &of);
+            if !cell.is_defined() && self.before.state & why::COLD != 0 {
+                let has = |book: &BookView<'_>| match side {
+                    Some(side) => book.level(side, 1).is_some(),
+                    None => book.touch().is_some(),
+                };
+                cell.state |= if book.as_ref().is_some_and(has) { 0 } else { why::COLD };
+            }
+            self.out.first.push(cell);
+            self.out.rest.push(cell);
+            self.before = cell;
+        }
+    }
+
+    /// A kernel that compares with the book before: the second tick of a run finds nothing changed, and
+    /// so does every one behind it.
+    #[inline]
+    fn changing(mut self, mut update: impl FnMut(&BookView<'v>) -> Cell) {
+        for (book, ticks) in self.books {
+            let mut tick = |before: Cell| {
+                let cell = book.as_ref().map_or(Cell::undefined(0), &mut update);
+                let cold = if cell.is_defined() { 0 } else { before.state & why::COLD };
+                Cell { state: cell.state | cold, ..cell }
+            };
+            let first = tick(self.before);
+            self.before = if ticks > 1 { tick(first) } else { first };
+            self.out.first.push(first);
+            self.out.rest.push(self.before);
+        }
+    }
+}
