@@ -79,7 +79,7 @@ class Node:
             defined = defined and one.cell.value is not None
         if advances and defined:
             self.advanced = tick
-            if self.family is Family.STATEFUL and not self.settles:
+            if self.family is Family.STATEFUL and self.kernel is not None and not self.settles:
                 self.kernel.update(*[one.cell.value for one in self.inputs], clock_ns)
         self.touched = tick
         self.show(clock_ns)
@@ -167,14 +167,11 @@ class Nodes:
 
     # -- the parts of a step, in their order (reading 25)
 
-    def reset(self, channels: Reads, clock_ns: int) -> bool:
+    def reset(self, channels: Reads) -> bool:
         """Reset the kernels that read one of `channels`; whether there are any."""
         concerned = [node for node in self.all if node.reads & channels]
         for node in concerned:
             node.reset()
-        if concerned:
-            for node in self.all:
-                node.show(clock_ns)
         return bool(concerned)
 
     def begin(self, clock_ns: int, *, trades_only: bool) -> None:

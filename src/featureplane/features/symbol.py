@@ -250,7 +250,7 @@ class SymbolRun:
         if before is not None and self.schedule.resets(before, clock_ns):
             self.counts["daily_resets"] += 1
             resets = _EVERYTHING
-        if resets and self.nodes.reset(resets, clock_ns):
+        if resets and self.nodes.reset(resets):
             self.guard.pending_flags |= Quality.STATE_RESET
 
     def _read_trades(self, message: Message, clock_ns: int, *, trades_only: bool) -> None:

@@ -292,6 +292,9 @@ class StreamGuard:
             return self._admit_without_ids(message)
         if self.is_whole:
             return self._admit_next(message)
+        if self._holds(message):
+            self._count(Drop.DUPLICATE)
+            return _one(Outcome.IGNORED, message)
         heals = self.cause in {Cause.GAP, Cause.MALFORMED} and self.book.is_set
         if heals and message.seq_prev <= self.book.applied and (healed := self._heal(message)):
             return healed
@@ -301,6 +304,7 @@ class StreamGuard:
         if self.is_whole:
             return _one(Outcome.APPLIED, message)
         if message.clears:
+            self._begin_without_ids()
             self._become_whole(begins=True)
             return _one(Outcome.APPLIED, message)._replace(begins=True)
         self._count(Drop.BEFORE_SNAPSHOT)
@@ -333,11 +337,11 @@ class StreamGuard:
         if self.mixed and cause is not Cause.CROSSED:
             self._lose_trades()
 
-    def _hold(self, message: Message) -> Admission:
+    def _holds(self, message: Message) -> bool:
         ids = message.seq_prev, message.seq_last
-        if any((held.seq_prev, held.seq_last) == ids for held in self.buffer):
-            self._count(Drop.DUPLICATE)
-            return _one(Outcome.IGNORED, message)
+        return any((held.seq_prev, held.seq_last) == ids for held in self.buffer)
+
+    def _hold(self, message: Message) -> Admission:
         if len(self.buffer) == BUFFER_MESSAGES:
             del self.buffer[0]
             self._count(Drop.BUFFER_OVERFLOW)
@@ -346,8 +350,7 @@ class StreamGuard:
 
     def _admit_snapshot(self, snapshot: Message) -> Admission:
         if not snapshot.has_ids:
-            self._count(Drop.BEFORE_SNAPSHOT, len(self.buffer))
-            self.book.unset()
+            self._begin_without_ids()
             return self._join(snapshot, [])
         last, chain = snapshot.seq_last, self.book
         if self.is_whole and chain.is_set and last <= chain.applied:
@@ -361,6 +364,11 @@ class StreamGuard:
         self._count(Drop.BEFORE_SNAPSHOT, len(self.buffer) - len(kept))
         chain.begin(Base.SNAPSHOT, last, last)
         return self._join(snapshot, kept)
+
+    def _begin_without_ids(self) -> None:
+        """What was held cannot be joined to a book without ids, nor what comes to its chain."""
+        self._count(Drop.BEFORE_SNAPSHOT, len(self.buffer))
+        self.book.unset()
 
     def _join(self, snapshot: Message, kept: list[Message]) -> Admission:
         """The snapshot and what was kept behind it, as one message."""

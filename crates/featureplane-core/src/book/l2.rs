@@ -83,7 +83,9 @@ impl Book {
     pub fn reset(&mut self) {
         self.bids.clear();
         self.asks.clear();
-        self.orders = None;
+        if let Some(orders) = &mut self.orders {
+            orders.reset();
+        }
     }
 
     /// Brings [`Self::bids`] and [`Self::asks`] up to date with what was applied; whether they were

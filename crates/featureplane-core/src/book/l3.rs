@@ -79,6 +79,11 @@ impl Orders {
         Some(before)
     }
 
+    /// Forgets all orders, but not how many were unknown.
+    pub(super) fn reset(&mut self) {
+        self.by_id.clear();
+    }
+
     /// Forgets the orders a clear event removes.
     pub(super) fn clear(&mut self, event: &Event) {
         let bounded = event.flags & flag::BOUND != 0;

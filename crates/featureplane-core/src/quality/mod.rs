@@ -299,6 +299,7 @@ impl Guard {
             self.count(Reason::BeforeSnapshot);
             return Verdict::Unread;
         }
+        self.begin_without_ids();
         let flags = self.whole_again(true);
         Verdict::Joined(Joined {
             events: message.events.to_vec(),
@@ -321,15 +322,22 @@ impl Guard {
         if lost { GAP_DETECTED } else { 0 }
     }
 
+    /// What was held cannot be joined to a book without ids, nor what comes to its chain.
+    fn begin_without_ids(&mut self) {
+        self.drops[Reason::BeforeSnapshot as usize] += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.book = Chain::default();
+    }
+
     /// A snapshot without ids: the chain starts anew.
     fn restart(&mut self, message: &Message<'_>) -> Verdict {
-        self.drops[Reason::BeforeSnapshot as usize] += self.buffer.len() as u64;
-        let times = self.buffer.drain(..).map(|kept| kept[0].source_ts_ns).max();
-        self.book = Chain::default();
+        let times = self.buffer.iter().map(|kept| kept[0].source_ts_ns).max();
+        self.begin_without_ids();
+        let begins = self.state != State::Whole;
         let flags = self.whole_again(true);
         Verdict::Joined(Joined {
             events: message.events.to_vec(),
-            replaces: !message.has_clear(),
+            replaces: begins || !message.has_clear(),
             resets: message.is_recovery(),
             source_ts_ns: latest(message.head(), times),
             flags,
@@ -359,6 +367,7 @@ impl Guard {
         self.buffer.clear();
         self.book = Chain { kind: Base::Snapshot, base: snapshot, applied: snapshot };
         let mut events = message.events.to_vec();
+        let begins = self.state != State::Whole;
         let flags = self.whole_again(true);
         let gap = self.walk(kept, &mut events, policy);
         if let Some(prev) = gap
@@ -368,7 +377,7 @@ impl Guard {
         }
         Verdict::Joined(Joined {
             events,
-            replaces: !message.has_clear(),
+            replaces: begins || !message.has_clear(),
             resets: message.is_recovery(),
             source_ts_ns: latest(message.head(), times),
             flags,
