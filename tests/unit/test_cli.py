@@ -93,3 +93,17 @@ def test_a_reader_that_leaves_early_gets_no_traceback_and_no_0() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "141\n"
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_while_the_commands_load_exits_130_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "featureplane.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "featureplane.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")

@@ -7,6 +7,17 @@ command: 0 done; 1 the answer is no (disagreement, a check that failed); 2 it co
 
 from __future__ import annotations
 
-from featureplane.cli.app import main
+import sys
+from collections.abc import Sequence
 
 __all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; see `app.main`. Interrupted while the commands still load, it ends the same."""
+    try:
+        from featureplane.cli.app import main as run
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    return run(arguments)
