@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featureplane.errors import InvalidInstrument, SettingError, UnknownSymbol, UnreadableFile
+from featureplane.errors import (
+    InstrumentMismatch,
+    InvalidInstrument,
+    SettingError,
+    UnknownSymbol,
+    UnreadableFile,
+)
+from featureplane.market.agreement import check_ticks
 from featureplane.market.decimals import BadDecimal, decimal_text, scaled, written
 from featureplane.market.instruments import (
     Instrument,
+    Origin,
     choose_instrument,
     default_symbol_id,
     instruments_text,
     load_instruments,
     save_instruments,
 )
+from featureplane.market.sample import sample_events
 from featureplane.market.sessions import Session, TimeOfDay, daily_instants, session_intervals
 
 FILES = Path(__file__).resolve().parents[1] / "instruments"
@@ -170,7 +180,13 @@ def test_numbers_may_stand_in_a_file_without_quotes(tmp_path: Path) -> None:
         "tick_size = 0.10\nlot_size = 1\n"
     )
     (one,) = load_instruments(path)
-    assert (one.tick_size, one.lot_size, one.origin) == ("0.10", "1", (str(path), 1))
+    assert (one.tick_size, one.lot_size, one.origin) == (
+        "0.10",
+        "1",
+        Origin(str(path), 1, one.origin.lines if one.origin else {}),
+    )
+    assert one.place_of("tick_size") == (str(path), 6)
+    assert one.place_of("clock") == (str(path), 1)
 
 
 HEAD = '[[instrument]]\nvenue = "v"\nsymbol = "S"\nprice_exponent = 2\nqty_exponent = 0\n'
@@ -182,6 +198,7 @@ HEAD = '[[instrument]]\nvenue = "v"\nsymbol = "S"\nprice_exponent = 2\nqty_expon
         pytest.param(HEAD + 'tick_size = "0.001"\n', 6, id="finer than its exponent"),
         pytest.param(HEAD + "tick = 1\n", 6, id="unknown key"),
         pytest.param(HEAD + "stale_ms = 1.5\n", 6, id="a float"),
+        pytest.param(HEAD.replace("price_exponent", "price_exponnt"), 4, id="mistyped key"),
         pytest.param("# a\n\n[[instrument]]\nvenue = 'v'\n", 3, id="a key is missing"),
         pytest.param(
             HEAD + 'sessions = [{ state = "open", opens = "08:00", closes = "09:00" }]\n', 6, id="state"
@@ -193,7 +210,7 @@ HEAD = '[[instrument]]\nvenue = "v"\nsymbol = "S"\nprice_exponent = 2\nqty_expon
         pytest.param(HEAD + "sessions = 5\n", 6, id="sessions of another kind"),
         pytest.param(HEAD + "\n" + HEAD, 7, id="twice"),
         pytest.param(
-            HEAD + "symbol_id = 9\n" + HEAD.replace('"S"', '"T"') + "symbol_id = 9\n", 7, id="one id twice"
+            HEAD + "symbol_id = 9\n" + HEAD.replace('"S"', '"T"') + "symbol_id = 9\n", 12, id="one id twice"
         ),
     ],
 )
@@ -231,6 +248,23 @@ def test_a_file_that_is_not_there_is_unreadable(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(UnreadableFile):
             load_instruments(path)
+
+
+def test_a_written_file_may_be_read_by_whom_the_folder_lets(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    save_instruments(tmp_path / "one.toml", [instrument()])
+    assert (tmp_path / "one.toml").stat().st_mode == plain.stat().st_mode
+
+
+def test_a_contradiction_names_the_line_of_its_key(tmp_path: Path) -> None:
+    events = sample_events()
+    path = tmp_path / "one.toml"
+    save_instruments(path, [replace(events.instrument, tick_size="0.05")])
+    line = 1 + path.read_text().splitlines().index('tick_size = "0.05"')
+    with pytest.raises(InstrumentMismatch) as caught:
+        check_ticks(replace(events, instruments=load_instruments(path)))
+    assert (caught.value.file, caught.value.line) == (str(path), line)
 
 
 def test_what_cannot_be_written_leaves_the_file_that_was_there(tmp_path: Path) -> None:

@@ -368,7 +368,7 @@ def test_instruments_that_the_format_contradicts_are_refused(tmp_path: Path) -> 
     with pytest.raises(InstrumentMismatch) as caught:
         read_events(tmp_path / NAME, "lobster", instruments=tmp_path / "i.toml")
     assert (caught.value.field, caught.value.declared, caught.value.found) == ("price_exponent", 2, 4)
-    assert caught.value.line == 1
+    assert caught.value.line == 4
 
 
 @pytest.mark.parametrize("levels", [1, 5, 10, 50])

@@ -36,7 +36,7 @@ def check_ticks(batch: EventBatch) -> None:
         off = asked & (batch.array["price"] % instrument.tick != 0)
         if off.any():
             price = int(batch.array["price"][np.argmax(off)])
-            file, line = instrument.origin or (None, None)
+            file, line = instrument.place_of("tick_size")
             raise InstrumentMismatch(
                 "tick_size",
                 instrument.tick_size,

@@ -107,7 +107,7 @@ def inspect_events(batches: Iterable[EventBatch]) -> Inspection:
             facts = symbols.setdefault(instrument.symbol_id, SymbolFacts(instrument))
             _add(facts, batch.array[batch.array["symbol_id"] == instrument.symbol_id])
     if batch is None:
-        raise EmptyStream("the stream")
+        raise EmptyStream("the stream", hint="are these the right files for the source?")
     return Inspection(
         batch.source.name, batch.source.local_time, batch.source.sequenced, symbols, dict(dropped), rows
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
+import secrets
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Instrument",
+    "Origin",
     "check_ids",
     "choose_instrument",
     "default_symbol_id",
@@ -40,6 +41,7 @@ __all__ = [
 _CHOICES: Final = {"clock": ("received", "synchronised"), "locked": ("crossed", "valid")}
 _FILE_BYTES_MAX: Final = 16 << 20
 _HEADER: Final = re.compile(r"\s*\[\[\s*instrument\s*\]\]")
+_KEY: Final = re.compile(r"\s*[\"']?(\w+)[\"']?\s*=")
 
 
 def default_symbol_id(venue: str, symbol: str) -> int:
@@ -49,6 +51,15 @@ def default_symbol_id(venue: str, symbol: str) -> int:
     '0x1db4dc82'
     """
     return int.from_bytes(hashlib.sha256(f"{venue}:{symbol}".encode()).digest()[:4], "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an instrument was read: its file, the line of its table, and the line of each of its keys."""
+
+    file: str
+    line: int
+    lines: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +88,7 @@ class Instrument:
     book_levels: int = 0  # levels a side the feed shows; 0: all (rule 7.3)
     vpin_bucket: str | None = None
     inferred: bool = field(default=False, compare=False)  # found in the data, not declared
-    origin: tuple[str, int] | None = field(default=None, compare=False)  # file and line of its table
+    origin: Origin | None = field(default=None, compare=False)  # where it was read, if from a file
 
     def __post_init__(self) -> None:
         """Complete the id, then check every field."""
@@ -132,6 +143,12 @@ class Instrument:
             return TimeOfDay(0, "UTC")
         return TimeOfDay.parse(self.reset_at, self.time_zone)
 
+    def place_of(self, name: str) -> tuple[str | None, int | None]:
+        """File and line that declare a field, or the instrument where the field is not written out."""
+        if self.origin is None:
+            return None, None
+        return self.origin.file, self.origin.lines.get(name, self.origin.line)
+
     def _scaled(self, name: str) -> int | None:
         text = getattr(self, name)
         if text is None:
@@ -161,7 +178,7 @@ class Instrument:
             raise self._wrong("sessions", self.sessions, str(error)) from None
 
     def _wrong(self, name: str, found: object, expected: str) -> InvalidInstrument:
-        file, line = self.origin or (None, None)
+        file, line = self.place_of(name)
         return InvalidInstrument(f"{self.symbol}: {name}", found, expected, file=file, line=line)
 
 
@@ -172,13 +189,14 @@ def check_ids(instruments: Iterable[Instrument]) -> tuple[Instrument, ...]:
     """
     checked: list[Instrument] = []
     for one in instruments:
-        file, line = one.origin or (None, None)
         for other in checked:
             if (one.venue, one.symbol) == (other.venue, other.symbol):
+                file, line = one.place_of("")
                 raise InvalidInstrument(
                     "symbol", f"{one.venue}:{one.symbol} twice", "one table each", file=file, line=line
                 )
             if one.symbol_id == other.symbol_id:
+                file, line = one.place_of("symbol_id")
                 found = f"{one.symbol_id} of {other.symbol} for {one.symbol} too"
                 raise InvalidInstrument("symbol_id", found, "an id of its own", file=file, line=line)
         checked.append(one)
@@ -263,17 +281,14 @@ def load_instruments(path: str | os.PathLike[str]) -> tuple[Instrument, ...]:
 
 
 def _read_table(table: Mapping[str, Any], file: str, start: int, lines: list[str]) -> Instrument:
-    def line_of(key: str) -> int:
-        begins = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
-        return next((start + n for n, text in enumerate(lines, 1) if begins.match(text)), start)
-
-    missing = [key for key in _REQUIRED if key not in table]
-    if missing:
-        raise InvalidInstrument(missing[0], "nothing", "a value", file=file, line=start)
+    at = {match[1]: start + n for n, text in enumerate(lines, 1) if (match := _KEY.match(text))}
     unknown = [key for key in table if key not in _FIELDS]
     if unknown:
         expected = f"one of {', '.join(_FIELDS)}"
-        raise InvalidInstrument("key", unknown[0], expected, file=file, line=line_of(unknown[0]))
+        raise InvalidInstrument("key", unknown[0], expected, file=file, line=at.get(unknown[0], start))
+    missing = [key for key in _REQUIRED if key not in table]
+    if missing:
+        raise InvalidInstrument(missing[0], "nothing", "a value", file=file, line=start)
     values = dict(table)
     for key in ("tick_size", "lot_size", "vpin_bucket"):
         if type(values.get(key)) is int:
@@ -283,15 +298,9 @@ def _read_table(table: Mapping[str, Any], file: str, start: int, lines: list[str
             values["sessions"] = Session.read_all(values["sessions"])
     except ValueError as error:
         raise InvalidInstrument(
-            "sessions", values["sessions"], str(error), file=file, line=line_of("sessions")
+            "sessions", values["sessions"], str(error), file=file, line=at.get("sessions", start)
         ) from None
-    try:
-        return Instrument(**values, origin=(file, start))
-    except InvalidInstrument as error:
-        name = error.field.rsplit(" ", 1)[-1]
-        raise InvalidInstrument(
-            error.field, error.found, error.expected, file=file, line=line_of(name)
-        ) from None
+    return Instrument(**values, origin=Origin(file, start, at))
 
 
 def _quoted(text: str) -> str:
@@ -319,11 +328,11 @@ def save_instruments(path: str | os.PathLike[str], instruments: Iterable[Instrum
     """Write an instruments file; a failure leaves what was there before."""
     target = Path(path)
     text = instruments_text(instruments)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
-        Path(temporary).replace(target)
+        temporary.replace(target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

@@ -163,8 +163,9 @@ class _Stream:
         """Where decimals are finer than declared, the declaration may be what is wrong."""
         origin = self._instrument.origin
         if origin is not None and isinstance(error, MalformedEvent) and "decimals" in error.expected:
+            price, qty = (self._instrument.place_of(name)[1] for name in ("price_exponent", "qty_exponent"))
             error.hint = (
-                f"exponents of {self._instrument.symbol} are declared in {origin[0]}:{origin[1]}; "
+                f"exponents of {self._instrument.symbol} are declared in {origin.file}, lines {price} and {qty}; "
                 "`featureplane instruments infer` finds those that fit"
             )
 

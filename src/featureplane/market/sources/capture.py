@@ -415,9 +415,9 @@ def _instruments(files: list[CaptureFile], request: Request) -> tuple[Instrument
 
 
 def _check_same(declared: Instrument, found: Instrument) -> None:
-    file, line = declared.origin or (None, None)
     for name in ("symbol", "price_exponent", "qty_exponent"):
         if getattr(declared, name) != getattr(found, name):
+            file, line = declared.place_of(name)
             raise InstrumentMismatch(
                 name, getattr(declared, name), getattr(found, name), file=file, line=line
             )

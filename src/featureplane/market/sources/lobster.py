@@ -325,7 +325,6 @@ def _start(pair: Pair) -> int | None:
 
 
 def _check_instrument(instrument: Instrument, pairs: list[Pair]) -> None:
-    file, line = instrument.origin or (None, None)
     levels = min(pair.levels for pair in pairs)
     for name, declared, found in (
         ("price_exponent", instrument.price_exponent, PRICE_EXPONENT),
@@ -333,6 +332,7 @@ def _check_instrument(instrument: Instrument, pairs: list[Pair]) -> None:
         ("book_levels", instrument.book_levels or levels, levels),
     ):
         if declared != found:
+            file, line = instrument.place_of(name)
             raise InstrumentMismatch(name, declared, found, file=file, line=line)
 
 
