@@ -288,7 +288,10 @@ class PlanError(ContractError):
         hint: str | None = None,
     ) -> None:
         where = "".join(f"{p}: " for p in (place, f"`{feature_id}`" if feature_id else None) if p)
-        super().__init__(f"{where}found {found}, expected {expected}", hint=hint)
+        super().__init__(
+            f"{where}found {found}, expected {expected}",
+            hint=hint or "`featureplane features show lob_shared_v2` prints definitions that work",
+        )
         self.found, self.expected, self.feature_id, self.place = found, expected, feature_id, place
 
     def at(self, place: str) -> PlanError:

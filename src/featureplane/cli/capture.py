@@ -18,7 +18,7 @@ _EXAMPLE = "featureplane capture ethusdt.gz --source binance-spot --out ethusdt.
 
 capture = App(
     name="capture",
-    help_epilogue=f"Exit status: 0 written, 2 bad input; no file is left then\n\nExample:\n  {_EXAMPLE}",
+    help_epilogue=f"Exit status: 0 written, 2 bad input; nothing is written then\n\nExample:\n  {_EXAMPLE}",
 )
 
 

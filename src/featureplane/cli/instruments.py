@@ -43,7 +43,7 @@ def infer(
         sys.stdout.write(files.instruments_text(found))
         return 0
     files.save_instruments(out, found)
-    say(f"{len(found)} instruments written to {out}; complete time zone, sessions and the like by hand")
+    say(f"{out} written, instruments: {len(found)}; complete time zone, sessions and the like by hand")
     return 0
 
 

@@ -27,7 +27,7 @@ _EXAMPLE = "featureplane replay ethusdt.gz --source binance-spot --features lob_
 
 replay = App(
     name="replay",
-    help_epilogue="Exit status: 0 written, 2 bad input or no frame; no file is left then\n\n"
+    help_epilogue="Exit status: 0 written, 2 bad input or no frame; nothing is written then\n\n"
     f"Example:\n  {_EXAMPLE}",
 )
 

@@ -79,7 +79,7 @@ class FeatureEngine:
         batches = iter([events] if isinstance(events, EventBatch) else events)
         first = next(batches, None)
         if first is None:
-            raise EmptyStream("a stream without batches")
+            raise EmptyStream("a stream without batches", hint="give at least one batch")
         make = NativeEngine if self.backend == "rust" else ReferenceEngine
         engine = make(
             self.fset, first.instruments, first.source, first.options, emit=self._emit, every=self._every

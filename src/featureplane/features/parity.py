@@ -9,6 +9,7 @@ Leans on `reference` and `native_engine`. Knows nothing of files or of the comma
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from itertools import zip_longest
 from typing import Any, Final
 
 from featureplane import native
-from featureplane.errors import EmptyStream, FeaturePlaneError, ParityBreach
+from featureplane.errors import EmptyStream, FeaturePlaneError, ParityBreach, SettingError
 from featureplane.features.catalog import feature_set
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.native_engine import Execution, NativeEngine
@@ -112,9 +113,13 @@ def parity(
     """
     native.module()
     fset = feature_set(fset) if isinstance(fset, str) else fset
+    if isinstance(events, str | os.PathLike):
+        raise SettingError(
+            f"events={events!r}", hint="read the files first: `read_events(paths, source=...)`"
+        )
     batches = [events] if isinstance(events, EventBatch) else list(events)
     if not batches:
-        raise EmptyStream("a comparison without events")
+        raise EmptyStream("a comparison without events", hint="give at least one batch")
     comparison = _Comparison(fset, batches[0], executions, emit=emit, every=every)
     for batch in _pieces(batches, until):
         if not comparison.take(batch):
@@ -125,7 +130,8 @@ def parity(
     if comparison.report.frames == 0 and comparison.report.mismatches == 0:
         raise EmptyStream(
             "a comparison without frames",
-            hint="the stream may lack a snapshot: `featureplane data inspect` says what is in it",
+            hint='a stream without a snapshot needs `--seed increments` (`seed="increments"`); '
+            "`featureplane data inspect` says what is in it",
         )
     return comparison.report
 

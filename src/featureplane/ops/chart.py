@@ -45,7 +45,7 @@ def chart_of(
     instrument, arrow = events.instrument, table.to_arrow()
     bid, ask = (_floats(arrow, name) for name in ("best_bid", "best_ask"))
     if np.isnan(bid).all() or np.isnan(ask).all():
-        raise EmptyStream("frames with a best bid and ask")
+        raise EmptyStream("frames with a best bid and ask", hint="a chart needs both sides of a book")
     low, high = int(np.nanmin(bid)), int(np.nanmax(ask))
     air = max(3 * (high - low) // 4, 50)
     window = (low - air, high + air)

@@ -159,7 +159,7 @@ class _Run:
         self._began = time.perf_counter()
         first = next(batches, None)
         if first is None:
-            raise EmptyStream("events")
+            raise EmptyStream("events", hint="are these the right files for the source?")
         self._batches = chain((first,), batches)
         self._noted_last = first
         self._engine = FeatureEngine(fset, backend=backend, emit=emit, every=every)

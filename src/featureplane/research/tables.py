@@ -324,4 +324,4 @@ def _publish(part: Path, target: Path) -> None:
 
 
 def _extra_missing(package: str) -> SettingError:
-    return SettingError(f"{package} is not installed", hint="pip install 'featureplane[research]'")
+    return SettingError(f"{package} is not installed", hint=f"pip install {package}")
