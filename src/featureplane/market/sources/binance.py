@@ -165,8 +165,8 @@ class _Stream:
         if origin is not None and isinstance(error, MalformedEvent) and "decimals" in error.expected:
             price, qty = (self._instrument.place_of(name)[1] for name in ("price_exponent", "qty_exponent"))
             error.hint = (
-                f"exponents of {self._instrument.symbol} are declared in {origin.file}, lines {price} and {qty}; "
-                "`featureplane instruments infer` finds those that fit"
+                f"exponents of {self._instrument.symbol} are declared in {origin.file}, "
+                f"lines {price} and {qty}; `featureplane instruments infer` finds those that fit"
             )
 
     def _full_batches(self, events_max: int) -> Iterator[EventBatch]:
