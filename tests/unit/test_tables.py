@@ -21,6 +21,7 @@ from featureplane.features import kernels as k
 from featureplane.features.columns import Columns
 from featureplane.features.frame import FrameLayout
 from featureplane.features.spec import FeatureSet
+from featureplane.research.runs import RunReport
 from featureplane.research.tables import FeatureTable, ParquetSink, table_schema
 from featureplane.units import UNDEFINED_F64_BITS, UNDEFINED_I64
 
@@ -276,3 +277,10 @@ def test_any_values_survive_the_way_into_arrow(
     table.validate(full=True)
     for i, name in enumerate(SMALL):
         assert table.column(name).to_pylist() == [row[i] for row in rows]
+
+
+def test_the_page_on_tables_names_every_column_and_what_the_schema_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "concepts" / "tables.md").read_text(encoding="utf-8")
+    schema = table_schema(SMALL, RunReport(SMALL).metadata(), grid=True)
+    said = [key.decode() for key in schema.metadata or {}]
+    assert [name for name in (*schema.names[:9], *said) if f"`{name}`" not in page] == []
