@@ -292,6 +292,10 @@ class StreamGuard:
             return self._admit_without_ids(message)
         if self.is_whole:
             return self._admit_next(message)
+        return self._admit_to_unreadable(message)
+
+    def _admit_to_unreadable(self, message: Message) -> Admission:
+        """A message with ids while the book waits or is broken: it heals, or is held once."""
         if self._holds(message):
             self._count(Drop.DUPLICATE)
             return _one(Outcome.IGNORED, message)
