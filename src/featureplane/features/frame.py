@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, cast
 
@@ -32,7 +32,6 @@ HEADER_BYTES: Final = 64
 _MAGIC: Final = b"FUV1"
 _VERSION: Final = 1
 _HEADER: Final = struct.Struct("<4sHHIIQqq8sIHHQ")
-_UNDEFINED_F64: Final = UNDEFINED_F64_BITS  # as a signed word too: its top bit is 0
 _FLAG_BITS: Final = int(~Quality(0))
 _RAISE: Final = object()
 
@@ -45,7 +44,8 @@ class FrameLayout:
     """Where in the frames of one feature set what stands.
 
     `symbols` maps ids to names. `size` is the number of bytes of a frame, `dtype` those bytes as one
-    NumPy record: the fields of rule 6, `values` with a field a feature.
+    NumPy record: the fields of rule 6, `values` with a field a feature. `places` has the word of a
+    frame in which each feature stands, with a minus where that word is a float.
     """
 
     __slots__ = (
@@ -81,8 +81,9 @@ class FrameLayout:
         self.mask_words = -(-len(features) // 64)
         self.values_at = HEADER_BYTES + 16 * self.mask_words
         self.size = self.values_at + 8 * len(features)
+        first = self.values_at // 8
         self.places = {
-            feature_id: (self.values_at // 8 + i, dtype == "f64")
+            feature_id: -(first + i) if dtype == "f64" else first + i
             for i, (feature_id, dtype) in enumerate(features)
         }
 
@@ -160,13 +161,6 @@ class FrameLayout:
         masks = changed.to_bytes(mask_bytes, "little") + ready.to_bytes(mask_bytes, "little")
         return header + masks + values
 
-    def place(self, feature_id: str) -> tuple[int, bool]:
-        """The word of a frame in which a feature stands, and whether it is a float."""
-        try:
-            return self.places[feature_id]
-        except (KeyError, TypeError):
-            raise UnknownFeature(feature_id, self.feature_ids) from None
-
     def check(self, data: memoryview) -> None:
         """Refuse bytes that are no frame of this layout.
 
@@ -205,9 +199,15 @@ class FrameLayout:
             offset = self.values_at + 8 * i
             if bool(frame.ready >> i & 1) is (value is None):
                 raise MalformedEvent(f"{feature_id} = {value}", "its ready bit to say so", offset=offset)
-            wrong = isinstance(value, float) and (not math.isfinite(value) or str(value) == "-0.0")
+            word = int.from_bytes(data[offset : offset + 8], "little")
+            wrong = self.dtypes[i] == "f64" and word != UNDEFINED_F64_BITS and not _is_canonical(value)
             if wrong or (self.dtypes[i] == "u32" and value is not None and not 0 <= value < 1 << 32):
                 raise MalformedEvent(f"{feature_id} = {value}", f"a value of {self.dtypes[i]}", offset=offset)
+
+
+def _is_canonical(value: Value) -> bool:
+    """Whether a float may stand in a frame: finite, and no -0.0."""
+    return value is not None and math.isfinite(value) and str(value) != "-0.0"
 
 
 class FeatureFrame:
@@ -217,13 +217,24 @@ class FeatureFrame:
     when their bytes are. Frames stay what they are as long as they are held.
     """
 
-    __slots__ = ("_data", "_floats", "_words", "layout")
+    __slots__ = ("_floats", "_words", "layout")
 
     def __init__(self, data: Buffer, layout: FrameLayout) -> None:
-        self._data = memoryview(cast("bytes", data)).toreadonly()
-        self._words = self._data.cast("B").cast("q")
-        self._floats = self._data.cast("B").cast("d")
+        view = memoryview(cast("bytes", data)).toreadonly()
+        self._words = view.cast("B").cast("q")
+        self._floats: memoryview[float] | None = None  # made when one is read: a cast costs as much as a read
         self.layout = layout
+
+    @classmethod
+    def run(cls, data: Buffer, layout: FrameLayout) -> Iterator[FeatureFrame]:
+        """The frames packed one behind the other in `data`, views, not checked."""
+        words = memoryview(cast("bytes", data)).toreadonly().cast("B").cast("q")
+        width = layout.size // 8
+        for at in range(0, len(words), width):
+            frame = cls.__new__(cls)
+            frame._words, frame._floats = words[at : at + width], None  # noqa: SLF001 - its own class
+            frame.layout = layout
+            yield frame
 
     @classmethod
     def unpack(cls, data: Buffer, layout: FrameLayout) -> FeatureFrame:
@@ -236,14 +247,21 @@ class FeatureFrame:
 
     def pack(self) -> bytes:
         """The bytes of the frame."""
-        return self._data.tobytes()
+        return self._words.tobytes()
 
     def __getitem__(self, feature_id: str) -> Value:
-        at, is_float = self.layout.place(feature_id)
-        word = self._words[at]
-        if is_float:
-            return None if word == _UNDEFINED_F64 else self._floats[at]
-        return None if word == UNDEFINED_I64 else word
+        try:
+            at = self.layout.places[feature_id]
+        except (KeyError, TypeError):
+            raise UnknownFeature(feature_id, self.layout.feature_ids) from None
+        if at > 0:
+            word = self._words[at]
+            return None if word == UNDEFINED_I64 else word
+        floats = self._floats
+        if floats is None:
+            floats = self._floats = self._words.cast("B").cast("d")
+        value = floats[-at]
+        return None if value != value else value  # noqa: PLR0124 - the one NaN a frame may hold
 
     def get_feature(self, feature_id: str, default: Any = _RAISE) -> Any:
         """The value of a feature; while it has none `default`, or `NotReady` if none is given."""
@@ -262,7 +280,7 @@ class FeatureFrame:
     @property
     def view(self) -> np.void:
         """The bytes as one read-only NumPy record (`FrameLayout.dtype`); undefined values as stored."""
-        record: npt.NDArray[np.void] = np.frombuffer(self._data, self.layout.dtype)
+        record: npt.NDArray[np.void] = np.frombuffer(self._words, self.layout.dtype)
         return cast("np.void", record[0])
 
     @property
@@ -310,7 +328,7 @@ class FeatureFrame:
     warmup_ready_mask = ready
 
     def _unsigned(self, first: int, last: int) -> int:
-        return int.from_bytes(self._data[8 * first : 8 * max(last, first + 1)], "little")
+        return int.from_bytes(self._words[first : max(last, first + 1)].tobytes(), "little")
 
     @property
     def symbol(self) -> str:
@@ -348,7 +366,7 @@ class FeatureFrame:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FeatureFrame):
             return NotImplemented
-        return self._data == other._data
+        return self._words.tobytes() == other._words.tobytes()
 
     def __hash__(self) -> int:
         return hash(self.pack())

@@ -79,9 +79,7 @@ class NativeEngine:
             engine.run_frames(_words(events), trusted=self._trusted, block=self._block)
         finally:
             packed, grid = engine.take_frames()
-            size = self.layout.size
-            for row, point in zip(packed.reshape(-1, size), grid.tolist(), strict=True):
-                yield FeatureFrame(row.data, self.layout), point
+            yield from zip(FeatureFrame.run(packed, self.layout), grid.tolist(), strict=True)
 
     def columns(self, events: npt.NDArray[Any]) -> Columns:
         """The frames of these events as columns."""
