@@ -230,6 +230,45 @@ mod tests {
     }
 
     #[test]
+    fn a_price_off_a_wide_grid_is_not_taken_for_one_on_it() {
+        // 3125 k = 2^64 + 1509: a product that wraps to the price itself.
+        for tick in [3_125, 25_000] {
+            let mut book = Book::new(tick, 3);
+            for price in [tick, 1_509 * (tick / 3_125), 2 * tick] {
+                book.apply(&level(side::ASK, price, 1));
+            }
+            book.observe();
+            let seen: Vec<i64> = book.asks().iter().map(|level| level.price).collect();
+            assert_eq!(seen, [1_509 * (tick / 3_125), tick, 2 * tick]);
+        }
+    }
+
+    /// Minutes, where a row could cost all levels.
+    #[test]
+    fn a_row_costs_no_more_on_books_made_up_to_be_slow() {
+        const ROWS: i64 = 30_000;
+        let clear = |price| Event { kind: kind::CLEAR, flags: flag::BOUND, ..level(side::BID, price, 0) };
+        let slow: [fn(i64) -> i64; 4] =
+            [|i| i * 50_000, |i| -i * 50_000, |i| if i % 2 == 0 { 7 } else { -i * 50_000 }, |i| -i];
+        for price in slow {
+            let (mut book, mut plain) = (Book::new(1, 5), [BTreeMap::new(), BTreeMap::new()]);
+            for step in 0..ROWS {
+                book.apply(&level(side::BID, price(step), 1 + step % 2));
+                plain[0].insert(price(step), 1 + step % 2);
+                book.observe();
+            }
+            agrees(&mut book, &plain, 5);
+            let mut prices: Vec<i64> = plain[0].keys().copied().collect();
+            while let Some(best) = prices.pop() {
+                book.apply(&if best % 3 == 0 { clear(best) } else { level(side::BID, best, 0) });
+                plain[0].remove(&best);
+                book.observe();
+                assert_eq!(book.bids().first().map(|level| level.price), prices.last().copied());
+            }
+        }
+    }
+
+    #[test]
     fn the_extremes_of_rule_1_2_fit() {
         let mut book = Book::new(1, 2);
         let far = (1 << 53) - 1;

@@ -3,7 +3,7 @@
 //! Events that name unknown orders change nothing and are counted: order-level feeds lose
 //! messages, and an order may be older than the recording.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Book;
 use crate::event::{Event, flag, kind, side};
@@ -23,6 +23,8 @@ pub struct Order {
 #[derive(Clone, Debug, Default)]
 pub struct Orders {
     by_id: HashMap<u64, Order>,
+    /// Side, price and id of each, for clears: one that looked at all orders could be asked for at each.
+    by_price: BTreeSet<(u8, i64, u64)>,
     unknown: u64,
 }
 
@@ -55,6 +57,7 @@ impl Orders {
         if order.qty > 0 {
             let level = book.qty(order.side, order.price).saturating_add(order.qty);
             book.set(order.side, order.price, level);
+            self.by_price.insert((order.side, order.price, id));
             self.by_id.insert(id, order);
         }
     }
@@ -73,6 +76,7 @@ impl Orders {
         book.set(before.side, before.price, level);
         if taken == before.qty {
             self.by_id.remove(&id);
+            self.by_price.remove(&(before.side, before.price, id));
         } else {
             self.by_id.insert(id, Order { qty: before.qty - taken, ..before });
         }
@@ -87,14 +91,20 @@ impl Orders {
     /// Forgets the orders a clear event removes.
     pub(super) fn clear(&mut self, event: &Event) {
         let bounded = event.flags & flag::BOUND != 0;
-        self.by_id.retain(|_, order| {
-            let named = event.side == side::NONE || event.side == order.side;
-            let inside = match order.side {
-                side::BID => order.price >= event.price,
-                _ => order.price <= event.price,
+        for named in [side::BID, side::ASK] {
+            if event.side != named && event.side != side::NONE {
+                continue;
+            }
+            let (from, to) = match named {
+                _ if !bounded => (i64::MIN, i64::MAX),
+                side::BID => (event.price, i64::MAX),
+                _ => (i64::MIN, event.price),
             };
-            !(named && (inside || !bounded))
-        });
+            while let Some(&gone) = self.by_price.range((named, from, 0)..=(named, to, u64::MAX)).next() {
+                self.by_price.remove(&gone);
+                self.by_id.remove(&gone.2);
+            }
+        }
     }
 
     /// Orders by ascending id.
@@ -113,7 +123,9 @@ impl Orders {
 
     /// Orders and the count of unknown ones, as saved.
     pub fn restore(orders: impl IntoIterator<Item = (u64, Order)>, unknown: u64) -> Self {
-        Self { by_id: orders.into_iter().collect(), unknown }
+        let by_id: HashMap<u64, Order> = orders.into_iter().collect();
+        let by_price = by_id.iter().map(|(&id, order)| (order.side, order.price, id)).collect();
+        Self { by_id, by_price, unknown }
     }
 }
 

@@ -6,45 +6,18 @@
 //!
 //! Keys are `price / tick`, negated for bids, so that lower is better on both sides.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use super::Level;
+use super::far::Far;
 
 /// Window slots at the start; grows while more than one row in 20 falls outside.
 const SLOTS_MIN: usize = 1 << 12;
 const SLOTS_MAX: usize = 1 << 16;
 /// Levels better than the window that are kept in a list before the window moves.
 const NEAR_MAX: usize = 8;
+/// The same where moves have not been paid for by rows.
+const NEAR_LIMIT: usize = 1 << 10;
 /// Rows after which the window's size is looked at again.
 const REVIEW_ROWS: u32 = 1 << 12;
-
-/// A multiplicative hash; keys are small dense integers.
-#[derive(Clone, Copy, Debug, Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        let mixed = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-
-    fn write_i64(&mut self, word: i64) {
-        self.write_u64(word.cast_unsigned());
-    }
-}
-
-type FarLevels = HashMap<i64, i64, BuildHasherDefault<KeyHasher>>;
 
 /// Exact division of multiples of a tick: a shift and a multiplication.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +25,8 @@ struct Grid {
     tick: i64,
     shift: u32,
     inverse: i64,
+    /// Largest magnitude of a key; beyond it products wrap and look exact.
+    key_max: u64,
 }
 
 impl Grid {
@@ -63,7 +38,7 @@ impl Grid {
         for _ in 0..5 {
             inverse = inverse.wrapping_mul(2i64.wrapping_sub(odd.wrapping_mul(inverse)));
         }
-        Self { tick, shift, inverse }
+        Self { tick, shift, inverse, key_max: (1 << 53) / tick.unsigned_abs() }
     }
 
     /// `price / tick` if that is an integer.
@@ -73,7 +48,7 @@ impl Grid {
             return Some(price);
         }
         let key = (price >> self.shift).wrapping_mul(self.inverse);
-        (key.wrapping_mul(self.tick) == price && key.unsigned_abs() <= 1 << 53).then_some(key)
+        (key.wrapping_mul(self.tick) == price && key.unsigned_abs() <= self.key_max).then_some(key)
     }
 }
 
@@ -98,7 +73,7 @@ pub(super) struct Ladder {
     /// Levels better than the window, best first.
     near: Vec<(i64, i64)>,
     /// Levels worse than the window.
-    far: FarLevels,
+    far: Far,
     rows: u32,
     rows_outside: u32,
     depth: usize,
@@ -119,7 +94,7 @@ impl Ladder {
             bits: vec![0; SLOTS_MIN / 64],
             low: SLOTS_MIN,
             near: Vec::with_capacity(NEAR_MAX + 1),
-            far: FarLevels::default(),
+            far: Far::default(),
             rows: 0,
             rows_outside: 0,
             depth,
@@ -186,11 +161,12 @@ impl Ladder {
                 (Err(_), 0) => {}
                 (Err(at), _) => self.near.insert(at, (key, qty)),
             }
-            if self.near.len() > NEAR_MAX {
+            if self.near.len() > NEAR_MAX && (self.near.len() > NEAR_LIMIT || self.far.spend(self.occupied()))
+            {
                 self.recentre();
             }
         } else if qty == 0 {
-            self.stale |= self.far.remove(&key).is_some() && self.worst == usize::MAX;
+            self.stale |= self.far.remove(key) && self.worst == usize::MAX;
         } else {
             self.far.insert(key, qty);
             self.stale |= self.worst == usize::MAX;
@@ -217,30 +193,40 @@ impl Ladder {
         None
     }
 
+    /// Levels in the window.
+    fn occupied(&self) -> usize {
+        self.bits.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// Moves the window so that the best level stands a quarter from its start.
     #[cold]
     fn recentre(&mut self) {
+        self.empty_window();
+        self.stale = true;
+        let Some(best) = self.far.first() else { return };
+        self.base = best - self.margin();
+        let end = self.base + i64::try_from(self.sizes.len()).unwrap_or(0);
+        for (key, qty) in self.far.take_before(end) {
+            let slot = self.slot(key);
+            self.sizes[slot] = qty;
+            self.bits[slot / 64] |= 1 << (slot % 64);
+            self.low = self.low.min(slot);
+        }
+    }
+
+    /// Moves everything out of the window and from before it.
+    fn empty_window(&mut self) {
         let mut moved: Vec<(i64, i64)> = self.window().collect();
         moved.append(&mut self.near);
-        self.sizes.fill(0);
-        self.bits.fill(0);
-        self.far.extend(moved);
-        self.low = self.sizes.len();
-        self.stale = true;
-        let Some(best) = self.far.keys().min().copied() else { return };
-        self.base = best - self.margin();
-        let (base, slots) = (self.base, self.sizes.len());
-        let (sizes, bits, low) = (&mut self.sizes, &mut self.bits, &mut self.low);
-        self.far.retain(|&key, &mut qty| {
-            let slot = usize::try_from(key - base).unwrap_or(usize::MAX);
-            if slot >= slots {
-                return true;
+        for (key, qty) in moved {
+            let slot = self.slot(key);
+            if let Some(size) = self.sizes.get_mut(slot) {
+                *size = 0;
             }
-            sizes[slot] = qty;
-            bits[slot / 64] |= 1 << (slot % 64);
-            *low = (*low).min(slot);
-            false
-        });
+            self.far.insert(key, qty);
+        }
+        self.bits.fill(0);
+        self.low = self.sizes.len();
     }
 
     fn window(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
@@ -257,14 +243,13 @@ impl Ladder {
 
     /// Doubles the window if it was too small for the rows seen since the last review.
     fn review(&mut self, rows: u32) {
+        self.far.earn(rows as usize);
         self.rows += rows;
         if self.rows < REVIEW_ROWS {
             return;
         }
         if self.rows_outside > self.rows / 20 && self.sizes.len() < SLOTS_MAX {
-            let mut moved: Vec<(i64, i64)> = self.window().collect();
-            moved.append(&mut self.near);
-            self.far.extend(moved);
+            self.empty_window();
             let slots = self.sizes.len() * 2;
             self.sizes = vec![0; slots];
             self.bits = vec![0; slots / 64];
@@ -338,9 +323,7 @@ impl Ladder {
         if missing == 0 {
             return;
         }
-        let mut rest: Vec<(i64, i64)> = self.far.iter().map(|(&key, &qty)| (key, qty)).collect();
-        rest.sort_unstable();
-        for (key, qty) in rest.into_iter().take(missing) {
+        for (key, qty) in self.far.best(missing) {
             let price = self.price(key);
             self.top.push(Level { price, qty });
         }
@@ -353,18 +336,16 @@ impl Ladder {
             return size;
         }
         if key < self.base {
-            return self.near.iter().find(|level| level.0 == key).map_or(0, |level| level.1);
+            let place = self.near.binary_search_by_key(&key, |&(key, _)| key);
+            return place.map_or(0, |at| self.near[at].1);
         }
-        self.far.get(&key).copied().unwrap_or(0)
+        self.far.get(key).unwrap_or(0)
     }
 
     /// Every level, best first.
     pub(super) fn levels(&self) -> Vec<Level> {
-        let mut all: Vec<(i64, i64)> = self.near.iter().copied().chain(self.window()).collect();
-        let mut far: Vec<(i64, i64)> = self.far.iter().map(|(&key, &qty)| (key, qty)).collect();
-        far.sort_unstable();
-        all.append(&mut far);
-        all.into_iter().map(|(key, qty)| Level { price: self.price(key), qty }).collect()
+        let all = self.near.iter().copied().chain(self.window()).chain(self.far.sorted());
+        all.map(|(key, qty)| Level { price: self.price(key), qty }).collect()
     }
 
     /// Removes every level.
@@ -379,10 +360,19 @@ impl Ladder {
 
     /// Removes the levels from the best to `price`, inclusive.
     pub(super) fn clear_to(&mut self, price: i64) {
-        let bid = self.bid;
-        let gone = |level: &Level| if bid { level.price >= price } else { level.price <= price };
-        for level in self.levels().into_iter().take_while(gone) {
-            self.set(level.price, 0);
+        let bound = (if self.bid { -price } else { price }).div_euclid(self.grid.tick);
+        self.stale = true;
+        self.near.drain(..self.near.partition_point(|&(key, _)| key <= bound));
+        while let Some(slot) = self.first_slot() {
+            if self.base + i64::try_from(slot).unwrap_or(i64::MAX) > bound {
+                return;
+            }
+            self.sizes[slot] = 0;
+            self.bits[slot / 64] &= !(1 << (slot % 64));
+            self.low = slot + 1;
+        }
+        if !self.far.is_empty() {
+            self.far.take_before(bound + 1);
         }
     }
 }

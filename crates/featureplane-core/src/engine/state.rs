@@ -7,13 +7,15 @@ use super::symbol::{Shared, Symbol};
 use crate::book::Book;
 use crate::book::l3::{Order, Orders};
 use crate::error::Error;
-use crate::event::{Event, kind, side};
+use crate::event::{Event, TIME_LIMIT_NS, kind, side};
 use crate::kernels::state::{StateReader, StateWriter};
 use crate::message::{self, Next};
 use crate::quality::{BUFFER_MESSAGES, Base, Cause, Chain, Guard, State};
 use zerocopy::{FromBytes, IntoBytes};
 
 const MAGIC: [u8; 8] = *b"FPSTATE1";
+/// Faults in a row are counted, and room is left to go on.
+const FAULTS_MAX: usize = 1 << 31;
 /// Bits of a saved reset set.
 const BOOK: u64 = 1;
 const TRADES: u64 = 2;
@@ -101,13 +103,13 @@ pub(super) fn load(symbol: &mut Symbol, shared: &Shared, bytes: &[u8]) -> Result
     load_guard(symbol, from)?;
     symbol.status = choose(from, &[Trading::Closed, Trading::PreOpen, Trading::Halted, Trading::Trading])?;
     symbol.session = if from.bool()? { Trading::Trading } else { Trading::Closed };
-    symbol.crossed_since = from.option_i64()?;
-    symbol.clock = from.option_i64()?;
-    symbol.lateness.offset = from.option_i64()?;
-    symbol.lateness.local_before = from.i64()?;
+    symbol.crossed_since = optional(from, time)?;
+    symbol.clock = optional(from, time)?;
+    symbol.lateness.offset = optional(from, |from| limited(from, 1 - TIME_LIMIT_NS))?;
+    symbol.lateness.local_before = time(from)?;
     symbol.lateness.faults =
-        u32::try_from(from.u64()?).map_err(|_| from.refuse("too many faults", "2^32 - 1"))?;
-    symbol.seq = from.u64()?;
+        u32::try_from(from.count(FAULTS_MAX)?).map_err(|_| from.refuse("too many faults", "2^31"))?;
+    symbol.seq = frames(from)?;
     let mut values = Vec::with_capacity(shared.layout.sentinels().len());
     for _ in shared.layout.sentinels() {
         values.push(from.u64()?);
@@ -122,6 +124,32 @@ pub(super) fn load(symbol: &mut Symbol, shared: &Shared, bytes: &[u8]) -> Result
     symbol.next_reset = symbol.clock.map_or(i64::MAX, |clock| symbol.reset_after(clock));
     symbol.observe();
     Ok(())
+}
+
+/// A time of an event.
+fn time(from: &mut StateReader<'_>) -> Result<i64, Error> {
+    limited(from, 0)
+}
+
+/// A number from `least` to below 2^62: no sum or difference of two leaves 64 bits.
+fn limited(from: &mut StateReader<'_>, least: i64) -> Result<i64, Error> {
+    let number = from.i64()?;
+    if (least..TIME_LIMIT_NS).contains(&number) {
+        return Ok(number);
+    }
+    Err(from.refuse(number.to_string(), format!("{least} to 2^62 - 1")))
+}
+
+/// A count that leaves room to go on counting.
+fn frames(from: &mut StateReader<'_>) -> Result<u64, Error> {
+    limited(from, 0).map(i64::cast_unsigned)
+}
+
+fn optional<T>(
+    from: &mut StateReader<'_>,
+    read: impl Fn(&mut StateReader<'_>) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    Ok(if from.bool()? { Some(read(from)?) } else { None })
 }
 
 fn choose<T: Copy>(from: &mut StateReader<'_>, all: &[T]) -> Result<T, Error> {
@@ -143,7 +171,7 @@ fn load_guard(symbol: &mut Symbol, from: &mut StateReader<'_>) -> Result<(), Err
     let (book, trade, status) = (chain()?, chain()?, chain()?);
     symbol.carries_trades = from.bool()?;
     let (passed, seeded) = (from.bool()?, from.bool()?);
-    symbol.seed_frames = from.u64()?;
+    symbol.seed_frames = frames(from)?;
     let guard = &mut symbol.guard;
     let (drops, breaks, gaps) = (guard.drops, guard.breaks, guard.gaps);
     *guard =
@@ -195,8 +223,13 @@ fn load_book(symbol: &mut Symbol, from: &mut StateReader<'_>) -> Result<(), Erro
     }
     let mut orders = Vec::new();
     for _ in 0..from.count(usize::MAX / 32)? {
-        let (id, side) = (from.u64()?, choose(from, &[side::NONE, side::BID, side::ASK])?);
-        orders.push((id, Order { side, price: from.i64()?, qty: from.i64()? }));
+        let (id, side) = (from.u64()?, from.u64()?);
+        let (price, qty) = (from.i64()?, from.i64()?);
+        let side = u8::try_from(side).ok().filter(|side| [side::BID, side::ASK].contains(side));
+        let Some(side) = side.filter(|_| price.unsigned_abs() >> 53 == 0 && qty > 0 && qty >> 53 == 0) else {
+            return Err(from.refuse(format!("order {id}"), "a side, a price and a size below 2^53"));
+        };
+        orders.push((id, Order { side, price, qty }));
     }
     let unknown = from.u64()?;
     if !orders.is_empty() || unknown > 0 {

@@ -1,0 +1,194 @@
+//! Levels too far from the best to stand in the window of a side.
+//!
+//! WHY: a hash, because rows come ten times as often as questions of order and a tree costs each of them
+//! (`docs/decisions`). A question of order costs a hash all its levels, so rows pay in for it; where they
+//! have not paid enough, as on books with few levels far apart, or made up to be slow, the hash becomes a
+//! tree for good.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// Levels that may be looked at for each row that came; about what a row costs a tree.
+const LEVELS_A_ROW: usize = 32;
+/// Credit at the start: a snapshot of this size may be put in order at once.
+const CREDIT: usize = 1 << 16;
+
+/// A multiplicative hash, as keys are small dense integers; by a number nobody can know, so that nobody can
+/// send prices that all fall on one place.
+#[derive(Clone, Copy, Debug)]
+struct Keyed {
+    multiplier: u64,
+}
+
+impl Default for Keyed {
+    fn default() -> Self {
+        Self { multiplier: RandomState::new().hash_one(0) | 1 }
+    }
+}
+
+impl BuildHasher for Keyed {
+    type Hasher = KeyHasher;
+
+    fn build_hasher(&self) -> KeyHasher {
+        KeyHasher { multiplier: self.multiplier, hash: 0 }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct KeyHasher {
+    multiplier: u64,
+    hash: u64,
+}
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let mixed = (self.hash ^ word).wrapping_mul(self.multiplier);
+        self.hash = mixed ^ (mixed >> 32);
+    }
+
+    fn write_i64(&mut self, word: i64) {
+        self.write_u64(word.cast_unsigned());
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Levels {
+    Hash(HashMap<i64, i64, Keyed>),
+    Tree(BTreeMap<i64, i64>),
+}
+
+/// Sizes by key; lower keys are better.
+#[derive(Clone, Debug)]
+pub(super) struct Far {
+    levels: Levels,
+    credit: usize,
+}
+
+impl Default for Far {
+    fn default() -> Self {
+        Self { levels: Levels::Hash(HashMap::default()), credit: CREDIT }
+    }
+}
+
+impl Far {
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn len(&self) -> usize {
+        match &self.levels {
+            Levels::Hash(levels) => levels.len(),
+            Levels::Tree(levels) => levels.len(),
+        }
+    }
+
+    pub fn get(&self, key: i64) -> Option<i64> {
+        match &self.levels {
+            Levels::Hash(levels) => levels.get(&key).copied(),
+            Levels::Tree(levels) => levels.get(&key).copied(),
+        }
+    }
+
+    pub fn insert(&mut self, key: i64, qty: i64) {
+        match &mut self.levels {
+            Levels::Hash(levels) => levels.insert(key, qty),
+            Levels::Tree(levels) => levels.insert(key, qty),
+        };
+    }
+
+    /// Whether there was such a level.
+    pub fn remove(&mut self, key: i64) -> bool {
+        match &mut self.levels {
+            Levels::Hash(levels) => levels.remove(&key).is_some(),
+            Levels::Tree(levels) => levels.remove(&key).is_some(),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        match &mut self.levels {
+            // Emptying costs what it could hold.
+            Levels::Hash(levels) if levels.capacity() <= 8 * levels.len() + 1024 => levels.clear(),
+            Levels::Hash(levels) => *levels = HashMap::default(),
+            Levels::Tree(_) => self.levels = Levels::Hash(HashMap::default()),
+        }
+    }
+
+    /// Rows have come that may be spent.
+    pub fn earn(&mut self, rows: usize) {
+        self.credit = self.credit.saturating_add(rows.saturating_mul(LEVELS_A_ROW));
+    }
+
+    /// Spends a look at `count` levels, if it was earned.
+    pub fn spend(&mut self, count: usize) -> bool {
+        let left = self.credit.checked_sub(count);
+        self.credit = left.unwrap_or(self.credit);
+        left.is_some()
+    }
+
+    /// A question of order is coming: it is paid for, or the levels are put in order once and for all.
+    fn pay(&mut self) {
+        let Levels::Hash(levels) = &mut self.levels else { return };
+        // A look at all costs what it could hold.
+        if let Some(left) = self.credit.checked_sub(levels.capacity()) {
+            self.credit = left;
+        } else {
+            self.levels = Levels::Tree(std::mem::take(levels).into_iter().collect());
+        }
+    }
+
+    /// The best key.
+    pub fn first(&mut self) -> Option<i64> {
+        self.pay();
+        match &self.levels {
+            Levels::Hash(levels) => levels.keys().min().copied(),
+            Levels::Tree(levels) => levels.keys().next().copied(),
+        }
+    }
+
+    /// The best `count` levels, best first.
+    pub fn best(&mut self, count: usize) -> Vec<(i64, i64)> {
+        self.pay();
+        match &self.levels {
+            Levels::Hash(_) => {
+                let mut all = self.sorted();
+                all.truncate(count);
+                all
+            }
+            Levels::Tree(levels) => levels.iter().take(count).map(|(&key, &qty)| (key, qty)).collect(),
+        }
+    }
+
+    /// Takes out the levels before `end`, in no order.
+    pub fn take_before(&mut self, end: i64) -> Vec<(i64, i64)> {
+        self.pay();
+        match &mut self.levels {
+            Levels::Hash(levels) => levels.extract_if(|&key, _| key < end).collect(),
+            Levels::Tree(levels) => {
+                let rest = levels.split_off(&end);
+                std::mem::replace(levels, rest).into_iter().collect()
+            }
+        }
+    }
+
+    /// Every level, best first.
+    pub fn sorted(&self) -> Vec<(i64, i64)> {
+        match &self.levels {
+            Levels::Hash(levels) => {
+                let mut all: Vec<(i64, i64)> = levels.iter().map(|(&key, &qty)| (key, qty)).collect();
+                all.sort_unstable();
+                all
+            }
+            Levels::Tree(levels) => levels.iter().map(|(&key, &qty)| (key, qty)).collect(),
+        }
+    }
+}
