@@ -149,10 +149,10 @@ def _section(outcome: Outcome) -> list[str]:
     for who in outcome.turns:
         time, ratio = outcome.time(who), _ratio(outcome, who)
         spread = f"{_figure(time.middle)} ({_figure(time.least)} to {_figure(time.most)})"
-        lines.append(f"| {who} | {spread} | {'' if ratio is None else f'{ratio:.2f}'} |")
-    lines.append("")
-    lines += [f"- {line}" for line in _remarks(outcome)]
-    return lines
+        times = "" if ratio is None else "1" if who == job.baseline else f"{ratio:.2f}"
+        lines.append(f"| {who} | {spread} | {times} |")
+    remarks = [f"- {line}" for line in _remarks(outcome)]
+    return [*lines, "", *remarks] if remarks else lines
 
 
 def _job_json(outcome: Outcome) -> dict[str, Any]:
