@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from featureplane.cli.options import READING, Backend, Json, Paths, Reading, Source, Symbol
+from featureplane.cli.options import READING, Backend, Json, Paths, Reading, SourceOrGuess, Symbol
 from featureplane.cli.terminal import counting, print_facts, print_json
 
 __all__ = ["capture"]
@@ -27,8 +27,8 @@ def run(
     paths: Paths,
     /,
     *,
-    source: Source,
     out: Annotated[Path, Parameter(help="The capture file to write; it appears when it is whole.")],
+    source: SourceOrGuess = None,
     symbol: Symbol = None,
     compression: Annotated[
         Literal["none", "zstd"], Parameter(help="zstd is smaller; none is mapped as it lies.")
@@ -40,8 +40,9 @@ def run(
     """Write the events of any source into one capture file, in bounded memory."""
     from featureplane.market.reading import iter_events
     from featureplane.market.sources.capture import CaptureWriter
+    from featureplane.market.sources.detect import guess_source
 
-    batches = iter_events(paths, source, symbol, backend=backend, **reading.options())
+    batches = iter_events(paths, source or guess_source(paths), symbol, backend=backend, **reading.options())
     first = next(batches)
     dropped = Counter(first.dropped)
     with (

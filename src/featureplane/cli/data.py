@@ -10,7 +10,7 @@ from cyclopts import App
 from rich.table import Table
 from rich.text import Text
 
-from featureplane.cli.options import READING, Backend, Json, Paths, Reading, Source, Symbol
+from featureplane.cli.options import READING, Backend, Json, Paths, Reading, SourceOrGuess, Symbol
 from featureplane.cli.terminal import counting, print_facts, print_json, print_table, say_error
 from featureplane.market.events import EventBatch
 from featureplane.market.inspection import Clock, Inspection, SymbolFacts
@@ -32,7 +32,7 @@ def inspect(
     paths: Paths,
     /,
     *,
-    source: Source,
+    source: SourceOrGuess = None,
     symbol: Symbol = None,
     backend: Backend = "auto",
     reading: Reading = READING,
@@ -41,7 +41,9 @@ def inspect(
     """Count what files hold: span, events, gaps, duplicates, late messages, clocks, exponents."""
     from featureplane.market.inspection import inspect_events
     from featureplane.market.reading import iter_events
+    from featureplane.market.sources.detect import guess_source
 
+    wrote = source or guess_source(paths)
     with counting("looking") as tell:
 
         def told(batches: Iterator[EventBatch]) -> Iterator[EventBatch]:
@@ -51,7 +53,8 @@ def inspect(
                 events += len(batch)
                 tell(f"{events:,} events")
 
-        found = inspect_events(told(iter_events(paths, source, symbol, backend=backend, **reading.options())))
+        batches = iter_events(paths, wrote, symbol, backend=backend, **reading.options())
+        found = inspect_events(told(batches))
     if json:
         print_json(_answer(found))
     else:
@@ -68,7 +71,7 @@ def verify(
     paths: Paths,
     /,
     *,
-    source: Source,
+    source: SourceOrGuess = None,
     symbol: Symbol = None,
     backend: Backend = "auto",
     reading: Reading = READING,
@@ -77,10 +80,13 @@ def verify(
     """Hold the book against the venue's own best quotes by id, or against LOBSTER's order-book file."""
     from featureplane.errors import BookMismatch
     from featureplane.market.reading import read_events
+    from featureplane.market.sources.detect import guess_source
     from featureplane.research.verification import verify_book
 
     try:
-        events = read_events(paths, source, symbol, backend=backend, **reading.options())
+        events = read_events(
+            paths, source or guess_source(paths), symbol, backend=backend, **reading.options()
+        )
     except BookMismatch as error:
         say_error(str(error), error.hint)
         return 1

@@ -17,6 +17,8 @@ __all__ = [
     "Paths",
     "Reading",
     "Source",
+    "SourceName",
+    "SourceOrGuess",
     "Symbol",
 ]
 
@@ -30,11 +32,12 @@ AllowCode: TypeAlias = Annotated[bool, _flag("Run a .py file; it is code with al
 Paths: TypeAlias = Annotated[
     list[str], Parameter(name="PATH", help="Files that continue each other, in order of time.")
 ]
-Source: TypeAlias = Annotated[
-    Literal[
-        "binance-spot", "binance-usdm", "binance-coinm", "lobster", "hftbacktest", "capture", "synthetic"
-    ],
-    Parameter(help="What wrote the files."),
+SourceName: TypeAlias = Literal[
+    "binance-spot", "binance-usdm", "binance-coinm", "lobster", "hftbacktest", "capture", "synthetic"
+]
+Source: TypeAlias = Annotated[SourceName, Parameter(help="What wrote the files.")]
+SourceOrGuess: TypeAlias = Annotated[
+    SourceName | None, Parameter(help="What wrote the files; without it their beginning has to tell.")
 ]
 Symbol: TypeAlias = Annotated[
     str | None, Parameter(help="The symbol to take; may be left out where the stream has one.")
