@@ -2,7 +2,6 @@
 
 use featureplane_core::engine::Engine;
 use featureplane_core::engine::config::Config;
-use featureplane_core::frame::FrameSink;
 use featureplane_core::plan::Plan;
 
 use crate::streams::{CONFIG, PLAN_TEXTS, Packed, synthetic};
@@ -27,5 +26,4 @@ fn run(plan: &str, config: &str) {
         engine.run(&[event], &mut sink).ok();
     }
     sink.check();
-    let _: &mut dyn FrameSink = &mut sink;
 }
