@@ -32,7 +32,7 @@ TIMED_SET: Final = "lob_shared_v1"
 
 BASE, QUOTE = "ETH", "USDT"
 _REFERENCE_SECONDS: Final = 60
-_PARITY_EVENTS: Final = 20_000
+_PARITY_EVENTS: Final = 60_000
 _RUNS: Final = 15
 
 T = TypeVar("T")

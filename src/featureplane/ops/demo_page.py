@@ -84,7 +84,7 @@ def _figures(demo: Demo) -> Iterator[Figure]:
         "The exchange's own best quotes", f"{book.agree:,} of {book.compared:,}", "books agree", agrees
     )
     if parity is None:
-        yield Figure("Python against Rust", "not compared", "there is no Rust backend here")
+        yield Figure("Python against Rust", "not compared", "Rust takes no part in this run")
     else:
         state = "good" if parity.agrees else "bad"
         value = f"{parity.mismatches:,} of {parity.frames:,}"

@@ -179,6 +179,6 @@ function makeFlagLegend() {
     home.append(item);
   };
   add("var(--good)", "no flag");
-  report.flags.forEach(([bit, name, count]) => add(`var(--${FLAGS[bit]})`, `${name} on ${numberText(count)} frames`));
+  report.flags.forEach(([bit, name, count]) => add(`var(--${FLAGS[bit]})`, `${name} on ${numberText(count)} ${count === 1 ? "frame" : "frames"}`));
   add("repeating-linear-gradient(135deg, var(--quiet) 0 1px, transparent 1px 4px)", "no value: warming up, or not to be had");
 }
