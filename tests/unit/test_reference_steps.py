@@ -89,6 +89,19 @@ def test_rule_2_4_quotes_make_no_step() -> None:
     assert len(frames(MIXED, [BEGIN, quote])) == 1
 
 
+def test_rules_3_1_and_3_8_arrival_orders_messages_and_time_does_not() -> None:
+    earlier = [BEGIN, book_message(1, bid(100, 1), at=50), book_message(2, bid(100, 0), at=20)]
+    found = frames(feature_set(bid=k.best_bid()), earlier)
+    assert column(found, "bid") == [99, 100, 99]
+    assert [frame.source_ts_ns for frame in found] == [START_NS, START_NS + 50 * MS, START_NS + 20 * MS]
+    without_ids = [
+        snapshot(bid(99, 5), ask(101, 5), at=9),
+        message(bid(100, 1), at=9),
+        message(bid(98, 1), at=3),
+    ]
+    assert len(frames(MIXED, without_ids)) == 3
+
+
 def test_rule_5_2_trades_come_before_the_book_and_see_the_one_before() -> None:
     """Without sides: 101 is above the mid of 100 before the message, and below that of 102 after it."""
     signed = feature_set(signed=k.signed_qty(), mid=k.mid_x2())
