@@ -19,7 +19,7 @@ pub fn any(data: &[u8]) {
         let value = i128::from(written.mantissa) * shift;
         match fast {
             Ok(fast) => assert_eq!(i128::from(fast), value),
-            Err(fault) => assert!(matches!(fault, Fault::Fine(_) | Fault::Large), "{fault:?}"),
+            Err(fault) => assert!(matches!(fault, Fault::Fine(_) | Fault::FineSize(_) | Fault::Large), "{fault:?}"),
         }
     }
 }
@@ -34,7 +34,7 @@ fn slow(text: &[u8], exponent: u8, size: bool) -> Result<i64, Fault> {
     }
     let decimals = decimals.trim_end_matches('0');
     if decimals.len() > usize::from(exponent) {
-        return Err(Fault::Fine(exponent));
+        return Err(if size { Fault::FineSize(exponent) } else { Fault::Fine(exponent) });
     }
     let number = format!("{whole}{decimals:0<width$}", width = usize::from(exponent));
     let number = number.trim_start_matches('0');

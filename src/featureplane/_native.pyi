@@ -11,6 +11,8 @@ _Words: TypeAlias = npt.NDArray[np.uint64]  # events or rows of eight words each
 
 __version__: str
 
+def first_off_tick(events: _Words, symbol_id: int, tick: int) -> int | None: ...
+
 @final
 class BinanceReader:
     def __new__(

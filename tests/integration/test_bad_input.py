@@ -64,6 +64,10 @@ def wrong_exponent(folder: Path) -> list[str]:
     return _with_instruments(folder, "qty_exponent = 5", "qty_exponent = 3")
 
 
+def wrong_tick(folder: Path) -> list[str]:
+    return _with_instruments(folder, 'tick_size = "0.01"', 'tick_size = "0.05"')
+
+
 def unknown_key(folder: Path) -> list[str]:
     return _with_instruments(folder, "tick_size", "tick_sice")
 
@@ -78,7 +82,7 @@ def _with_instruments(folder: Path, before: str, after: str) -> list[str]:
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        pytest.param(cut_short, ["cut.gz", "inside gzip data"], id="cut short"),
+        pytest.param(cut_short, ["cut.gz", "byte 400000 inside gzip data"], id="cut short"),
         pytest.param(one_bit_flipped, ["flipped.gz"], id="one bit flipped"),
         pytest.param(broken_line, ["line.gz:100"], id="a line that breaks off"),
         pytest.param(not_text, ["bytes.gz:51"], id="not UTF-8"),
@@ -87,6 +91,7 @@ def _with_instruments(folder: Path, before: str, after: str) -> list[str]:
         pytest.param(wrong_order, ["order by time is", "a.gz, "], id="files in the wrong order"),
         pytest.param(empty, ["nothing there"], id="empty"),
         pytest.param(wrong_exponent, ["decimals", "instruments.toml:"], id="too few decimals declared"),
+        pytest.param(wrong_tick, ["tick_size", "declared as 0.05", "instruments.toml:"], id="a wrong tick"),
         pytest.param(unknown_key, ["tick_sice", "instruments.toml"], id="a key nobody knows"),
     ],
 )
@@ -126,3 +131,27 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Capt
     error, hint = capsys.readouterr().err.splitlines()[-2:]
     assert "nowhere" in error
     assert hint.startswith("hint: ")
+
+
+@pytest.mark.native
+def test_parity_refuses_a_wrong_tick_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["parity", *wrong_tick(tmp_path), "--source", "binance-spot", "--features", "lob_shared_v1"]
+    assert main([*words, "--until", "3000"]) == 2
+    assert "declared as 0.05" in capsys.readouterr().err
+
+
+@pytest.mark.native
+def test_rule_10_1_a_dropped_depth_line_breaks_the_book_in_every_execution(tmp_path: Path) -> None:
+    at = next(n for n, line in enumerate(LINES[500:], 500) if b"depthUpdate" in line)
+    lines = [*LINES[:at], LINES[at].replace(b'"u":', b'"v":'), *LINES[at + 1 :]]
+    paths = packed(tmp_path / "spoiled.gz", lines)
+    whole = fp.compute(fp.read_events(packed(tmp_path / "whole.gz", LINES), "binance-spot"), "lob_shared_v1")
+    for backend in ("python", "rust"):
+        events = fp.read_events(paths, "binance-spot", on_malformed="drop", backend=backend)
+        report = fp.parity(events, "lob_shared_v1")
+        assert report.agrees
+        assert report.dropped["malformed"] == 1
+        whole = fp.compute(
+            fp.read_events(packed(tmp_path / "whole.gz", LINES), "binance-spot"), "lob_shared_v1"
+        )
+        assert report.frames < len(whole), "no frame while the book is broken"

@@ -16,11 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from featureplane import native
-from featureplane.errors import FeaturePlaneError, FileOrder, MalformedEvent, UnreadableFile
+from featureplane.errors import (
+    FeaturePlaneError,
+    FileOrder,
+    InstrumentMismatch,
+    MalformedEvent,
+    UnreadableFile,
+)
 from featureplane.features.catalog import feature_set
 from featureplane.features.parity import parity
 from featureplane.market.events import EventBatch, EventFlag, Kind, Side
-from featureplane.market.instruments import Instrument
+from featureplane.market.instruments import Instrument, load_instruments, save_instruments
 from featureplane.market.reading import iter_events, read_events
 from featureplane.market.sessions import session_intervals
 from featureplane.market.sources.batches import Counts
@@ -174,6 +180,20 @@ def test_a_malformed_row_is_named_and_what_came_before_is_kept(
     assert caught.value.found.startswith(found)
     assert caught.value.hint
     assert sum(map(len, parts)) == 0 or messages(parts[0]) == [[1]]
+
+
+@backends
+def test_a_file_whose_exponent_is_too_small_is_named_with_its_line(tmp_path: Path, backend: str) -> None:
+    path = tmp_path / "instruments.toml"
+    save_instruments(path, [INSTRUMENT])
+    declared = load_instruments(path)
+    line = 1 + path.read_text().splitlines().index("price_exponent = 1")
+    with pytest.raises(InstrumentMismatch, match=r"px 10\.25") as caught:
+        read_events(rows_of((1 | BUY, 1, 2, 10.25, 1.0)), "hftbacktest", "TEST", declared, backend=backend)
+    assert (caught.value.field, caught.value.file, caught.value.line) == ("price_exponent", str(path), line)
+    for px in (float("nan"), 1e300):
+        with pytest.raises(MalformedEvent):
+            read_events(rows_of((1 | BUY, 1, 2, px, 1.0)), "hftbacktest", "TEST", declared, backend=backend)
 
 
 @backends

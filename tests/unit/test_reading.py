@@ -177,12 +177,19 @@ def test_a_malformed_line_is_named_with_its_file(two: list[Path], backend: str) 
 @backends
 def test_a_file_that_the_data_contradict_is_named(two: list[Path], tmp_path: Path, backend: str) -> None:
     path = tmp_path / "instruments.toml"
-    save_instruments(path, [replace(DECLARED, price_exponent=0)])
-    with pytest.raises(MalformedEvent) as caught:
-        read_events(two, "binance-usdm", instruments=path, backend=backend)
-    assert (caught.value.file, caught.value.line) == (str(two[0]), 1)
-    assert '"61800.20"' in caught.value.found
-    assert f"{path}:1" in str(caught.value.hint)
+    for name, wrong, found in (
+        ("price_exponent", replace(DECLARED, price_exponent=0), '"61800.20"'),
+        ("qty_exponent", replace(DECLARED, qty_exponent=1), '"'),
+    ):
+        save_instruments(path, [wrong])
+        declared = getattr(wrong, name)
+        line = 1 + path.read_text().splitlines().index(f"{name} = {declared}")
+        with pytest.raises(InstrumentMismatch) as caught:
+            read_events(two, "binance-usdm", instruments=path, backend=backend)
+        assert (caught.value.file, caught.value.line) == (str(path), line)
+        assert (caught.value.field, caught.value.declared) == (name, declared)
+        assert found in str(caught.value.found)
+        assert f"{two[0]}:1" in str(caught.value.found)
 
 
 def test_prices_lie_on_the_tick_that_is_declared(two: list[Path], tmp_path: Path) -> None:
@@ -195,7 +202,7 @@ def test_prices_lie_on_the_tick_that_is_declared(two: list[Path], tmp_path: Path
             continue
         with pytest.raises(InstrumentMismatch, match=r"the price 61800\.2") as caught:
             check_ticks(batch)
-        assert (caught.value.file, caught.value.line) == (str(path), 1)
+        assert (caught.value.file, caught.value.line) == (str(path), 7)
 
 
 @backends

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! normalize   venue bytes                 -> Event
+//! agreement   Event, by instrument        -> prices lie on the tick
 //! quality     Event, by message           -> admitted | dropped with a reason
 //! book        admitted events             -> levels
 //! plan        canonical JSON from Python  -> a checked list of kernel calls
@@ -16,6 +17,7 @@
 //! Python reference, `featureplane/features/kernels`; the twins here say why they are written so.
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests compare with libm and read clocks"))]
 
+pub mod agreement;
 pub mod book;
 pub mod columns;
 pub mod engine;

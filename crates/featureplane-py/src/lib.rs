@@ -1,5 +1,6 @@
 //! The Python door of `featureplane-core`: convert, register, translate errors. No opinion of its own.
 
+mod agreement;
 mod array;
 mod book;
 mod engine;
@@ -19,6 +20,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<sources_binance::BinanceScan>()?;
     module.add_class::<sources_hftbacktest::HftbacktestReader>()?;
     module.add_function(wrap_pyfunction!(sources_hftbacktest::hftbacktest_precision, module)?)?;
+    module.add_function(wrap_pyfunction!(agreement::first_off_tick, module)?)?;
     module.add_class::<book::LobEngine>()?;
     module.add_class::<engine::Engine>()?;
     module.add_class::<sources_lobster::LobsterReader>()?;

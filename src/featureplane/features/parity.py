@@ -24,6 +24,7 @@ from featureplane.features.native_engine import Execution, NativeEngine
 from featureplane.features.reference import ReferenceEngine
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
+from featureplane.market.agreement import check_ticks
 from featureplane.market.events import EventBatch
 
 __all__ = ["EXECUTIONS", "Mismatch", "ParityReport", "parity"]
@@ -110,6 +111,8 @@ def parity(
         The extension is not installed: comparing nothing would prove nothing.
     EmptyStream
         There were no frames to compare.
+    InstrumentMismatch
+        A price is off the tick that an instruments file declares.
     """
     native.module()
     fset = feature_set(fset) if isinstance(fset, str) else fset
@@ -122,6 +125,7 @@ def parity(
         raise EmptyStream("a comparison without events", hint="give at least one batch")
     comparison = _Comparison(fset, batches[0], executions, emit=emit, every=every)
     for batch in _pieces(batches, until):
+        check_ticks(batch)
         if not comparison.take(batch):
             break
         if progress is not None:

@@ -1,41 +1,72 @@
 """Whether events agree with the instruments they were read by.
 
-Exponents are held by every reader: a price or size finer than declared is malformed (rule 1.1).
-What readers leave alone is asked here: prices in the book must lie on the declared tick. Sizes may be
-finer than the lot, because an order that was partly filled may be.
+Exponents are held by every reader: a price or size finer than declared is malformed (rule 1.1);
+where a file declares them `exponent_mismatch` says so. What readers leave alone is asked here:
+prices in the book must lie on the declared tick. Sizes may be finer than the lot, because an order
+that was partly filled may be.
 
-Leans on `market.events`.
+Leans on `market.events`; Rust does the looking where it is installed.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import numpy as np
 
-from featureplane.errors import InstrumentMismatch
+from featureplane import native
+from featureplane.errors import InstrumentMismatch, MalformedEvent
 from featureplane.market.decimals import decimal_text
 from featureplane.market.events import EventBatch, Kind
+from featureplane.market.instruments import Instrument
+from featureplane.units import MAGNITUDE_LIMIT
 
-__all__ = ["check_ticks"]
+__all__ = ["check_ticks", "exponent_mismatch"]
 
 _BOOK_PRICES: Final = np.isin(
     np.arange(256), [Kind.LEVEL, Kind.SNAPSHOT_LEVEL, Kind.QUOTE, Kind.ADD, Kind.MODIFY]
 )
 
 
+_FINE_TEXT: Final = re.compile(r"a (price|size) of at most \d+ significant decimals")
+_FINE_FLOAT: Final = re.compile(r"a multiple of 10\^-(\d+) ")
+_FLOAT: Final = re.compile(r"(px|qty) (-?[0-9.e+-]+)")
+
+
+def exponent_mismatch(error: MalformedEvent, instrument: Instrument) -> InstrumentMismatch | None:
+    """What a reader refused as too fine, as the error of the file that declares the exponent.
+
+    None where no file declares it, or where something else is wrong with the number.
+    """
+    if instrument.origin is None:
+        return None
+    if text := _FINE_TEXT.fullmatch(error.expected):
+        is_price = text[1] == "price"
+    elif (grid := _FINE_FLOAT.match(error.expected)) and (number := _FLOAT.fullmatch(error.found)):
+        if abs(float(number[2])) * 10 ** int(grid[1]) >= MAGNITUDE_LIMIT:
+            return None
+        is_price = number[1] == "px"
+    else:
+        return None
+    name = "price_exponent" if is_price else "qty_exponent"
+    file, line = instrument.place_of(name)
+    found = f"{error.found} at {error.file}:{error.line}"
+    return InstrumentMismatch(name, getattr(instrument, name), found, file=file, line=line)
+
+
 def check_ticks(batch: EventBatch) -> None:
-    """Raise `InstrumentMismatch` at the first price of book or quotes off its instrument's tick.
+    """Raise `InstrumentMismatch` at the first price of book or quotes off a tick that a file declares.
 
     Trades may print between ticks (hidden executions at the mid do) and are not asked.
     """
     for instrument in batch.instruments:
-        if instrument.tick is None:
-            continue
-        asked = _BOOK_PRICES[batch.array["kind"]] & (batch.array["symbol_id"] == instrument.symbol_id)
-        off = asked & (batch.array["price"] % instrument.tick != 0)
-        if off.any():
-            price = int(batch.array["price"][np.argmax(off)])
+        tick = instrument.tick or 1
+        if instrument.origin is None or tick == 1:
+            continue  # every price is a multiple of one unit
+        off = _first_off(batch, instrument.symbol_id, tick)
+        if off is not None:
+            price = int(batch.array["price"][off])
             file, line = instrument.place_of("tick_size")
             raise InstrumentMismatch(
                 "tick_size",
@@ -44,3 +75,13 @@ def check_ticks(batch: EventBatch) -> None:
                 file=file,
                 line=line,
             )
+
+
+def _first_off(batch: EventBatch, symbol_id: int, tick: int) -> int | None:
+    if native.available():
+        words = np.ascontiguousarray(batch.array).view(np.uint64)
+        found: int | None = native.module().first_off_tick(words, symbol_id, tick)
+        return found
+    asked = _BOOK_PRICES[batch.array["kind"]] & (batch.array["symbol_id"] == symbol_id)
+    off = asked & (batch.array["price"] % tick != 0)
+    return int(np.argmax(off)) if off.any() else None

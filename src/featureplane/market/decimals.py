@@ -27,13 +27,13 @@ class BadDecimal(ValueError):
         self.expected = expected
 
 
-def _parts(text: str, places_max: int) -> tuple[str, str, str]:
+def _parts(text: str, places_max: int, *, size: bool) -> tuple[str, str, str]:
     match = _GRAMMAR.fullmatch(text)
     if match is None:
         raise BadDecimal("decimal text `-?digits[.digits]`")
     decimals = (match[3] or "").rstrip("0")
     if len(decimals) > places_max:
-        raise BadDecimal(f"at most {places_max} significant decimals")
+        raise BadDecimal(f"a {'size' if size else 'price'} of at most {places_max} significant decimals")
     return match[1], match[2].lstrip("0"), decimals
 
 
@@ -55,7 +55,7 @@ def scaled(text: str, exponent: int, *, size: bool = False) -> int:
     >>> scaled("61800.20", 2), scaled("-1.5000", 2)
     (6180020, -150)
     """
-    sign, whole, decimals = _parts(text, exponent)
+    sign, whole, decimals = _parts(text, exponent, size=size)
     return _value(sign, whole + decimals.ljust(exponent, "0"), size=size)
 
 
@@ -65,7 +65,7 @@ def written(text: str, *, size: bool = False) -> tuple[int, int]:
     >>> written("2683.80000000")
     (26838, 1)
     """
-    sign, whole, decimals = _parts(text, EXPONENT_MAX)
+    sign, whole, decimals = _parts(text, EXPONENT_MAX, size=size)
     return _value(sign, whole + decimals, size=size), len(decimals)
 
 

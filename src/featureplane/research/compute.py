@@ -21,6 +21,7 @@ from featureplane.features.columns import Columns
 from featureplane.features.engine import FeatureEngine
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
+from featureplane.market.agreement import check_ticks
 from featureplane.market.events import EventBatch, Kind
 from featureplane.market.reading import EventsPaths, InstrumentsLike, iter_events
 from featureplane.research.runs import RunReport
@@ -110,6 +111,8 @@ def compute(
         No frame came out of the events.
     MissingSnapshot
         No frame, because no book could begin.
+    InstrumentMismatch
+        A price is off the tick that an instruments file declares.
     InputError, ContractError, SettingError
         As `read_events` and `FeatureEngine` do.
 
@@ -209,6 +212,7 @@ class _Run:
 
     def _noted(self) -> Iterator[EventBatch]:
         for batch in self._batches:
+            check_ticks(batch)
             self.report.add_events(batch)
             self._has_trades = self._has_trades or _has_trades(batch)
             self._noted_last = batch

@@ -26,8 +26,10 @@ pub(crate) const POW10: [i64; 19] = {
 pub enum Fault {
     /// Not `-?digits[.digits]`.
     Grammar,
-    /// A digit other than 0 beyond this many decimals.
+    /// A digit of a price other than 0 beyond this many decimals.
     Fine(u8),
+    /// The same of a size.
+    FineSize(u8),
     /// A size below 0.
     Negative,
     /// At or beyond 2^53 in units of the last decimal (rule 1.2).
@@ -38,7 +40,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Grammar => write!(f, "decimal text `-?digits[.digits]`"),
-            Self::Fine(places) => write!(f, "at most {places} significant decimals"),
+            Self::Fine(places) => write!(f, "a price of at most {places} significant decimals"),
+            Self::FineSize(places) => write!(f, "a size of at most {places} significant decimals"),
             Self::Negative => write!(f, "a size of at least 0"),
             Self::Large => write!(f, "a magnitude below 2^53 at the instrument's precision"),
         }
@@ -250,11 +253,15 @@ fn accumulate<'a>(digits: impl Iterator<Item = &'a u8>, limit: i64) -> Option<i6
     (value < limit).then_some(value)
 }
 
+const fn too_fine(places: u8, size: bool) -> Fault {
+    if size { Fault::FineSize(places) } else { Fault::Fine(places) }
+}
+
 #[cold]
 fn careful(text: &[u8], exponent: u8, size: bool) -> Result<i64, Fault> {
     let (negative, whole, decimals) = parts(text).ok_or(Fault::Grammar)?;
     if decimals.len() > usize::from(exponent) {
-        return Err(Fault::Fine(exponent));
+        return Err(too_fine(exponent, size));
     }
     let zeros = usize::from(exponent) - decimals.len();
     let value =
@@ -270,7 +277,7 @@ fn careful(text: &[u8], exponent: u8, size: bool) -> Result<i64, Fault> {
 fn written(text: &[u8], size: bool) -> Result<Written, Fault> {
     let (negative, whole, decimals) = parts(text).ok_or(Fault::Grammar)?;
     let places = u8::try_from(decimals.len()).ok().filter(|places| *places <= EXPONENT_MAX);
-    let places = places.ok_or(Fault::Fine(EXPONENT_MAX))?;
+    let places = places.ok_or_else(|| too_fine(EXPONENT_MAX, size))?;
     let value = accumulate(whole.iter().chain(decimals), MAGNITUDE_LIMIT);
     if size && negative && value != Some(0) {
         return Err(Fault::Negative);
@@ -331,6 +338,6 @@ mod tests {
     fn a_written_decimal_keeps_its_significant_places() {
         assert_eq!(AsWritten.price(b"2683.80000000"), Ok(Written { mantissa: 26838, places: 1 }));
         assert_eq!(AsWritten.price(b"100"), Ok(Written { mantissa: 100, places: 0 }));
-        assert_eq!(AsWritten.size(b"0.0000000000000000001"), Err(Fault::Fine(18)));
+        assert_eq!(AsWritten.size(b"0.0000000000000000001"), Err(Fault::FineSize(18)));
     }
 }

@@ -38,11 +38,12 @@ pub struct Unpacker {
     inflate: Option<Decompress>,
     piece: Vec<u8>,
     full: bool,
+    taken: u64,
 }
 
 impl Default for Unpacker {
     fn default() -> Self {
-        Self { state: State::Start(None), inflate: None, piece: Vec::new(), full: false }
+        Self { state: State::Start(None), inflate: None, piece: Vec::new(), full: false, taken: 0 }
     }
 }
 
@@ -62,6 +63,7 @@ impl Unpacker {
         while used < input.len() || self.full {
             let (step, flow) = self.step(&input[used..], each)?;
             used += step;
+            self.taken += step as u64;
             if flow == Flow::Enough {
                 break;
             }
@@ -156,7 +158,7 @@ impl Unpacker {
         }
         let end = std::mem::take(self);
         match end.state {
-            State::Member => Err(damaged("its end inside gzip data")),
+            State::Member => Err(damaged(&format!("its end at byte {} inside gzip data", end.taken))),
             State::Between(Some(_)) => Err(trailing()),
             State::Start(Some(first)) => each(&[first]).map(|_| ()),
             State::Start(None) | State::Plain | State::Between(None) => Ok(()),

@@ -15,7 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from featureplane import native
-from featureplane.errors import EmptyStream, FileOrder, InputError, MalformedEvent, UnknownSymbol
+from featureplane.errors import (
+    EmptyStream,
+    FileOrder,
+    InputError,
+    MalformedEvent,
+    UnknownSymbol,
+)
+from featureplane.market.agreement import exponent_mismatch
 from featureplane.market.decimals import decimal_text
 from featureplane.market.events import EVENT_DTYPE, EventBatch, SourceFile, SourceInfo
 from featureplane.market.instruments import Instrument, choose_instrument
@@ -153,21 +160,15 @@ class _Stream:
         try:
             yield from self._full_batches(self._request.events_max or _WITHOUT_LIMIT)
         except InputError as error:
-            self._point_to_file(error)
             if streamed and self._reader.pending():
                 yield self._batch()  # WHY: what stands before an error is computed with (rule 10.1)
+            mismatch = (
+                exponent_mismatch(error, self._instrument) if isinstance(error, MalformedEvent) else None
+            )
+            if mismatch is not None:
+                raise mismatch from None
             raise
         yield self._batch()
-
-    def _point_to_file(self, error: InputError) -> None:
-        """Where decimals are finer than declared, the declaration may be what is wrong."""
-        origin = self._instrument.origin
-        if origin is not None and isinstance(error, MalformedEvent) and "decimals" in error.expected:
-            price, qty = (self._instrument.place_of(name)[1] for name in ("price_exponent", "qty_exponent"))
-            error.hint = (
-                f"exponents of {self._instrument.symbol} are declared in {origin.file}, "
-                f"lines {price} and {qty}; `featureplane instruments infer` finds those that fit"
-            )
 
     def _full_batches(self, events_max: int) -> Iterator[EventBatch]:
         reader = self._reader

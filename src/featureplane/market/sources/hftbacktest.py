@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from featureplane import native
 from featureplane.errors import FileOrder, MalformedEvent
+from featureplane.market.agreement import exponent_mismatch
 from featureplane.market.events import EVENT_DTYPE, EventBatch, SourceFile, SourceInfo
 from featureplane.market.instruments import Instrument, choose_instrument
 from featureplane.market.sources import Request, Source
@@ -68,7 +69,8 @@ def read_rows(
 ) -> Iterator[Array]:
     """Events in chunks of whole messages; `counts` gets the reasons of rows that became none.
 
-    Raises `MalformedEvent` with the row, counted from 1, behind the events of all messages before.
+    Raises `MalformedEvent` with the row, counted from 1, behind the events of all messages before;
+    `InstrumentMismatch` where a file declares exponents that are too small.
     """
     config = RowConfig(
         instrument.symbol_id,
@@ -88,7 +90,8 @@ def read_rows(
         events, error = reader.feed(chunk.view(np.uint64))
         yield events.view(EVENT_DTYPE)
         if error is not None:
-            raise MalformedEvent(error.found, error.expected, file=rows.name, line=error.line)
+            error = MalformedEvent(error.found, error.expected, file=rows.name, line=error.line)
+            raise exponent_mismatch(error, instrument) or error
     yield reader.finish().view(EVENT_DTYPE)
 
 

@@ -89,7 +89,10 @@ class Member:
                 stream = self._open(stack)
                 while chunk := stream.read(_CHUNK_BYTES):
                     yield chunk
-            except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+            except EOFError:
+                found = f"its end at byte {self.path.stat().st_size} inside packed data"
+                raise UnreadableFile(self.name, found, "a whole archive") from None
+            except (zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
                 raise UnreadableFile(self.name, f"damaged data ({error})", "a whole archive") from None
             except (OSError, NotImplementedError, RuntimeError) as error:
                 found = getattr(error, "strerror", None) or str(error)

@@ -38,12 +38,18 @@ class Unpacker:
         """Begin a file, which errors will name."""
         self._file = file
         self._plain = False
+        self._taken = 0
         self._packed = False
         self._held = b""  # a first byte of gzip whose second has not come
         self._inflate: zlib._Decompress | None = None
 
     def step(self, data: bytes) -> tuple[bytes, int]:
         """A piece of text and how many bytes of `data`, of which there are some, it came from."""
+        piece, used = self._step(data)
+        self._taken += used
+        return piece, used
+
+    def _step(self, data: bytes) -> tuple[bytes, int]:
         if self._plain:
             piece = data[:PIECE_BYTES]
             return piece, len(piece)
@@ -82,7 +88,7 @@ class Unpacker:
     def finish(self) -> bytes:
         """End the file; the last bytes of text, if any."""
         if self._inflate is not None:
-            raise self._damaged("its end inside gzip data")
+            raise self._damaged(f"its end at byte {self._taken} inside gzip data")
         if self._held and self._packed:
             raise self._damaged("other bytes behind its gzip data")
         held, self._held = self._held, b""
