@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -239,6 +240,26 @@ def test_what_no_rule_accepts_is_refused() -> None:
         book.process_event(message(bid(99, 1), symbol_id=8)[0])
     with pytest.raises(SettingError):
         LOBEngine(instrument(), backend="fortran")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "wrong",
+    [as_array([message(bid(99, 1))]), 5, "x", bytes(64), (1, 2), (0.5,) * 11, (1 << 70,) * 11, None],
+    ids=reprlib.repr,
+)
+@pytest.mark.parametrize("on_malformed", ["raise", "drop"])
+def test_what_is_no_event_is_refused_alike(wrong: Any, backend: str, on_malformed: str) -> None:
+    book = LOBEngine(instrument(), backend=backend, on_malformed=on_malformed)
+    with pytest.raises(MalformedEvent, match="EVENT_DTYPE"):
+        book.process_event(wrong)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("wrong", [np.zeros(8), np.zeros(8, np.uint64), [1], 5], ids=repr)
+def test_what_are_no_events_is_refused_alike(wrong: Any, backend: str) -> None:
+    with pytest.raises(MalformedEvent, match="EVENT_DTYPE"):
+        LOBEngine(instrument(), backend=backend).process_events(wrong)
 
 
 def test_rust_without_the_extension_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

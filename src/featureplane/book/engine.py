@@ -6,6 +6,8 @@ judged as everywhere (rule 3): while the book is not known to be the venue's, th
 
 from __future__ import annotations
 
+import reprlib
+import struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +15,8 @@ import numpy.typing as npt
 
 from featureplane import native
 from featureplane.book.orders import OrderBook
+from featureplane.errors import MalformedEvent
+from featureplane.market.events import EVENT_DTYPE
 from featureplane.market.instruments import Instrument
 from featureplane.market.messages import Event, Message, MessageReader
 from featureplane.market.quality import BookState, Outcome, Reads, StreamGuard
@@ -79,16 +83,17 @@ class LOBEngine:
         Raises
         ------
         MalformedEvent
-            No rule accepts it, with `on_malformed="raise"`.
+            It is none of these, whatever `on_malformed`; or no rule accepts it, with "raise".
         UnknownSymbol
             It is of another instrument.
         SequenceGap
             Ids are missing, with `on_gap="refuse"`.
         """
-        self._book.take(event)
+        self._book.take(_checked(event))
 
     def process_events(self, events: npt.NDArray[Any]) -> None:
         """Take the next events, an array of `EVENT_DTYPE`, at once; raises as `process_event` does."""
+        _check_array(events)
         self._book.take_all(events)
 
     def levels(self) -> tuple[list[Level], list[Level]]:
@@ -109,6 +114,29 @@ class LOBEngine:
         return Touch(ts_ns, bid, ask, bid + ask, ask - bid, bid_qty, ask_qty)
 
 
+def _checked(event: Any) -> bytes:
+    """The 64 bytes of an event; raises `MalformedEvent`."""
+    if isinstance(event, np.void) and event.dtype == EVENT_DTYPE:
+        return event.tobytes()
+    if isinstance(event, tuple) and len(event) == len(Event._fields):
+        try:
+            return Event._make(event).pack()
+        except struct.error:
+            pass
+    raise MalformedEvent(_shape_of(event), "a record of EVENT_DTYPE, an `Event` or a tuple of its fields")
+
+
+def _check_array(events: object) -> None:
+    if not isinstance(events, np.ndarray) or events.dtype != EVENT_DTYPE or events.ndim != 1:
+        raise MalformedEvent(_shape_of(events), "a one-dimensional array of EVENT_DTYPE")
+
+
+def _shape_of(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype.name}, shape {value.shape}"
+    return f"{reprlib.repr(value)} ({type(value).__name__})"
+
+
 class _PythonBook:
     """The reference."""
 
@@ -123,9 +151,8 @@ class _PythonBook:
     def state(self) -> BookState:
         return self._guard.state
 
-    def take(self, event: Any) -> None:
-        fields = event.item() if hasattr(event, "item") else event
-        for message in self._reader.take(Event._make(fields)):
+    def take(self, event: bytes) -> None:
+        for message in self._reader.take(Event.unpack(event)):
             self._apply(message)
 
     def take_all(self, events: npt.NDArray[Any]) -> None:
@@ -168,8 +195,8 @@ class _RustBook:
     def state(self) -> BookState:
         return BookState(self._book.state())
 
-    def take(self, event: Any) -> None:
-        self._book.process_event(event.tobytes() if hasattr(event, "tobytes") else Event._make(event).pack())
+    def take(self, event: bytes) -> None:
+        self._book.process_event(event)
 
     def take_all(self, events: npt.NDArray[Any]) -> None:
         self._book.process_events(np.ascontiguousarray(events).view(np.uint64))
