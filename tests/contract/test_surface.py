@@ -17,7 +17,10 @@ INIT = ast.parse((project.PACKAGE / "__init__.py").read_text(encoding="utf-8"))
 @pytest.mark.parametrize("name", fp.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(fp, name) is not None
-    assert name in dir(fp)
+
+
+def test_dir_lists_the_public_names_and_no_other() -> None:
+    assert dir(fp) == sorted(fp.__all__)
 
 
 def test_what_type_checkers_see_is_what_is_there() -> None:

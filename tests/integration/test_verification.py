@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,3 +102,13 @@ def test_the_command_takes_lobster_pairs(capsys: pytest.CaptureFixture[str]) -> 
     path = shared("lobster/AAPL_2012-06-21_first999rows_message_10.csv.gz")
     assert main(["data", "verify", str(path), "--source", "lobster", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["symbols"][0]["agree"] == 999
+
+
+def test_lobster_messages_alone_need_their_order_book_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shared("lobster/AAPL_2012-06-21_first999rows_message_10.csv.gz")
+    alone = tmp_path / path.name
+    alone.write_bytes(path.read_bytes())
+    assert main(["data", "verify", str(alone), "--source", "lobster"]) == 2
+    assert "order-book file beside the message file" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from cyclopts import App
 
 from featureplane.cli import app as application
 from featureplane.cli import main
+from featureplane.cli.doctor import examine
 from featureplane.errors import ParityBreach, UnreadableFile
 
 
@@ -34,6 +35,12 @@ def test_doctor_names_the_backend(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == (0 if answer["usable"] else 1)
     assert "rust backend" in {finding["part"] for finding in answer["findings"]}
     assert all(finding["fix"] for finding in answer["findings"] if finding["state"] != "ok")
+
+
+def test_doctor_from_sources_says_that_extras_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featureplane.cli.doctor._requirements", lambda: ([], {}))
+    last = examine()[-1]
+    assert (last.state, last.found) == ("absent", "not installed, extras unknown")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tables: the columns of issue E, null where undefined, the same bits as the frames (rule 6)."""
+"""Tables: their columns, null where undefined, the same bits as the frames (rule 6)."""
 
 from __future__ import annotations
 

@@ -32,6 +32,11 @@ class Finding:
     fix: str = ""
 
 
+_FROM_SOURCES = Finding(
+    "extras", "absent", "not installed, extras unknown", "install the package: pip install -e ."
+)
+
+
 def examine() -> list[Finding]:
     """Everything worth knowing about this installation, in the order of its weight."""
     core, extras = _requirements()
@@ -41,6 +46,7 @@ def examine() -> list[Finding]:
         _native(),
         *(_distributions(name, [name], broken=True) for name in core),
         *(_distributions(f"[{extra}]", names, broken=False) for extra, names in extras.items()),
+        *([] if core else [_FROM_SOURCES]),
     ]
 
 

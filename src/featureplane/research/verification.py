@@ -67,9 +67,10 @@ def verify_book(events: EventBatch, *, backend: str = "auto") -> tuple[BookCheck
         rows = events.messages
         return (BookCheck(events.instrument.symbol, "order-book file", rows, rows, rows),)
     if not np.any(events.array["kind"] == Kind.QUOTE):
-        raise EmptyStream(
-            "best quotes or an order-book file", hint="record the venue's best quotes beside its depth"
-        )
+        hint = "record the venue's best quotes beside its depth"
+        if events.source.name == "lobster":
+            hint = "name the order-book file beside the message file, or put it in the same folder"
+        raise EmptyStream("best quotes or an order-book file", hint=hint)
     table = compute(events, TOUCH, backend=backend)
     return tuple(
         _check(one.symbol, events.array[events.array["symbol_id"] == one.symbol_id], table)
