@@ -5,6 +5,7 @@
 
 pub mod arithmetic;
 pub mod averages;
+mod bind;
 pub mod book;
 pub mod bound;
 #[cfg(test)]
