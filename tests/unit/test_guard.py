@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featureplane.errors import MalformedEvent, SequenceGap, UnknownSymbol
-from featureplane.market.events import EventFlag, Kind, Side
-from featureplane.market.messages import Channel, Event, Message, MessageReader
+from featureplane.errors import SequenceGap
+from featureplane.market.events import Kind, Side
+from featureplane.market.messages import Event, Message
 from featureplane.market.quality import (
     BUFFER_MESSAGES,
     Admission,
@@ -25,20 +24,16 @@ from featureplane.market.quality import (
     Reads,
     StreamGuard,
 )
-from featureplane.market.stream_clock import StreamClock
 from tests.streams import (
     MS,
     START_NS,
-    SYMBOL_ID,
     Change,
-    as_array,
     ask,
     bid,
     buy,
     clear,
     message,
     order,
-    sell,
     snapshot,
     status,
 )
@@ -74,110 +69,12 @@ def applied_ids(admission: Admission) -> list[int]:
     return [one.seq_last for one in admission.messages]
 
 
-# -- messages
-
-
-def test_rule_2_2_a_message_ends_with_last() -> None:
-    reader = MessageReader([SYMBOL_ID])
-    events = as_array([message(bid(99, 1), ask(101, 1)), diff(1, 2)])
-    assert [len(one.events) for one in reader.read(events)] == [2, 1]
-    assert reader.offset == 3 * 64
-    assert not reader.pending
-
-
-def test_rule_2_2_a_message_cut_off_by_the_end_is_incomplete() -> None:
-    reader = MessageReader([SYMBOL_ID])
-    assert list(reader.read(as_array([message(bid(99, 1), ask(101, 1))])[:1])) == []
-    assert reader.pending
-    assert reader.finish() == 1
-
-
-def test_rule_2_2_a_message_may_be_cut_by_the_end_of_a_piece() -> None:
-    reader = MessageReader([SYMBOL_ID])
-    events = as_array([message(bid(99, 1), ask(101, 1))])
-    assert list(reader.read(events[:1])) == []
-    (whole,) = reader.read(events[1:])
-    assert len(whole.events) == 2
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "found", "expected"),
-    [
-        pytest.param("kind", 7, "kind 7", "kind 1 to 6 or 10 to 13", id="kind"),
-        pytest.param("flags", 1 << 8 | 1, "flags 0x0101", "bits 0 to 7", id="flags"),
-        pytest.param("side", 0, "side 0 for kind 1", "side 1 or 2", id="side of a level"),
-        pytest.param("side", 3, "side 3 for kind 1", "side 1 or 2", id="side beyond"),
-        pytest.param("price", 1 << 53, f"price {1 << 53}", "a magnitude below 2^53", id="price"),
-        pytest.param(
-            "price", -(1 << 53), f"price {-(1 << 53)}", "a magnitude below 2^53", id="negative price"
-        ),
-        pytest.param("qty", -1, "qty -1", "0 to 2^53 - 1", id="negative size"),
-        pytest.param("qty", 1 << 53, f"qty {1 << 53}", "0 to 2^53 - 1", id="size"),
-        pytest.param("seq_prev", 9, "ids (9, 0]", "ids in ascending order", id="ids"),
-        pytest.param("source_ts_ns", -1, "source_ts_ns -1", "0 to 2^62 - 1", id="source time"),
-        pytest.param("local_ts_ns", 1 << 62, f"local_ts_ns {1 << 62}", "0 to 2^62 - 1", id="local time"),
-    ],
-)
-def test_rule_1_2_what_no_rule_accepts_is_refused(field: str, value: int, found: str, expected: str) -> None:
-    events = [*message(bid(99, 1)), *[one._replace(**{field: value}) for one in message(bid(98, 1))]]
-    with pytest.raises(MalformedEvent) as caught:
-        list(MessageReader([SYMBOL_ID]).read(as_array([events])))
-    assert (caught.value.found, caught.value.expected, caught.value.offset) == (found, expected, 64)
-
-
-def test_rule_2_2_events_of_one_message_share_their_head() -> None:
-    events = [*message(bid(99, 1), ask(101, 1), at=1)[:1], *message(ask(101, 1), at=2)]
-    with pytest.raises(MalformedEvent) as caught:
-        list(MessageReader([SYMBOL_ID]).read(as_array([events])))
-    assert caught.value.found == "another message"
-
-
-def test_rule_2_1_a_symbol_nobody_declared_is_refused() -> None:
-    with pytest.raises(UnknownSymbol):
-        list(MessageReader([1, 2], on_malformed="drop").read(as_array([message(bid(99, 1))])))
-
-
-def test_rule_10_1_drop_takes_the_whole_message() -> None:
-    spoiled = message(bid(99, 1), ask(101, 1), bid(98, 1))
-    spoiled[1] = spoiled[1]._replace(qty=-1)
-    reader = MessageReader([SYMBOL_ID], on_malformed="drop")
-    first, second = reader.read(as_array([spoiled, diff(1, 2)]))
-    assert (first.malformed, second.malformed) == (True, False)
-    assert len(first.events) == 3
-
-
-def test_reading_2_a_cut_message_is_dropped_alone() -> None:
-    cut = message(bid(99, 1), ask(101, 1), at=1)[:1]
-    reader = MessageReader([SYMBOL_ID], on_malformed="drop")
-    first, second = reader.read(as_array([cut, diff(1, 2, at=2)]))
-    assert (first.malformed, second.malformed, second.seq_last) == (True, False, 2)
-
-
 def test_rule_1_2_empty_trades_are_dropped() -> None:
     one = guard()
     mixed = Message(message(buy(100, 0), buy(101, 5), ids=(0, 2)))
     assert [event.qty for event in mixed.events] == [5]
     one.admit(mixed)
     assert one.dropped == {Drop.EMPTY_TRADE: 1}
-
-
-@pytest.mark.parametrize(
-    ("changes", "channel"),
-    [
-        ([buy(1, 1), sell(1, 1)], Channel.TRADE),
-        ([Change(Kind.QUOTE, Side.BID, 1, 1)], Channel.QUOTE),
-        ([Change(Kind.STATUS, qty=3)], Channel.STATUS),
-        ([buy(1, 1), bid(1, 1)], Channel.BOOK),
-        ([buy(1, 1), Change(Kind.STATUS, qty=3)], Channel.BOOK),
-    ],
-)
-def test_rule_2_4_channels(changes: list[Change], channel: Channel) -> None:
-    assert Message(message(*changes)).channel is channel
-
-
-def test_rule_2_5_trades_that_are_not_market_trades_are_no_trades() -> None:
-    one = Message(message(buy(1, 1, EventFlag.NOT_MARKET), buy(2, 1), sell(3, 1, EventFlag.HIDDEN)))
-    assert [event.price for event in one.trades] == [2, 3]
 
 
 def test_rule_2_4_quotes_touch_nothing() -> None:
@@ -522,58 +419,3 @@ def test_rule_3_4_any_order_of_what_was_missing_ends_in_the_same_book(arrival: l
     if one.is_whole:
         assert one.book.applied == 60
     assert all(a < b for a, b in itertools.pairwise(seen))
-
-
-# -- clocks
-
-
-def clock_with(*steps: tuple[float, float], **options: object) -> StreamClock:
-    one = StreamClock(**options)  # type: ignore[arg-type] # one door for all options
-    for source, local in steps:
-        one.step(round(source * MS), round(local * MS))
-    return one
-
-
-def test_rule_5_3_the_clock_never_goes_back() -> None:
-    one = clock_with((10, 10), (5, 11), (12, 12))
-    assert one.now == 12 * MS
-    assert one.counts == {"clock_back": 1}
-
-
-def test_rule_3_10_a_wrong_local_clock_is_not_stale() -> None:
-    one = clock_with((1000, -270), (2000, 730))
-    assert one.offset == -1270 * MS
-    assert not one.is_stale(2000 * MS, 730 * MS)
-    assert one.is_stale(2000 * MS, 1731 * MS)
-    assert not one.is_stale(2000 * MS, 1730 * MS)
-
-
-def test_rule_3_10_the_offset_may_drift_by_50_ppm() -> None:
-    one = clock_with((0, 0), (19_000, 20_000))
-    assert one.offset == 1 * MS
-
-
-def test_rule_3_10_synchronised_clocks_have_no_offset_and_sources_without_local_time_are_never_stale() -> (
-    None
-):
-    assert clock_with((0, 5000), synchronised=True).is_stale(0, 5000 * MS)
-    assert not clock_with((0, 0), local_time=False).is_stale(0, 5000 * MS)
-
-
-def test_rule_3_10_a_fault_moves_nothing_until_32_in_a_row() -> None:
-    one = clock_with((100, 100))
-    for i in range(31):
-        one.step(100_000 * MS, (101 + i) * MS)
-    assert (one.now, one.offset, one.faults) == (100 * MS, 0, 31)
-    one.step(100_000 * MS, 200 * MS)
-    assert (one.now, one.offset) == (100_000 * MS, -99_800 * MS)
-    one.step(100_001 * MS, 201 * MS)
-    assert (one.now, one.faults) == (100_001 * MS, 0)
-
-
-@given(st.lists(st.tuples(st.integers(0, 1 << 61), st.integers(0, 1 << 61)), min_size=1))
-def test_rule_5_3_whatever_comes_the_clock_only_grows(steps: list[tuple[int, int]]) -> None:
-    one = StreamClock()
-    clocks = [one.step(*step) for step in steps]
-    assert clocks == sorted(clocks)
-    assert np.all(np.array(clocks) >= 0)
