@@ -6,15 +6,15 @@ Functions of the book now, as in `price`. Leans on `cell`, `sides`, `units`. Twi
 
 from __future__ import annotations
 
-from featureplane.features.kernels.cell import LACKING, Cell
-from featureplane.features.kernels.interface import BookView, SideName
-from featureplane.features.kernels.sides import OfOneSide, OfTheBook, short, side_of
+from featureplane.features.kernels.cell import Cell
+from featureplane.features.kernels.interface import BookSide, BookView, SideName
+from featureplane.features.kernels.sides import OfOneLevel, OfOneSide, OfTheBook, short, side_of
 from featureplane.units import half_even_div
 
 __all__ = ["Depth", "ImbalancePpm", "Qty"]
 
 
-class Qty(OfOneSide):
+class Qty(OfOneLevel):
     """Size of level i of a side, level 1 the best.
 
     State      none
@@ -25,16 +25,11 @@ class Qty(OfOneSide):
     Twin       `kernels/imbalance.rs`, exact
     """
 
-    __slots__ = ("levels",)
+    __slots__ = ()
 
-    def __init__(self, side: SideName, level: int) -> None:
-        super().__init__(side)
-        self.levels = level
-
-    def look(self, book: BookView, clock_ns: int) -> Cell:
+    def of(self, side: BookSide) -> int:
         """The size now."""
-        side = side_of(book, self._side)
-        return Cell.of_int(side.qty(self.levels)) if len(side) >= self.levels else LACKING
+        return side.qty(self.levels)
 
 
 class Depth(OfOneSide):

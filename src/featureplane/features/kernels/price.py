@@ -8,14 +8,14 @@ them cold until then. Leans on `cell`, `sides`, `units`. Twin: `kernels/price.rs
 from __future__ import annotations
 
 from featureplane.features.kernels.cell import LACKING, NO_VALUE, Cell
-from featureplane.features.kernels.interface import BookView, SideName
-from featureplane.features.kernels.sides import OfOneSide, OfTheBook, short, side_of
+from featureplane.features.kernels.interface import BookSide, BookView
+from featureplane.features.kernels.sides import OfOneLevel, OfTheBook, short
 from featureplane.units import half_even_div, ratio
 
 __all__ = ["BestAsk", "BestBid", "BookSlope", "LevelPrice", "MicropriceX2", "MidX2", "Spread", "VwapX2"]
 
 
-class LevelPrice(OfOneSide):
+class LevelPrice(OfOneLevel):
     """Price of level i of a side, level 1 the best.
 
     State      none
@@ -26,16 +26,11 @@ class LevelPrice(OfOneSide):
     Twin       `kernels/price.rs`, exact
     """
 
-    __slots__ = ("levels",)
+    __slots__ = ()
 
-    def __init__(self, side: SideName, level: int) -> None:
-        super().__init__(side)
-        self.levels = level
-
-    def look(self, book: BookView, clock_ns: int) -> Cell:
+    def of(self, side: BookSide) -> int:
         """The price now."""
-        side = side_of(book, self._side)
-        return Cell.of_int(side.price(self.levels)) if len(side) >= self.levels else LACKING
+        return side.price(self.levels)
 
 
 class BestBid(LevelPrice):

@@ -5,11 +5,13 @@ Leans on `interface`. Twin: `kernels/book.rs`.
 
 from __future__ import annotations
 
-from featureplane.features.kernels.cell import Cell, Why
+from abc import abstractmethod
+
+from featureplane.features.kernels.cell import LACKING, Cell, Why
 from featureplane.features.kernels.interface import BookSide, BookView, SideName
 from featureplane.features.kernels.state import StateReader, StateWriter
 
-__all__ = ["OfOneSide", "OfTheBook", "short", "side_of"]
+__all__ = ["OfOneLevel", "OfOneSide", "OfTheBook", "short", "side_of"]
 
 
 def side_of(book: BookView, side: SideName) -> BookSide:
@@ -55,3 +57,22 @@ class OfOneSide(OfTheBook):
     def sees(self, book: BookView) -> bool:
         """Whether the side is there."""
         return len(side_of(book, self._side)) > 0
+
+
+class OfOneLevel(OfOneSide):
+    """A number of level i of a side, level 1 the best; lacking where the side is shorter."""
+
+    __slots__ = ("levels",)
+
+    def __init__(self, side: SideName, level: int) -> None:
+        super().__init__(side)
+        self.levels = level
+
+    @abstractmethod
+    def of(self, side: BookSide) -> int:
+        """The number, of a side that has the level."""
+
+    def look(self, book: BookView, clock_ns: int) -> Cell:
+        """The number now."""
+        side = side_of(book, self._side)
+        return Cell.of_int(self.of(side)) if len(side) >= self.levels else LACKING

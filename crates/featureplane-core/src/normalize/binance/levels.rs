@@ -19,6 +19,25 @@ macro_rules! visit_plain {
 
 pub(super) use visit_plain;
 
+/// The visits of values that are kept as they are.
+macro_rules! visit_scalars {
+    ($de:lifetime) => {
+        visit_plain! {
+            value visit_bool(bool) => Value::Bool(value);
+            value visit_u64(u64) => Value::Id(value);
+            _value visit_i64(i64) => Value::Number;
+            _value visit_f64(f64) => Value::Number;
+            value visit_borrowed_str(&$de str) => Value::Text(Cow::Borrowed(value.as_bytes()));
+            value visit_str(&str) => Value::Text(Cow::Owned(value.as_bytes().to_vec()));
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Value::Null)
+        }
+    };
+}
+pub(super) use visit_scalars;
+
 /// What is wrong with the first bad level of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BadLevel {
@@ -89,21 +108,10 @@ impl<'de, D: Decimals> DeserializeSeed<'de> for List<'_, D> {
 impl<'de, D: Decimals> Visitor<'de> for List<'_, D> {
     type Value = Value<'de>;
 
-    visit_plain! {
-        value visit_bool(bool) => Value::Bool(value);
-        value visit_u64(u64) => Value::Id(value);
-        _value visit_i64(i64) => Value::Number;
-        _value visit_f64(f64) => Value::Number;
-        value visit_borrowed_str(&'de str) => Value::Text(Cow::Borrowed(value.as_bytes()));
-        value visit_str(&str) => Value::Text(Cow::Owned(value.as_bytes().to_vec()));
-    }
+    visit_scalars!('de);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of levels")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value<'de>, E> {
-        Ok(Value::Null)
     }
 
     fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Value<'de>, M::Error> {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::levels::{List, Sides, visit_plain};
+use super::levels::{List, Sides, visit_plain, visit_scalars};
 use crate::normalize::decimal::Decimals;
 
 /// Lists and objects inside each other; a message of the venue has four.
@@ -361,21 +361,10 @@ impl<'de> DeserializeSeed<'de> for Any {
 impl<'de> Visitor<'de> for Any {
     type Value = Value<'de>;
 
-    visit_plain! {
-        value visit_bool(bool) => Value::Bool(value);
-        value visit_u64(u64) => Value::Id(value);
-        _value visit_i64(i64) => Value::Number;
-        _value visit_f64(f64) => Value::Number;
-        value visit_borrowed_str(&'de str) => Value::Text(Cow::Borrowed(value.as_bytes()));
-        value visit_str(&str) => Value::Text(Cow::Owned(value.as_bytes().to_vec()));
-    }
+    visit_scalars!('de);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value<'de>, E> {
-        Ok(Value::Null)
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, seq: S) -> Result<Value<'de>, S::Error> {
