@@ -16,15 +16,15 @@ from featureplane.market.messages import EVENT_BYTES, Event, Message
 from featureplane.market.quality import Base, BookState, Cause, Chain, Quality, Reads, StreamGuard
 from featureplane.market.stream_clock import StreamClock
 
-__all__ = ["load_symbol", "save_symbol"]
+__all__ = ["STATE_MAGIC", "load_symbol", "save_symbol"]
 
-_MAGIC: Final = b"FPSTATE1"
+STATE_MAGIC: Final = b"FPSTATE1"
 
 
 def save_symbol(run: SymbolRun) -> bytes:
     """The whole state of a symbol."""
     out = StateWriter()
-    out.raw(_MAGIC)
+    out.raw(STATE_MAGIC)
     out.raw(run.layout.prefix)
     out.u64(run.instrument.symbol_id)
     _save_guard(run.guard, out)
@@ -55,7 +55,7 @@ def load_symbol(run: SymbolRun, data: bytes) -> None:
 
 
 def _load(run: SymbolRun, state: StateReader) -> None:
-    if state.raw(8) != _MAGIC:
+    if state.raw(8) != STATE_MAGIC:
         raise ValueError("no saved state")
     if (prefix := state.raw(8)) != run.layout.prefix:
         raise FeatureSetMismatch(run.layout.prefix.hex(), prefix.hex())

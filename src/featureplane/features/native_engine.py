@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featureplane import native
+from featureplane.errors import FeatureSetMismatch, MalformedEvent, PlanError, UnknownSymbol
 from featureplane.features.columns import Columns
+from featureplane.features.engine_state import STATE_MAGIC
 from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.sampling import Emit, Every
 from featureplane.features.spec import FeatureSet
@@ -70,6 +72,7 @@ class NativeEngine:
         # Events that were not checked are those of a stream in which malformed ones are left for the guard.
         self._trusted = self._options.on_malformed == "raise"
         self._engine: Any = None
+        self._restored: dict[int, bytes] = {}  # until events come and say when the stream begins
         self.layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
 
     def process(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
@@ -102,22 +105,44 @@ class NativeEngine:
 
     def snapshot(self, symbol_id: int) -> bytes:
         """The whole state of a symbol (`docs/reference/engine-state.md`)."""
-        return bytes(self._started(_NOTHING).save(symbol_id))
+        self._symbol(symbol_id)
+        if self._engine is None and symbol_id in self._restored:
+            return self._restored[symbol_id]
+        return bytes((self._engine or self._made(_NOTHING)).save(symbol_id))
 
     def restore(self, symbol_id: int, state: bytes) -> None:
         """Continue a symbol from a state of the same plan, instrument and options.
 
-        Raises `PlanError` for bytes that are no state of this plan and symbol.
+        Raises `FeatureSetMismatch` for a state of another plan, `MalformedEvent` for other bytes.
         """
-        self._started(_NOTHING).restore(symbol_id, state)
+        symbol = self._symbol(symbol_id)
+        try:
+            (self._engine or self._made(_NOTHING)).restore(symbol_id, state)
+        except PlanError as error:
+            if state[:8] == STATE_MAGIC and (prefix := state[8:16]) != self.layout.prefix:
+                raise FeatureSetMismatch(self.layout.prefix.hex(), prefix.hex()) from None
+            raise MalformedEvent(error.found, f"a saved state of {symbol.symbol}") from None
+        if self._engine is None:
+            self._restored[symbol_id] = state
+
+    def _symbol(self, symbol_id: int) -> Instrument:
+        for one in self._instruments:
+            if one.symbol_id == symbol_id:
+                return one
+        raise UnknownSymbol(symbol_id, [one.symbol_id for one in self._instruments])
 
     def _started(self, events: npt.NDArray[Any]) -> Any:
         """The engine, made when the first events say when the stream begins."""
         if self._engine is None:
-            config = json.dumps(self._config(events))
-            fingerprint = bytes.fromhex(self._fset.fingerprint)[:8]
-            self._engine = native.module().Engine(self._fset.plan_json, fingerprint, config)
+            self._engine = self._made(events)
+            for symbol_id, state in self._restored.items():
+                self._engine.restore(symbol_id, state)
         return self._engine
+
+    def _made(self, events: npt.NDArray[Any]) -> Any:
+        config = json.dumps(self._config(events))
+        fingerprint = bytes.fromhex(self._fset.fingerprint)[:8]
+        return native.module().Engine(self._fset.plan_json, fingerprint, config)
 
     def _config(self, events: npt.NDArray[Any]) -> dict[str, Any]:
         times = events["source_ts_ns"]
