@@ -88,6 +88,12 @@ impl Book {
         }
     }
 
+    /// Whether [`Self::bids`] or [`Self::asks`] may differ from what they were.
+    #[inline]
+    pub(crate) fn is_stale(&self) -> bool {
+        self.bids.is_stale() || self.asks.is_stale()
+    }
+
     /// Brings [`Self::bids`] and [`Self::asks`] up to date with what was applied; whether they were
     /// read again, and may differ from what they were.
     #[inline]

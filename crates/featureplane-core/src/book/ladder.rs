@@ -270,6 +270,12 @@ impl Ladder {
         stale
     }
 
+    /// Whether the best levels may have changed since the last call of [`Self::top`].
+    #[inline]
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
+    }
+
     /// The best levels as of the last call of [`Self::top`], at most `depth`, best first.
     pub(super) fn seen(&self) -> &[Level] {
         &self.top

@@ -16,8 +16,8 @@ pub(super) struct Blocks {
     of_symbols: Vec<Option<Box<Block>>>,
     /// Places of symbols that have steps.
     touched: Vec<usize>,
-    /// Place of the symbol of each step.
-    order: Vec<usize>,
+    /// Steps in order of arrival: the place of a symbol, and how many came of it in a row.
+    order: Vec<(usize, usize)>,
 }
 
 impl Blocks {
@@ -101,10 +101,8 @@ impl Engine {
         let symbol = &mut symbols[*last_symbol];
         let block = blocks.of(shared, symbol);
         let before = block.len();
-        let taken = symbol.run_plain(shared, events, |symbol, step| {
-            symbol.record_levels(shared, step, block);
-            !block.is_full()
-        });
+        let taken =
+            symbol.run_plain(shared, events, |symbol, events| symbol.record_levels(shared, events, block));
         let steps = block.len() - before;
         self.note(before, steps);
         taken
@@ -129,10 +127,16 @@ impl Engine {
     #[inline]
     fn note(&mut self, before: usize, steps: usize) {
         let Blocks { touched, order, .. } = &mut self.blocks;
-        if steps > 0 && before == 0 {
+        if steps == 0 {
+            return;
+        }
+        if before == 0 {
             touched.push(self.last_symbol);
         }
-        order.extend(std::iter::repeat_n(self.last_symbol, steps));
+        match order.last_mut() {
+            Some((place, count)) if *place == self.last_symbol => *count += steps,
+            _ => order.push((self.last_symbol, steps)),
+        }
     }
 
     fn flush_if_full(&mut self, sink: &mut impl FrameSink) {
@@ -150,9 +154,9 @@ impl Engine {
                 symbols[place].compute(block);
             }
         }
-        for run in blocks.order.chunk_by(|one, next| one == next) {
-            if let Some(block) = &mut blocks.of_symbols[run[0]] {
-                symbols[run[0]].put_out(block, run.len(), sink);
+        for &(place, count) in &blocks.order {
+            if let Some(block) = &mut blocks.of_symbols[place] {
+                symbols[place].put_out(block, count, sink);
             }
         }
         for &place in &blocks.touched {

@@ -61,31 +61,26 @@ impl Lateness {
         false
     }
 
-    /// The lateness of a step behind others; none if it is a first one, or its clock at fault.
+    /// Takes the times of a step behind others: whether it is stale; none, and nothing is taken, if it is
+    /// a first one or its clock at fault.
     #[inline]
-    pub(super) fn of_plain(&self, source_ns: i64, local_ns: i64) -> Option<i64> {
+    pub(super) fn of_plain(&mut self, source_ns: i64, local_ns: i64) -> Option<bool> {
         if !self.local_time {
-            return Some(0);
+            return Some(false);
         }
         let late = local_ns - source_ns;
-        let offset = if self.synchronised { 0 } else { self.offset? };
-        (late >= offset - FAULT_NS).then_some(late)
-    }
-
-    /// Takes what [`Self::of_plain`] gave; whether the step is stale.
-    #[inline]
-    pub(super) fn take_plain(&mut self, late: i64, local_ns: i64) -> bool {
-        if !self.local_time {
-            return false;
+        let before = if self.synchronised { 0 } else { self.offset? };
+        if late < before - FAULT_NS {
+            return None;
         }
         self.faults = 0;
         if self.synchronised {
-            return late > self.stale_ns;
+            return Some(late > self.stale_ns);
         }
         let drift = (local_ns - self.local_before).div_euclid(DRIFT);
-        let offset = self.offset.map_or(late, |offset| late.min(offset + drift));
+        let offset = late.min(before + drift);
         (self.offset, self.local_before) = (Some(offset), local_ns);
-        late - offset > self.stale_ns
+        Some(late - offset > self.stale_ns)
     }
 
     /// Whether the message of this step is later than the limit allows.

@@ -96,9 +96,10 @@ impl Engine {
         while let Some(head) = rest.first() {
             self.last_symbol = self.place(head)?;
             let (symbol, shared) = (&mut self.symbols[self.last_symbol], &self.shared);
-            let mut taken = symbol.run_plain(shared, rest, |symbol, step| {
+            let mut taken = symbol.run_plain(shared, rest, |symbol, events| {
+                let Some((step, rows)) = symbol.take_levels(shared, events) else { return 0 };
                 symbol.plain_step(shared, step, sink);
-                true
+                rows
             });
             if let Some(message) = message::take_trusted(&rest[taken..]) {
                 self.message(&message, sink)?;

@@ -4,7 +4,7 @@
 
 use super::config::Trading;
 use super::nodes::Reads;
-use super::symbol::{CROSSED_NS, Shared, Symbol, Times};
+use super::symbol::{CROSSED_NS, Shared, Symbol, Times, times};
 use crate::event::{Event, flag, kind};
 use crate::frame::quality::STALE_INPUT;
 use crate::message::Channel;
@@ -21,27 +21,21 @@ pub(super) struct PlainStep {
 }
 
 impl Symbol {
-    /// Takes messages from the start of `events` that need no judgement, as long as there are such and
-    /// `step`, which is told of the steps they make, wants more; how many events. `events` were checked
-    /// and end with a message.
+    /// Takes messages from the start of `events` that need no judgement, as long as there are such; how
+    /// many events. Those of levels, where they make steps, are given to `levels`, which says how many
+    /// it took. `events` were checked and end with a message.
     #[inline]
     pub(super) fn run_plain(
         &mut self,
         shared: &Shared,
         events: &[Event],
-        mut step: impl FnMut(&mut Self, PlainStep) -> bool,
+        mut levels: impl FnMut(&mut Self, &[Event]) -> usize,
     ) -> usize {
         let steps = shared.reads.book && self.steps_plainly(shared);
         let mut at = 0;
         while let Some(head) = events.get(at).filter(|head| head.symbol_id == self.config.symbol_id) {
             let taken = match head.kind {
-                kind::LEVEL if steps => {
-                    let Some((next, rows)) = self.plain_levels(shared, &events[at..]) else { break };
-                    if !step(self, next) {
-                        return at + rows;
-                    }
-                    rows
-                }
+                kind::LEVEL if steps => levels(self, &events[at..]),
                 kind::QUOTE => self.quotes(&events[at..]),
                 kind::TRADE if !shared.reads.trades => self.unread_trades(&events[at..]),
                 _ => 0,
@@ -54,45 +48,40 @@ impl Symbol {
         at
     }
 
-    /// The message at the start of `events`, if it is a plain step: its levels are in the book then.
+    /// The message of levels at the start of `events`, if it is a plain step, and how many events.
     #[inline]
-    fn plain_levels(&mut self, shared: &Shared, events: &[Event]) -> Option<(PlainStep, usize)> {
+    pub(super) fn take_levels(&mut self, shared: &Shared, events: &[Event]) -> Option<(PlainStep, usize)> {
         let head = &events[0];
-        let chain = self.guard.book;
-        let sequenced = head.seq_last | head.seq_prev != 0;
-        let follows = head.seq_prev == chain.applied && head.seq_last > chain.applied && chain.is_set();
-        if sequenced && !follows {
+        if !self.guard.book.goes_on(head) {
             return None;
         }
-        let entry = self.plain_entry(shared, head)?;
+        let step = self.enter_plain(shared, times(head))?;
         let rows = self.set_levels(events)?;
-        if sequenced {
-            self.guard.book.applied = head.seq_last;
-        }
-        self.counts.messages[Channel::Book as usize] += 1;
-        Some((self.enter_plain(entry, head), rows))
+        self.guard.book.applied = head.seq_last.max(self.guard.book.applied);
+        self.count_levels(1, step);
+        Some((step, rows))
     }
 
-    /// Clock and lateness of a step, if it is not the first, resets nothing and ends no session, its
-    /// clock is not at fault, and no book breaks at it.
+    /// Messages of levels were taken, all at the moment of one step.
     #[inline]
-    pub(super) fn plain_entry(&self, shared: &Shared, head: &Event) -> Option<(i64, i64)> {
-        let clock = self.clock?.max(head.source_ts_ns);
+    pub(super) fn count_levels(&mut self, messages: usize, step: PlainStep) {
+        let messages = messages as u64;
+        self.counts.messages[Channel::Book as usize] += messages;
+        self.counts.steps_back += if step.times.source_ns < step.clock { messages } else { 0 };
+    }
+
+    /// Takes the clock of a step, if it is not the first, resets nothing and ends no session, its clock
+    /// is not at fault, and no book breaks at it. To take the same one again changes nothing.
+    #[inline]
+    pub(super) fn enter_plain(&mut self, shared: &Shared, times: Times) -> Option<PlainStep> {
+        let clock = self.clock?.max(times.source_ns);
         let crossed = self.crossed_since.is_some_and(|since| clock - since > CROSSED_NS);
         if clock >= self.next_reset.min(self.session_until) || (crossed && shared.has_snapshots) {
             return None;
         }
-        Some((clock, self.lateness.of_plain(head.source_ts_ns, head.local_ts_ns)?))
-    }
-
-    /// Takes the clock of a step that [`Self::plain_entry`] let in.
-    #[inline]
-    pub(super) fn enter_plain(&mut self, (clock, late): (i64, i64), head: &Event) -> PlainStep {
-        self.counts.steps_back += u64::from(head.source_ts_ns < clock);
+        let stale = if self.lateness.of_plain(times.source_ns, times.local_ns)? { STALE_INPUT } else { 0 };
         self.clock = Some(clock);
-        let stale = if self.lateness.take_plain(late, head.local_ts_ns) { STALE_INPUT } else { 0 };
-        let times = Times { source_ns: head.source_ts_ns, local_ns: head.local_ts_ns };
-        PlainStep { clock, stale, times }
+        Some(PlainStep { clock, stale, times })
     }
 
     /// Whether steps are taken that reset nothing, on a book that can be read.
@@ -109,7 +98,7 @@ impl Symbol {
     /// WHY before all of it was looked at: a level that is set again is the same level. A message of a
     /// whole book that follows the last one is applied whatever it holds, so a beginning of it may be.
     #[inline]
-    fn set_levels(&mut self, events: &[Event]) -> Option<usize> {
+    pub(super) fn set_levels(&mut self, events: &[Event]) -> Option<usize> {
         for (at, event) in events.iter().enumerate() {
             if event.kind != kind::LEVEL || event.flags & flag::RECOVERY != 0 {
                 return None;

@@ -55,7 +55,7 @@ impl Shared {
 }
 
 /// Times of a row.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Times {
     pub(super) source_ns: i64,
     pub(super) local_ns: i64,
@@ -548,12 +548,14 @@ impl Symbol {
     #[inline]
     pub(super) fn observe(&mut self) -> bool {
         let changed = self.book.observe();
-        self.valid = match (self.book.bids().first(), self.book.asks().first()) {
-            (Some(bid), Some(ask)) => {
-                bid.price < ask.price || (self.config.locked_valid && bid.price == ask.price)
-            }
-            _ => true,
-        };
+        if changed {
+            self.valid = match (self.book.bids().first(), self.book.asks().first()) {
+                (Some(bid), Some(ask)) => {
+                    bid.price < ask.price || (self.config.locked_valid && bid.price == ask.price)
+                }
+                _ => true,
+            };
+        }
         changed
     }
 
@@ -622,18 +624,19 @@ impl Symbol {
         self.frame(flags | standing, times, sink);
     }
 
-    /// One more frame is computed; the flags that waited for it.
+    /// More frames are computed; the flags that waited for the first of them.
     #[inline]
-    pub(super) fn count_frame(&mut self) -> u32 {
-        self.seq += 1;
-        self.counts.frames += 1;
-        self.seed_frames += u64::from(self.guard.seeded);
+    pub(super) fn count_frames(&mut self, count: usize) -> u32 {
+        let count = count as u64;
+        self.seq += count;
+        self.counts.frames += count;
+        self.seed_frames += if self.guard.seeded { count } else { 0 };
         std::mem::take(&mut self.pending_flags)
     }
 
     #[inline]
     fn frame(&mut self, flags: u32, times: Times, sink: &mut impl FrameSink) {
-        let flags = flags | self.count_frame();
+        let flags = flags | self.count_frames(1);
         self.output.mark();
         let head = Head {
             symbol_id: self.config.symbol_id,
@@ -688,6 +691,6 @@ pub(super) fn trade_ticks(
     })
 }
 
-fn times(event: &Event) -> Times {
+pub(super) fn times(event: &Event) -> Times {
     Times { source_ns: event.source_ts_ns, local_ns: event.local_ts_ns }
 }

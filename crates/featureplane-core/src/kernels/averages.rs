@@ -266,9 +266,28 @@ impl Ema {
     /// The input advanced; integers come as F(x).
     #[inline]
     pub fn update(&mut self, x: f64) {
-        // PARITY: p + alpha * (x - p), not (1 - alpha) * p + alpha * x; the last bit differs.
-        self.value = if self.count == 0 { x } else { self.value + self.alpha * (x - self.value) };
+        self.value = if self.count == 0 { x } else { self.next(x) };
         self.count += u64::from(self.count < self.n);
+    }
+
+    #[inline]
+    fn next(&self, x: f64) -> f64 {
+        // PARITY: p + alpha * (x - p), not (1 - alpha) * p + alpha * x; the last bit differs.
+        self.value + self.alpha * (x - self.value)
+    }
+
+    /// Whether it has a value.
+    #[inline]
+    #[must_use]
+    pub const fn is_warm(&self) -> bool {
+        self.count == self.n
+    }
+
+    /// [`Self::update`] and [`Self::read`] of one that is warm, for an integer: the bytes of its value.
+    #[inline]
+    pub fn follow(&mut self, x: f64) -> u64 {
+        self.value = self.next(x);
+        (self.value + 0.0).to_bits()
     }
 
     /// The value.

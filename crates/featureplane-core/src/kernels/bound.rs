@@ -257,21 +257,11 @@ impl Kernel {
 
     /// `relative_ticks` of `x`, given the kernel of its second input.
     pub fn relative(&self, x: u64, mean: &mut Self, clock_ns: i64) -> Cell {
-        self.relative_to(x, mean.integral(clock_ns))
-    }
-
-    /// [`Self::relative`], given what [`Self::integral`] of the second input's kernel says.
-    #[must_use]
-    pub fn relative_to(&self, x: u64, of_mean: Option<(i128, u64)>) -> Cell {
-        let (Self::RelativeTicks(tick), Some((integral, defined_ns))) = (self, of_mean) else {
+        let (Self::RelativeTicks(tick), Self::MeanOver(mean)) = (self, mean) else {
             return Cell::undefined(why::COLD);
         };
+        let (integral, defined_ns) = mean.integral(clock_ns);
         relative_ticks(x.cast_signed(), integral, defined_ns, *tick)
-    }
-
-    /// Integral and time of a mean over a window at `clock_ns`; none of other kernels.
-    pub fn integral(&mut self, clock_ns: i64) -> Option<(i128, u64)> {
-        if let Self::MeanOver(mean) = self { Some(mean.integral(clock_ns)) } else { None }
     }
 
     /// A step begins.

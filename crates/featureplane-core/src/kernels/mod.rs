@@ -26,6 +26,7 @@ pub mod state;
 pub mod toxicity;
 pub mod trades;
 pub mod window;
+pub(crate) mod work;
 
 pub use cell::Cell;
 pub use moments::SQUARE_LIMIT;

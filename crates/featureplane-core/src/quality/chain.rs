@@ -69,6 +69,14 @@ impl Chain {
         }
     }
 
+    /// Whether a message has no ids, or the next ones.
+    #[inline]
+    #[must_use]
+    pub fn goes_on(&self, head: &Event) -> bool {
+        let follows = head.seq_prev == self.applied && head.seq_last > self.applied && self.is_set();
+        head.seq_last == 0 || follows
+    }
+
     /// Takes a message that continues it, or is its first.
     #[inline]
     pub fn apply(&mut self, head: &Event) {

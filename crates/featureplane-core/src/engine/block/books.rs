@@ -57,23 +57,10 @@ fn value(kernel: &Kernel, x: Cell, y: Cell) -> Cell {
 
 /// Writes the cells of runs tick by tick.
 fn lay_out(own: &mut Node, books: &Books) {
-    let track = &mut own.ticks;
-    let any = own.first.iter().chain(&own.rest).fold(0, |any, cell| any | cell.state);
-    let plain = any | track.state[0] == 0;
-    if plain {
-        track.make_plain();
-    }
+    let mut any = 0;
     for ((start, ticks), (&first, &rest)) in books.spans().zip(own.first.iter().zip(&own.rest)) {
-        let (from, to) = (start + 1, start + 1 + ticks);
-        track.put(from, first);
-        track.put(to - 1, rest);
-        let bits = if ticks > 1 { track.bits[to - 1] } else { track.bits[from] };
-        track.bits[from + 1..to].fill(bits);
-        if !plain {
-            track.state[from + 1..to].fill(rest.state);
-        }
+        own.ticks.lay(start + 1, ticks, first, rest);
+        any |= first.state | rest.state;
     }
-    if !plain {
-        track.end(any);
-    }
+    own.ticks.end(any);
 }

@@ -6,17 +6,20 @@
 mod books;
 mod publish;
 mod rows;
+mod running;
 mod scans;
 mod steps;
 mod tracks;
 
 use self::publish::Published;
 use self::rows::Rows;
+use self::running::Running;
 use self::steps::Steps;
 use self::tracks::{Channel, Class, Node};
 use super::nodes::Nodes;
 use super::output::Output;
-use super::symbol::{Shared, Times};
+use super::plain::PlainStep;
+use super::symbol::Shared;
 use crate::book::Book;
 use crate::frame::{FrameColumns, Frames};
 use crate::kernels::trades::TradeTick;
@@ -26,6 +29,7 @@ use crate::kernels::trades::TradeTick;
 pub(super) struct Block {
     steps: Steps,
     tracks: Vec<Node>,
+    running: Running,
     rows: Rows,
     published: Published,
     /// Frames handed out since they were computed.
@@ -38,6 +42,7 @@ impl Block {
         let steps = Steps::new(size, shared.plan.depth.max(1), shared.reads);
         let tracks = tracks::of_plan(&shared.plan, nodes, size);
         Self {
+            running: Running::new(&tracks, nodes),
             rows: Rows::new(&tracks, nodes),
             published: Published::new(&shared.plan, &shared.layout, &tracks, &steps),
             steps,
@@ -55,29 +60,41 @@ impl Block {
         self.steps.is_full()
     }
 
+    /// How many further steps have room.
+    #[inline]
+    pub(super) fn room(&self) -> usize {
+        if self.steps.is_full() { 0 } else { self.steps.size - self.steps.len() }
+    }
+
     /// A trade of the step to come.
     pub(super) fn trade(&mut self, trade: TradeTick) {
         self.steps.trade(trade);
     }
 
-    /// The book as the step to come has left it; with `changed` it may differ from the last one shown.
+    /// The book as the step `ahead` steps from now has left it; with `changed` it may differ from the last
+    /// one shown. Not needed for a step that left it as it was, but for the first one.
     #[inline]
-    pub(super) fn book(&mut self, book: &Book, valid: bool, changed: bool, clock: i64) {
-        self.steps.book(book, valid, changed, clock);
+    pub(super) fn see(&mut self, ahead: usize, book: &Book, valid: bool, changed: bool) {
+        self.steps.see(ahead, book, valid, changed);
     }
 
-    /// The step is complete; its frame carries `seq`.
+    /// Flags of the step `ahead` steps from now, and the last applied id of the book.
     #[inline]
-    pub(super) fn step(&mut self, clock: i64, flags: u32, times: Times, source_seq: u64, seq: u64) {
-        if self.steps.len() == 0 {
-            self.steps.first_seq = seq;
-        }
-        self.steps.end(clock, flags, times, source_seq);
+    pub(super) fn note(&mut self, ahead: usize, flags: u32, source_seq: u64) {
+        self.steps.note(ahead, flags, source_seq);
+    }
+
+    /// Adds steps of one moment that were noted; with `book` each has a tick of the book, which was seen.
+    /// `seq` is that of the first, which gets the flags `pending` too.
+    #[inline]
+    pub(super) fn add(&mut self, count: usize, book: bool, step: PlainStep, seq: u64, pending: u32) {
+        self.steps.raise(pending);
+        self.steps.add(count, book, step, seq);
     }
 
     /// Runs all kernels through the steps. `nodes` and `output` are then as behind the last of them.
     pub(super) fn compute(&mut self, nodes: &mut Nodes, output: &mut Output) {
-        let Self { steps, tracks, rows, published, .. } = self;
+        let Self { steps, tracks, running, rows, published, .. } = self;
         let ticks = [Channel::Book, Channel::Trades].map(|channel| steps.of(channel).ticks());
         let ticks_of = |node: &Node| ticks[usize::from(node.channel == Channel::Trades)];
         for (node, &before) in tracks.iter_mut().zip(&nodes.cells) {
@@ -85,8 +102,11 @@ impl Block {
             node.begin(before, most, steps.len());
         }
         books::run(tracks, nodes, &steps.books);
+        running.run(tracks, nodes, &steps.books);
         for at in 0..tracks.len() {
-            scans::run(at, tracks, nodes, steps);
+            if !running.is_done(at) {
+                scans::run(at, tracks, nodes, steps);
+            }
         }
         rows.run(tracks, nodes, steps);
         for (node, cell) in tracks.iter().zip(&mut nodes.cells) {
@@ -108,10 +128,10 @@ impl Block {
         Frames {
             symbol_id,
             first_seq: self.steps.first_seq + from as u64,
-            source_seq: &self.steps.source_seq[range.clone()],
-            source_ts_ns: &self.steps.source_ns[range.clone()],
-            local_ts_ns: &self.steps.local_ns[range.clone()],
-            flags: &self.steps.flags[range],
+            source_seq: &self.steps.source_seq()[range.clone()],
+            source_ts_ns: &self.steps.source_ns()[range.clone()],
+            local_ts_ns: &self.steps.local_ns()[range.clone()],
+            flags: &self.steps.flags()[range],
             columns: (self, from),
         }
     }

@@ -1,5 +1,7 @@
 //! From what nodes hold to columns of frames: masks, and the values that features publish.
 
+use std::ops::Range;
+
 use super::super::output::{Output, is_partial};
 use super::steps::Steps;
 use super::tracks::{Class, Node, Track};
@@ -7,7 +9,7 @@ use crate::frame::Layout;
 use crate::frame::quality::PARTIAL_FEATURES;
 use crate::kernels::Cell;
 use crate::kernels::cell::why;
-use crate::plan::Plan;
+use crate::plan::{Feature, Plan};
 
 /// Masks and values of the frames of a block.
 #[derive(Clone, Debug)]
@@ -19,40 +21,41 @@ pub(super) struct Published {
     nodes: Vec<usize>,
     /// What features publish where steps are not the ticks of their nodes.
     copies: Vec<Option<Track>>,
+    /// Features whose masks are made run by run.
+    in_runs: Vec<bool>,
+    runs: Vec<RunMasks>,
+}
+
+/// One word of the masks of a run of ticks that see the same book: at its first tick, and behind it.
+#[derive(Clone, Copy, Debug, Default)]
+struct RunMasks {
+    ready: [u64; 2],
+    /// The second is that of the second tick; behind it nothing changes.
+    changed: [u64; 2],
+    partial: [bool; 2],
 }
 
 impl Published {
     pub(super) fn new(plan: &Plan, layout: &Layout, tracks: &[Node], steps: &Steps) -> Self {
         let masks = || vec![vec![0; steps.size]; layout.mask_words()];
-        let copies = |class: Class| match class {
-            Class::Runs | Class::Ticks(_) => !steps.book_alone,
-            Class::Constant | Class::Steps(_) | Class::Row => false,
+        let class = |feature: &Feature| tracks[feature.node].class;
+        let copy = |feature: &Feature| {
+            let moves_with_ticks = matches!(class(feature), Class::Runs | Class::Ticks(_));
+            (moves_with_ticks && !steps.book_alone).then(|| Track::new(feature.dtype, steps.size + 1))
         };
         Self {
             ready: masks(),
             changed: masks(),
             nodes: plan.features.iter().map(|feature| feature.node).collect(),
-            copies: (plan.features.iter())
-                .map(|feature| {
-                    copies(tracks[feature.node].class).then(|| Track::new(feature.dtype, steps.size + 1))
-                })
-                .collect(),
-        }
-    }
-
-    /// The track of a feature; the cell of step n stands in place n + 1.
-    fn track<'a>(&'a self, feature: usize, tracks: &'a [Node]) -> &'a Track {
-        let node = &tracks[self.nodes[feature]];
-        match (&self.copies[feature], node.class) {
-            (Some(copy), _) => copy,
-            (None, Class::Steps(_) | Class::Row) => &node.steps,
-            (None, _) => &node.ticks,
+            copies: plan.features.iter().map(copy).collect(),
+            in_runs: plan.features.iter().map(|f| steps.book_alone && class(f) == Class::Runs).collect(),
+            runs: Vec::with_capacity(steps.size),
         }
     }
 
     /// What a feature publishes in each of `count` steps.
     pub(super) fn values<'a>(&'a self, feature: usize, count: usize, tracks: &'a [Node]) -> &'a [u64] {
-        &self.track(feature, tracks).bits[1..=count]
+        &track(&self.copies, &self.nodes, feature, tracks).bits[1..=count]
     }
 
     /// Fills masks and flags of all frames. `output` has the frame before, and has the last one then.
@@ -60,28 +63,61 @@ impl Published {
         let count = steps.len();
         self.copy(tracks, steps);
         for word in 0..self.ready.len() {
-            let features = self.nodes.len().min(64 * (word + 1)) - 64 * word;
-            self.ready[word][..count].fill(u64::MAX >> (64 - features));
+            let features = 64 * word..self.nodes.len().min(64 * word + 64);
+            self.ready[word][..count].fill(u64::MAX >> (64 - features.len()));
             self.changed[word][..count].fill(0);
-        }
-        for feature in 0..self.nodes.len() {
-            let node = &tracks[self.nodes[feature]];
-            let track = match (&self.copies[feature], node.class) {
-                (Some(copy), _) => copy,
-                (None, Class::Steps(_) | Class::Row) => &node.steps,
-                (None, _) => &node.ticks,
-            };
-            let (word, bit) = (feature / 64, feature % 64);
-            mark(&mut self.changed[word][..count], &track.bits[1..=count], output.before(feature), bit);
-            if !track.plain {
-                let ready = &mut self.ready[word][..count];
-                for ((ready, flags), &state) in ready.iter_mut().zip(&mut steps.flags).zip(&track.state[1..])
-                {
-                    *ready &= !(u64::from(state & why::UNDEFINED) << bit);
-                    *flags |= if is_partial(state) { PARTIAL_FEATURES } else { 0 };
-                }
+            if features.clone().any(|feature| self.in_runs[feature]) {
+                self.mark_runs(word, features.clone(), tracks, steps, output);
             }
-            output.set_before(feature, track.bits[count]);
+            for feature in features.filter(|&feature| !self.in_runs[feature]) {
+                let track = track(&self.copies, &self.nodes, feature, tracks);
+                let changed = &mut self.changed[word][..count];
+                mark(changed, &track.bits[1..=count], output.before(feature), feature % 64);
+                if !track.plain {
+                    let ready = &mut self.ready[word][..count];
+                    unready(ready, steps.books_and_flags().1, &track.state[1..=count], feature % 64);
+                }
+                output.set_before(feature, track.bits[count]);
+            }
+        }
+    }
+
+    /// Masks of what changes with the book alone: twice a run.
+    fn mark_runs(
+        &mut self,
+        word: usize,
+        features: Range<usize>,
+        tracks: &[Node],
+        steps: &mut Steps,
+        output: &mut Output,
+    ) {
+        self.runs.clear();
+        self.runs.resize(steps.books.runs(), RunMasks::default());
+        let mut own = 0;
+        for feature in features.filter(|&feature| self.in_runs[feature]) {
+            let node = &tracks[self.nodes[feature]];
+            let bit = feature % 64;
+            own |= 1 << bit;
+            let before = output.before(feature);
+            output.set_before(feature, mark_feature(&mut self.runs, node, before, bit));
+        }
+        let (books, flags) = steps.books_and_flags();
+        for ((start, ticks), masks) in books.spans().zip(&self.runs) {
+            let (ready, changed) =
+                (&mut self.ready[word][start..][..ticks], &mut self.changed[word][start..]);
+            let others = ready[0] & !own;
+            ready.fill(others | masks.ready[1]);
+            ready[0] = others | masks.ready[0];
+            changed[0] |= masks.changed[0];
+            if ticks > 1 {
+                changed[1] |= masks.changed[1];
+            }
+            if masks.partial[0] {
+                flags[start] |= PARTIAL_FEATURES;
+            }
+            if masks.partial[1] {
+                flags[start + 1..start + ticks].iter_mut().for_each(|flags| *flags |= PARTIAL_FEATURES);
+            }
         }
     }
 
@@ -92,16 +128,16 @@ impl Published {
             let node = &tracks[at];
             let grid = steps.of(node.channel);
             copy.begin(Cell { bits: 0, state: 0 }, steps.len());
-            for (step, &end) in grid.ends.iter().enumerate() {
-                copy.bits[step + 1] = node.ticks.bits[end];
+            for (place, &end) in copy.bits[1..].iter_mut().zip(grid.ends) {
+                *place = node.ticks.bits[end];
             }
             if node.ticks.plain {
                 copy.make_plain();
             } else {
                 let mut any = 0;
-                for (step, &end) in grid.ends.iter().enumerate() {
-                    copy.state[step + 1] = node.ticks.state[end];
-                    any |= node.ticks.state[end];
+                for (place, &end) in copy.state[1..].iter_mut().zip(grid.ends) {
+                    *place = node.ticks.state[end];
+                    any |= *place;
                 }
                 copy.end(any);
             }
@@ -109,11 +145,49 @@ impl Published {
     }
 }
 
+/// The track of a feature; the cell of step n stands in place n + 1.
+fn track<'a>(copies: &'a [Option<Track>], nodes: &[usize], feature: usize, tracks: &'a [Node]) -> &'a Track {
+    let node = &tracks[nodes[feature]];
+    match (&copies[feature], node.class) {
+        (Some(copy), _) => copy,
+        (None, Class::Steps(_) | Class::Row) => &node.steps,
+        (None, _) => &node.ticks,
+    }
+}
+
+/// Marks one feature in all runs; the eight bytes it ends with.
+fn mark_feature(runs: &mut [RunMasks], node: &Node, before: u64, bit: usize) -> u64 {
+    let mut before = before;
+    for (masks, (&first, &rest)) in runs.iter_mut().zip(node.first.iter().zip(&node.rest)) {
+        let (a, b) = (node.ticks.bits_of(first), node.ticks.bits_of(rest));
+        masks.ready[0] |= u64::from(first.is_defined()) << bit;
+        masks.ready[1] |= u64::from(rest.is_defined()) << bit;
+        masks.changed[0] |= u64::from(a != before) << bit;
+        masks.changed[1] |= u64::from(b != a) << bit;
+        if first.state | rest.state != 0 {
+            masks.partial[0] |= is_partial(first.state);
+            masks.partial[1] |= is_partial(rest.state);
+        }
+        before = b;
+    }
+    before
+}
+
 /// Marks with bit `bit` where a value differs from the one before it.
 fn mark(changed: &mut [u64], values: &[u64], before: u64, bit: usize) {
     let (Some(first), Some(value)) = (changed.first_mut(), values.first()) else { return };
     *first |= u64::from(*value != before) << bit;
-    for (changed, pair) in changed[1..].iter_mut().zip(values.windows(2)) {
-        *changed |= u64::from(pair[0] != pair[1]) << bit;
+    for (changed, (value, before)) in changed[1..].iter_mut().zip(values[1..].iter().zip(values)) {
+        *changed |= u64::from(value != before) << bit;
+    }
+}
+
+/// Takes the ready bit from frames whose state says so, and tells which are partial.
+fn unready(ready: &mut [u64], flags: &mut [u32], states: &[u8], bit: usize) {
+    for (at, &state) in states.iter().enumerate() {
+        if state != 0 {
+            ready[at] &= !(u64::from(state & why::UNDEFINED) << bit);
+            flags[at] |= if is_partial(state) { PARTIAL_FEATURES } else { 0 };
+        }
     }
 }

@@ -48,7 +48,7 @@ impl Rows {
             .flat_map(|(view, (_, ticks))| std::iter::repeat_n(view, ticks));
         let (book, trades) = (steps.of(Channel::Book), steps.of(Channel::Trades));
         let (mut book_tick, mut trade_tick) = (0, 0);
-        for (step, &clock) in steps.clocks.iter().enumerate() {
+        for (step, &clock) in steps.clocks().iter().enumerate() {
             nodes.begin(clock, false);
             while trade_tick < trades.ends[step] {
                 trade_tick += 1;

@@ -2,11 +2,12 @@
 
 use super::super::nodes::{Nodes, TRAVELS, Wiring, travelling};
 use super::steps::{Grid, Steps};
-use super::tracks::{Class, Integral, Node};
+use super::tracks::{Class, Node, Track};
 use crate::kernels::Cell;
-use crate::kernels::bound::{Drive, Inputs, Kernel};
+use crate::kernels::bound::{Drive, Kernel};
 use crate::kernels::cell::why;
 use crate::kernels::trades::TradeTick;
+use crate::kernels::work::{Employer, Moment, Work};
 
 /// Computes the node at `at`, if it is of class `Ticks` or `Steps`; those before it are computed.
 pub(super) fn run(at: usize, tracks: &mut [Node], nodes: &mut Nodes, steps: &Steps) {
@@ -24,8 +25,10 @@ pub(super) fn run(at: usize, tracks: &mut [Node], nodes: &mut Nodes, steps: &Ste
         Drive::Trade => read_trades(kernel, own, &steps.trades, grid),
         Drive::Stateful | Drive::Stateless => {
             let [x, y] = [wire.inputs[0], if wire.count > 1 { wire.inputs[1] } else { wire.inputs[0] }];
-            let scan = Scan { kernel, wire, x: &before[x], y: &before[y], own, grid };
-            if timed { scan.steps() } else { scan.ticks() }
+            let integrals = (own.integrals.as_mut(), before[y].integrals.as_ref());
+            let [x, y] = [x, y].map(|input| Input::of(&before[input], grid.ticks()));
+            let own = Own { ticks: &mut own.ticks, steps: &mut own.steps, advanced: &mut own.advanced };
+            kernel.work(integrals.0, integrals.1, Lane { wire, x, y, own, grid, timed });
         }
     }
 }
@@ -78,114 +81,120 @@ fn read_trades(kernel: &mut Kernel, own: &mut Node, trades: &[TradeTick], grid: 
     own.steps.end(any_step);
 }
 
-/// A node driven by its inputs, and what it needs on its way through the block.
-struct Scan<'a> {
-    kernel: &'a mut Kernel,
+/// A node driven by its inputs, on its way through the block.
+struct Lane<'a> {
     wire: Wiring,
-    x: &'a Node,
+    x: Input<'a>,
     /// The second input; the first again if there is none.
-    y: &'a Node,
-    own: &'a mut Node,
+    y: Input<'a>,
+    own: Own<'a>,
     grid: Grid<'a>,
+    timed: bool,
 }
 
-impl Scan<'_> {
-    fn ticks(mut self) {
+/// What is read of an input: its cells at ticks, from the one before the block on, and at the ends of
+/// steps.
+struct Input<'a> {
+    bits: &'a [u64],
+    state: &'a [u8],
+    advanced: &'a [bool],
+    steps: Option<&'a Track>,
+}
+
+impl<'a> Input<'a> {
+    fn of(node: &'a Node, ticks: usize) -> Self {
+        Self {
+            bits: &node.ticks.bits[..=ticks],
+            state: &node.ticks.state[..=ticks],
+            advanced: &node.advanced,
+            steps: matches!(node.class, Class::Steps(_) | Class::Row).then_some(&node.steps),
+        }
+    }
+
+    /// What it holds when step `step` has ended, and `ticks` ticks with it.
+    #[inline]
+    fn end_of_step(&self, step: usize, ticks: usize) -> Cell {
+        match self.steps {
+            Some(steps) => steps.cell(step + 1),
+            None if self.state[ticks] & why::UNDEFINED != 0 => Cell::undefined(self.state[ticks]),
+            None => Cell { bits: self.bits[ticks], state: self.state[ticks] },
+        }
+    }
+}
+
+/// What a node writes.
+struct Own<'a> {
+    ticks: &'a mut Track,
+    steps: &'a mut Track,
+    advanced: &'a mut [bool],
+}
+
+impl Employer for Lane<'_> {
+    fn employ(mut self, work: &mut impl Work) {
+        if self.timed { self.steps(work) } else { self.ticks(work) }
+    }
+}
+
+impl Lane<'_> {
+    fn ticks(&mut self, work: &mut impl Work) {
         let mut any = 0;
-        for tick in 1..=self.grid.ticks() {
-            any |= self.tick(tick, self.grid.tick_clocks[tick - 1]);
+        for tick in 0..self.grid.ticks() {
+            any |= self.tick(work, tick, self.grid.tick_clocks[tick]);
         }
         self.own.ticks.end(any);
     }
 
-    fn steps(mut self) {
+    fn steps(&mut self, work: &mut impl Work) {
         let (mut tick, mut any, mut any_step) = (0, 0, 0);
-        for step in 0..self.grid.clocks.len() {
-            let (clock, end) = (self.grid.clocks[step], self.grid.ends[step]);
-            if self.wire.begins {
-                self.kernel.begin(clock);
-            }
+        for (step, (&clock, &end)) in self.grid.clocks.iter().zip(self.grid.ends).enumerate() {
+            work.begin(clock);
             while tick < end {
+                any |= self.tick(work, tick, clock);
                 tick += 1;
-                any |= self.tick(tick, clock);
             }
-            let [x, y] = [self.x, self.y].map(|input| end_of_step(input, step + 1, end));
-            self.kernel.settle(x, clock);
-            let integral = self.integral(1, step);
-            let cell = self.value(travelling(x.state | y.state), x.bits, y.bits, clock, integral);
+            let [x, y] = [&self.x, &self.y].map(|input| input.end_of_step(step, end));
+            work.settle(x, clock);
+            let cell = value(work, x.state | y.state, x.bits, y.bits, clock, Moment::Step(step));
             any_step |= cell.state;
             self.own.steps.put(step + 1, cell);
-            self.show_integral(1, clock);
         }
         self.own.ticks.end(any);
         self.own.steps.end(any_step);
     }
 
-    /// One tick, counted from 1; the state it leaves.
+    /// One tick; the state it leaves.
     #[inline]
-    fn tick(&mut self, tick: usize, clock: i64) -> u8 {
-        let state = self.x.ticks.state[tick] | self.y.ticks.state[tick];
-        let (x, y) = (self.x.ticks.bits[tick], self.y.ticks.bits[tick]);
+    fn tick(&mut self, work: &mut impl Work, tick: usize, clock: i64) -> u8 {
+        let state = self.x.state[tick + 1] | self.y.state[tick + 1];
+        let (x, y) = (self.x.bits[tick + 1], self.y.bits[tick + 1]);
         // At a tick of the book whatever has a value has just advanced.
-        let moved = self.grid.book || self.x.advanced[tick - 1] || self.y.advanced[tick - 1];
+        let moved = self.grid.book || self.x.advanced[tick] || self.y.advanced[tick];
         let advances = moved && state & why::UNDEFINED == 0;
         if !self.grid.book {
-            self.own.advanced[tick - 1] = advances;
+            self.own.advanced[tick] = advances;
         }
-        if advances && self.wire.drive == Drive::Stateful {
-            self.kernel.update(Inputs { x, y, mid_before: None, step: 0 }, clock);
+        if advances {
+            work.update(x, y, clock);
         }
         if !self.wire.needed_at_ticks {
             return 0;
         }
-        let integral = self.integral(0, tick - 1);
-        let cell = self.value(travelling(state), x, y, clock, integral);
-        self.own.ticks.put(tick, cell);
-        self.show_integral(0, clock);
+        let cell = value(work, state, x, y, clock, Moment::Tick(tick));
+        self.own.ticks.put(tick + 1, cell);
         cell.state
-    }
-
-    /// What the mean that the node reads, if it reads one, says at a tick (0) or the end of a step (1).
-    #[inline]
-    fn integral(&self, of: usize, place: usize) -> Option<Integral> {
-        if self.wire.relative {
-            self.y.integrals.as_ref().map(|integrals| integrals[of][place])
-        } else {
-            None
-        }
-    }
-
-    #[inline]
-    fn show_integral(&mut self, of: usize, clock: i64) {
-        if let Some(integrals) = &mut self.own.integrals {
-            integrals[of].extend(self.kernel.integral(clock));
-        }
-    }
-
-    /// See `Nodes::value`.
-    #[inline]
-    fn value(&mut self, state: u8, x: u64, y: u64, clock: i64, integral: Option<Integral>) -> Cell {
-        let stateful = self.wire.drive == Drive::Stateful;
-        if state & why::UNDEFINED != 0 {
-            let own = if stateful { self.kernel.read(clock).state & why::COLD } else { 0 };
-            return Cell::undefined(state & TRAVELS | own);
-        }
-        let cell = if stateful {
-            self.kernel.read(clock)
-        } else if self.wire.relative {
-            self.kernel.relative_to(x, integral)
-        } else {
-            self.kernel.evaluate(x, y)
-        };
-        Cell { state: cell.state | state, ..cell }
     }
 }
 
-/// What a node holds when a step has ended, `step` from 1, and `ticks` of its channel with it.
+/// See `Nodes::value`.
 #[inline]
-fn end_of_step(node: &Node, step: usize, ticks: usize) -> Cell {
-    match node.class {
-        Class::Steps(_) | Class::Row => node.steps.cell(step),
-        _ => node.ticks.cell(ticks),
-    }
+fn value(work: &mut impl Work, inputs: u8, x: u64, y: u64, clock: i64, at: Moment) -> Cell {
+    let state = travelling(inputs);
+    let cell = if state & why::UNDEFINED == 0 {
+        let cell = work.value(x, y, clock, at);
+        Cell { state: cell.state | state, ..cell }
+    } else {
+        Cell::undefined(state & TRAVELS | work.cold(clock))
+    };
+    work.was_read(clock, at);
+    cell
 }

@@ -1,7 +1,7 @@
 //! Steps of one symbol as they were taken, before any kernel has seen them.
 
 use super::super::nodes::Reads;
-use super::super::symbol::Times;
+use super::super::plain::PlainStep;
 use super::tracks::Channel;
 use crate::book::{Book, Level};
 use crate::kernels::book::BookView;
@@ -37,7 +37,9 @@ pub(super) struct Books {
     levels: Vec<Level>,
     /// Bids and asks there are; none if the book is invalid.
     held: Vec<Option<(usize, usize)>>,
+    /// Clock of each tick, where not every step has one.
     clocks: Vec<i64>,
+    ticks: usize,
 }
 
 impl Books {
@@ -48,6 +50,7 @@ impl Books {
             levels: vec![Level { price: 0, qty: 0 }; 2 * depth * size],
             held: Vec::with_capacity(size),
             clocks: Vec::with_capacity(size),
+            ticks: 0,
         }
     }
 
@@ -55,23 +58,17 @@ impl Books {
         self.starts.clear();
         self.held.clear();
         self.clocks.clear();
+        self.ticks = 0;
     }
 
-    #[inline]
-    fn tick(&mut self, book: &Book, valid: bool, changed: bool, clock: i64) {
-        if changed || self.starts.is_empty() {
-            self.see(book, valid);
-        }
-        self.clocks.push(clock);
-    }
-
-    fn see(&mut self, book: &Book, valid: bool) {
+    /// A run begins with the tick `ahead` ticks from now.
+    fn see(&mut self, ahead: usize, book: &Book, valid: bool) {
         let place = 2 * self.depth * self.starts.len();
         let (bids, asks) = (book.bids(), book.asks());
         self.levels[place..][..bids.len()].copy_from_slice(bids);
         self.levels[place + self.depth..][..asks.len()].copy_from_slice(asks);
         self.held.push(valid.then_some((bids.len(), asks.len())));
-        self.starts.push(self.clocks.len());
+        self.starts.push(self.ticks + ahead);
     }
 
     /// Number of runs.
@@ -81,7 +78,7 @@ impl Books {
 
     /// First tick and number of ticks of each run.
     pub(super) fn spans(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let ends = self.starts.iter().skip(1).copied().chain([self.clocks.len()]);
+        let ends = self.starts.iter().skip(1).copied().chain([self.ticks]);
         self.starts.iter().zip(ends).map(|(&start, end)| (start, end - start))
     }
 
@@ -101,11 +98,12 @@ pub(super) struct Steps {
     /// Every step has one tick of the book: the plan reads nothing else.
     pub(super) book_alone: bool,
     pub(super) first_seq: u64,
-    pub(super) clocks: Vec<i64>,
-    pub(super) source_ns: Vec<i64>,
-    pub(super) local_ns: Vec<i64>,
-    pub(super) source_seq: Vec<u64>,
-    pub(super) flags: Vec<u32>,
+    len: usize,
+    clocks: Vec<i64>,
+    source_ns: Vec<i64>,
+    local_ns: Vec<i64>,
+    source_seq: Vec<u64>,
+    flags: Vec<u32>,
     pub(super) books: Books,
     /// Book ticks up to and with each step; where every step is one of the book, 1, 2, 3 from the start.
     book_ends: Vec<usize>,
@@ -117,46 +115,40 @@ pub(super) struct Steps {
 impl Steps {
     pub(super) fn new(size: usize, depth: usize, reads: Reads) -> Self {
         let book_alone = reads.book && !reads.trades;
+        let times = || vec![0; size];
         Self {
             size,
             book_alone,
             first_seq: 0,
-            clocks: Vec::with_capacity(size),
-            source_ns: Vec::with_capacity(size),
-            local_ns: Vec::with_capacity(size),
-            source_seq: Vec::with_capacity(size),
-            flags: Vec::with_capacity(size),
+            len: 0,
+            clocks: times(),
+            source_ns: times(),
+            local_ns: times(),
+            source_seq: vec![0; size],
+            flags: vec![0; size],
             books: Books::new(depth, size),
-            book_ends: if book_alone { (1..=size).collect() } else { Vec::with_capacity(size) },
+            book_ends: (1..=size).collect(),
             trades: Vec::with_capacity(size),
             trade_clocks: Vec::with_capacity(size),
-            trade_ends: Vec::with_capacity(size),
+            trade_ends: vec![0; size],
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.clocks.len()
+        self.len
     }
 
     pub(super) fn clear(&mut self) {
-        self.clocks.clear();
-        self.source_ns.clear();
-        self.local_ns.clear();
-        self.source_seq.clear();
-        self.flags.clear();
+        self.len = 0;
         self.books.clear();
-        if !self.book_alone {
-            self.book_ends.clear();
-        }
         self.trades.clear();
         self.trade_clocks.clear();
-        self.trade_ends.clear();
     }
 
     /// No further step has room.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.len() == self.size || self.trades.len() >= self.size
+        self.len == self.size || self.trades.len() >= self.size
     }
 
     #[inline]
@@ -165,37 +157,84 @@ impl Steps {
         self.trades.push(trade);
     }
 
+    /// See `Block::see`.
     #[inline]
-    pub(super) fn book(&mut self, book: &Book, valid: bool, changed: bool, clock: i64) {
-        self.books.tick(book, valid, changed, clock);
+    pub(super) fn see(&mut self, ahead: usize, book: &Book, valid: bool, changed: bool) {
+        if changed || self.books.ticks + ahead == 0 {
+            self.books.see(ahead, book, valid);
+        }
     }
 
+    /// See `Block::note`.
     #[inline]
-    pub(super) fn end(&mut self, clock: i64, flags: u32, times: Times, source_seq: u64) {
-        self.clocks.push(clock);
-        self.source_ns.push(times.source_ns);
-        self.local_ns.push(times.local_ns);
-        self.source_seq.push(source_seq);
-        self.flags.push(flags);
-        if !self.book_alone {
-            self.book_ends.push(self.books.clocks.len());
+    pub(super) fn note(&mut self, ahead: usize, flags: u32, source_seq: u64) {
+        let at = self.len + ahead;
+        self.flags[at] = flags;
+        self.source_seq[at] = source_seq;
+    }
+
+    /// Flags of the next step, besides those noted.
+    #[inline]
+    pub(super) fn raise(&mut self, flags: u32) {
+        self.flags[self.len] |= flags;
+    }
+
+    /// See `Block::add`.
+    #[inline]
+    pub(super) fn add(&mut self, count: usize, book: bool, step: PlainStep, seq: u64) {
+        if self.len == 0 {
+            self.first_seq = seq;
         }
-        self.trade_ends.push(self.trades.len());
+        let added = self.len..self.len + count;
+        self.clocks[added.clone()].fill(step.clock);
+        self.source_ns[added.clone()].fill(step.times.source_ns);
+        self.local_ns[added.clone()].fill(step.times.local_ns);
+        self.len = added.end;
+        if self.book_alone {
+            self.books.ticks += count;
+            return;
+        }
+        for end in &mut self.book_ends[added.clone()] {
+            self.books.ticks += usize::from(book);
+            *end = self.books.ticks;
+        }
+        self.books.clocks.resize(self.books.ticks, step.clock);
+        self.trade_ends[added].fill(self.trades.len());
+    }
+
+    pub(super) fn clocks(&self) -> &[i64] {
+        &self.clocks[..self.len]
+    }
+
+    pub(super) fn source_ns(&self) -> &[i64] {
+        &self.source_ns[..self.len]
+    }
+
+    pub(super) fn local_ns(&self) -> &[i64] {
+        &self.local_ns[..self.len]
+    }
+
+    pub(super) fn source_seq(&self) -> &[u64] {
+        &self.source_seq[..self.len]
+    }
+
+    pub(super) fn flags(&self) -> &[u32] {
+        &self.flags[..self.len]
+    }
+
+    pub(super) fn books_and_flags(&mut self) -> (&Books, &mut [u32]) {
+        (&self.books, &mut self.flags[..self.len])
     }
 
     /// The ticks of a channel.
     pub(super) fn of(&self, channel: Channel) -> Grid<'_> {
-        let clocks = &self.clocks;
-        match channel {
-            Channel::Book => Grid {
-                clocks,
-                tick_clocks: &self.books.clocks,
-                ends: &self.book_ends[..self.len()],
-                book: true,
-            },
-            Channel::Trades => {
-                Grid { clocks, tick_clocks: &self.trade_clocks, ends: &self.trade_ends, book: false }
-            }
-        }
+        let (clocks, book) = (self.clocks(), channel == Channel::Book);
+        let ends = if book { &self.book_ends } else { &self.trade_ends };
+        let tick_clocks = match channel {
+            Channel::Book if self.book_alone => clocks,
+            Channel::Book => &self.books.clocks,
+            Channel::Trades => &self.trade_clocks,
+        };
+        Grid { clocks, tick_clocks, ends: &ends[..self.len], book }
     }
 }

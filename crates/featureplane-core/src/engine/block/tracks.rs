@@ -1,10 +1,15 @@
 //! What each node holds along the steps of a block, and how it is computed.
 
 use super::super::nodes::{Nodes, Reads, Wiring};
+use super::steps::Books;
 use crate::kernels::bound::{Drive, Kernel};
 use crate::kernels::cell::{UNDEFINED_F64, UNDEFINED_I64, why};
+use crate::kernels::work::Integral;
 use crate::kernels::{Cell, Dtype};
 use crate::plan::Plan;
+
+/// Places behind the last cell that may be written.
+const BEYOND: usize = 16;
 
 /// Cells in a row. Place 0 holds what was there before the block.
 #[derive(Clone, Debug)]
@@ -23,14 +28,14 @@ pub(super) struct Track {
 impl Track {
     pub(super) fn new(dtype: Dtype, places: usize) -> Self {
         let sentinel = if dtype == Dtype::F64 { UNDEFINED_F64 } else { UNDEFINED_I64 };
-        let (bits, state) = (vec![sentinel; places], vec![0; places]);
+        let (bits, state) = (vec![sentinel; places + BEYOND], vec![0; places]);
         Self { bits, state, plain: true, zeros: true, sentinel }
     }
 
     /// Begins a block of `count` cells behind `before`.
     pub(super) fn begin(&mut self, before: Cell, count: usize) {
-        if self.bits.len() <= count {
-            self.bits.resize(count + 1, self.sentinel);
+        if self.state.len() <= count {
+            self.bits.resize(count + 1 + BEYOND, self.sentinel);
             self.state.resize(count + 1, 0);
         }
         self.zeros &= before.state == 0;
@@ -39,8 +44,33 @@ impl Track {
 
     #[inline]
     pub(super) fn put(&mut self, at: usize, cell: Cell) {
-        self.bits[at] = if cell.is_defined() { cell.bits } else { self.sentinel };
+        self.bits[at] = self.bits_of(cell);
         self.state[at] = cell.state;
+    }
+
+    /// Lays one cell at `from` and another at the `ticks` - 1 places behind it.
+    #[inline]
+    pub(super) fn lay(&mut self, from: usize, ticks: usize, first: Cell, rest: Cell) {
+        if !self.zeros || first.state | rest.state != 0 {
+            self.zeros = false;
+            self.state[from] = first.state;
+            self.state[from + 1..from + ticks].fill(rest.state);
+        }
+        let (first, rest) = (self.bits_of(first), self.bits_of(rest));
+        self.bits[from] = first;
+        let behind = &mut self.bits[from + 1..];
+        // A fixed number first: most runs are shorter, and how much shorter is not foreseen.
+        let (near, far) = behind.split_at_mut(BEYOND);
+        near.fill(rest);
+        if ticks > BEYOND {
+            far[..ticks - 1 - BEYOND].fill(rest);
+        }
+    }
+
+    /// What stands for a cell among `bits`.
+    #[inline]
+    pub(super) fn bits_of(&self, cell: Cell) -> u64 {
+        if cell.is_defined() { cell.bits } else { self.sentinel }
     }
 
     /// All cells up to `count` are in place; `any` is what stands in the state of some.
@@ -56,6 +86,20 @@ impl Track {
             self.zeros = true;
         }
         self.plain = true;
+    }
+
+    /// Takes the states of runs of ticks, at the first tick of each and at the others; those of a run are
+    /// the same in all cells but the first.
+    pub(super) fn lay_states(&mut self, states: impl Iterator<Item = [u8; 2]> + Clone, books: &Books) {
+        let any = states.clone().flatten().fold(0, |any, state| any | state);
+        if any | self.state[0] == 0 {
+            return self.make_plain();
+        }
+        for ((start, ticks), [first, rest]) in books.spans().zip(states) {
+            self.state[start + 1] = first;
+            self.state[start + 2..start + 1 + ticks].fill(rest);
+        }
+        self.end(any);
     }
 
     pub(super) fn cell(&self, at: usize) -> Cell {
@@ -85,9 +129,6 @@ pub(super) enum Class {
     /// It reads both channels: with others of its kind, event by event.
     Row,
 }
-
-/// Integral and time of a mean over a window.
-pub(super) type Integral = (i128, u64);
 
 /// One node along a block.
 #[derive(Clone, Debug)]
@@ -148,7 +189,7 @@ impl Node {
     /// Begins a block of `ticks` ticks of its channel and `steps` steps behind the cell `before`.
     pub(super) fn begin(&mut self, before: Cell, ticks: usize, steps: usize) {
         if self.class == Class::Constant {
-            if self.ticks.bits.len() <= ticks {
+            if self.ticks.state.len() <= ticks {
                 self.ticks.begin(before, ticks);
                 fill(&mut self.ticks, before);
             }
@@ -164,7 +205,7 @@ impl Node {
 
 /// Gives every place of a constant's track its cell.
 fn fill(track: &mut Track, cell: Cell) {
-    for at in 0..track.bits.len() {
+    for at in 0..track.state.len() {
         track.put(at, cell);
     }
     track.end(cell.state);

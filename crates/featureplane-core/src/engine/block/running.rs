@@ -1,0 +1,170 @@
+//! Sums and exponential means of what depends on the book alone: its runs are known, so that inputs
+//! need not be looked at tick by tick.
+
+use super::super::nodes::{Nodes, TRAVELS, travelling};
+use super::steps::Books;
+use super::tracks::{Channel, Class, Node, Track};
+use crate::kernels::averages::Ema;
+use crate::kernels::bound::Kernel;
+use crate::kernels::cell::{UNDEFINED_F64, why};
+use crate::kernels::rolling::CumSum;
+use crate::kernels::{Cell, Dtype};
+use crate::units::i64_to_f64;
+
+/// WHY: each mean waits for the one before it, and the processor has time for others meanwhile: three
+/// take no longer than one. Eight would be rearranged into vectors, and take longer.
+const SIDE_BY_SIDE: usize = 3;
+
+/// Such nodes of a plan, each with its input.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    means: Vec<Vec<(usize, usize)>>,
+    sums: Vec<(usize, usize)>,
+    /// Nodes that are computed in the present block.
+    done: Vec<bool>,
+}
+
+impl Running {
+    pub(super) fn new(tracks: &[Node], nodes: &Nodes) -> Self {
+        let all = |is: fn(&Kernel) -> bool| -> Vec<(usize, usize)> {
+            (0..tracks.len())
+                .map(|at| (at, nodes.wiring[at].inputs[0]))
+                .filter(|&(at, input)| {
+                    tracks[at].class == Class::Ticks(Channel::Book)
+                        && tracks[input].class == Class::Runs
+                        && is(&nodes.kernels[at])
+                })
+                .collect()
+        };
+        let means = all(|kernel| matches!(kernel, Kernel::Ema(_, Dtype::I64)));
+        Self {
+            means: means.chunks(SIDE_BY_SIDE).map(<[_]>::to_vec).collect(),
+            sums: all(|kernel| matches!(kernel, Kernel::CumSum(_))),
+            done: vec![false; tracks.len()],
+        }
+    }
+
+    /// Computes the sums, and the means that are warm; their inputs are computed.
+    pub(super) fn run(&mut self, tracks: &mut [Node], nodes: &mut Nodes, books: &Books) {
+        for group in &self.means {
+            let done = match *group.as_slice() {
+                [a, b, c] => run_means([a, b, c], tracks, nodes, books),
+                [a, b] => run_means([a, b], tracks, nodes, books),
+                [a] => run_means([a], tracks, nodes, books),
+                _ => false,
+            };
+            for &(at, _) in group {
+                self.done[at] = done;
+            }
+        }
+        for &(at, input) in &self.sums {
+            let (before, own) = tracks.split_at_mut(at);
+            if let Kernel::CumSum(sum) = &mut nodes.kernels[at] {
+                run_sum(sum, &before[input], &mut own[0].ticks, books);
+                self.done[at] = true;
+            }
+        }
+    }
+
+    pub(super) fn is_done(&self, at: usize) -> bool {
+        self.done[at]
+    }
+}
+
+fn run_means<const N: usize>(
+    group: [(usize, usize); N],
+    tracks: &mut [Node],
+    nodes: &mut Nodes,
+    books: &Books,
+) -> bool {
+    let mut means = group.map(|(at, _)| match &nodes.kernels[at] {
+        Kernel::Ema(mean, _) => mean.clone(),
+        _ => Ema::new(1),
+    });
+    if !means.iter().all(Ema::is_warm) {
+        return false;
+    }
+    let mut bits = group.map(|(at, _)| std::mem::take(&mut tracks[at].ticks.bits));
+    let inputs = group.map(|(_, input)| &tracks[input]);
+    for (run, (start, ticks)) in books.spans().enumerate() {
+        let [first, rest] = [inputs.map(|input| input.first[run]), inputs.map(|input| input.rest[run])];
+        let out = bits.each_mut().map(|bits| &mut bits[start + 1..][..ticks]);
+        let defined = first.iter().chain(&rest).all(|cell| cell.is_defined());
+        if defined { follow(&mut means, first, rest, out) } else { step_aside(&mut means, first, rest, out) }
+    }
+    for ((at, input), (bits, mean)) in group.into_iter().zip(bits.into_iter().zip(means)) {
+        nodes.kernels[at] = Kernel::Ema(mean, Dtype::I64);
+        let (before, own) = tracks.split_at_mut(at);
+        own[0].ticks.bits = bits;
+        let states = before[input]
+            .first
+            .iter()
+            .zip(&before[input].rest)
+            .map(|(first, rest)| [first, rest].map(|cell| cell.state & (TRAVELS | why::UNDEFINED)));
+        own[0].ticks.lay_states(states, books);
+    }
+    true
+}
+
+/// A run in which every input has a value.
+#[inline]
+fn follow<const N: usize>(means: &mut [Ema; N], first: [Cell; N], rest: [Cell; N], out: [&mut [u64]; N]) {
+    let ticks = out.iter().map(|out| out.len()).min().unwrap_or(0);
+    let mut places = out.map(|out| out.iter_mut());
+    let mut here = means.clone();
+    let mut tick = |inputs: &[f64; N]| {
+        for ((mean, places), input) in here.iter_mut().zip(&mut places).zip(inputs) {
+            if let Some(place) = places.next() {
+                *place = mean.follow(*input);
+            }
+        }
+    };
+    let [first, rest] = [first, rest].map(|cells| cells.map(|cell| i64_to_f64(cell.as_i64())));
+    tick(&first);
+    for _ in 1..ticks {
+        tick(&rest);
+    }
+    *means = here;
+}
+
+/// A run in which some input has none.
+fn step_aside<const N: usize>(means: &mut [Ema; N], first: [Cell; N], rest: [Cell; N], out: [&mut [u64]; N]) {
+    for (lane, out) in out.into_iter().enumerate() {
+        for (tick, bits) in out.iter_mut().enumerate() {
+            let cell = if tick == 0 { first[lane] } else { rest[lane] };
+            *bits =
+                if cell.is_defined() { means[lane].follow(i64_to_f64(cell.as_i64())) } else { UNDEFINED_F64 };
+        }
+    }
+}
+
+/// A sum moves at the first tick of a run, and stands as long as nothing is added.
+fn run_sum(sum: &mut CumSum, input: &Node, own: &mut Track, books: &Books) {
+    let mut tick = |x: Cell| {
+        let state = travelling(x.state);
+        if state & why::UNDEFINED != 0 {
+            return Cell::undefined(state | sum.read().state & why::COLD);
+        }
+        sum.update(x.as_i64());
+        let cell = sum.read();
+        Cell { state: cell.state | state, ..cell }
+    };
+    let mut any = 0;
+    for ((start, ticks), (&first, &rest)) in books.spans().zip(input.first.iter().zip(&input.rest)) {
+        let cell = tick(first);
+        any |= cell.state;
+        if rest.bits == 0 {
+            let rest = if ticks > 1 { tick(rest) } else { cell };
+            any |= rest.state;
+            own.lay(start + 1, ticks, cell, rest);
+            continue;
+        }
+        own.put(start + 1, cell);
+        for at in start + 2..start + 1 + ticks {
+            let cell = tick(rest);
+            any |= cell.state;
+            own.put(at, cell);
+        }
+    }
+    own.end(any);
+}
