@@ -93,7 +93,7 @@ impl Symbol {
         let mut at = 0;
         while block.room() > 0 {
             let Some(head) = events.get(at).filter(|head| head.kind == kind::LEVEL) else { break };
-            if head.symbol_id != self.config.symbol_id {
+            if head.symbol_id != self.config.symbol_id || !self.guard.book.goes_on(head) {
                 break;
             }
             let Some(step) = self.enter_plain(shared, times(head)) else { break };
