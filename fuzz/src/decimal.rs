@@ -19,7 +19,9 @@ pub fn any(data: &[u8]) {
         let value = i128::from(written.mantissa) * shift;
         match fast {
             Ok(fast) => assert_eq!(i128::from(fast), value),
-            Err(fault) => assert!(matches!(fault, Fault::Fine(_) | Fault::FineSize(_) | Fault::Large), "{fault:?}"),
+            Err(fault) => {
+                assert!(matches!(fault, Fault::Fine(_) | Fault::FineSize(_) | Fault::Large), "{fault:?}")
+            }
         }
     }
 }
