@@ -20,7 +20,7 @@ pub fn any(data: &[u8]) {
         match fast {
             Ok(fast) => assert_eq!(i128::from(fast), value),
             Err(fault) => {
-                assert!(matches!(fault, Fault::Fine(_) | Fault::FineSize(_) | Fault::Large), "{fault:?}")
+                assert!(matches!(fault, Fault::Fine(_) | Fault::FineSize(_) | Fault::Large), "{fault:?}");
             }
         }
     }
