@@ -7,6 +7,7 @@ command: 0 done; 1 the answer is no (disagreement, a check that failed); 2 it co
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,4 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    return run(arguments)
+    status = run(arguments)
+    if arguments is None and status > 128:
+        # WHY: after a KeyboardInterrupt, even a handled one, the interpreter may end itself by the signal.
+        sys.stdout.flush()
+        os._exit(status)
+    return status

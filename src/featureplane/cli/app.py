@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
 from featureplane import __version__
+from featureplane.cli import interrupt
 from featureplane.cli.bench import bench
 from featureplane.cli.capture import capture
 from featureplane.cli.data import data
@@ -25,12 +25,11 @@ from featureplane.cli.replay import replay
 from featureplane.cli.terminal import say, say_error
 from featureplane.errors import FeaturePlaneError, ParityBreach
 
-__all__ = ["DONE", "INTERRUPTED", "NO", "UNABLE", "UNHEARD", "app", "main"]
+__all__ = ["DONE", "NO", "UNABLE", "UNHEARD", "app", "main"]
 
 DONE: Final = 0
 NO: Final = 1
 UNABLE: Final = 2
-INTERRUPTED: Final = 130
 UNHEARD: Final = 141  # whoever read the output went away; never 0, which would be an answer
 
 app = App(
@@ -61,30 +60,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status; errors end here, in words."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
-        signal.signal(signal.SIGTERM, _end)
+        interrupt.watch()
     debug = "--debug" in tokens
     tokens = [word for word in tokens if word != "--debug"]
     logging.basicConfig(level=logging.WARNING, format="note: %(message)s", stream=sys.stderr)
     try:
         status = app(tokens)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        say("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # WHY: the reader (`head`, a pager) has seen enough; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNHEARD
-    except Exception as error:  # the outermost layer: whatever it is, it ends here, in words
-        if debug:
+    except BaseException as error:  # the outermost layer: whatever it is, it ends here, in words
+        if debug and isinstance(error, Exception):
             raise
-        return _explain(error)
+        return _end(error)
     return status if isinstance(status, int) else DONE
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
-    """Leave by the front door when told to end, so that nothing half-written is left."""
-    raise SystemExit(128 + number)
+def _end(error: BaseException) -> int:
+    """The exit status for what ended a command, after saying what there is to say."""
+    if isinstance(error, KeyboardInterrupt) or interrupt.asked():
+        say("interrupted")
+        return 128 + (interrupt.asked() or signal.SIGINT)
+    if isinstance(error, BrokenPipeError):
+        # WHY: the reader (`head`, a pager) has seen enough; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNHEARD
+    if isinstance(error, Exception):
+        return _explain(error)
+    raise error
 
 
 def _explain(error: Exception) -> int:

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from featureplane.cli import interrupt
+
 __all__ = ["counting", "print_facts", "print_json", "print_table", "say", "say_error"]
 
 
@@ -81,7 +83,12 @@ def counting(what: str) -> Iterator[Callable[[str], None]]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
-        yield lambda counts: progress.update(task, description=f"{what}  {counts}")
+
+        def tell(counts: str) -> None:
+            interrupt.check()
+            progress.update(task, description=f"{what}  {counts}")
+
+        yield tell
 
 
 def _to_people() -> Console:
