@@ -56,7 +56,7 @@ Array = npt.NDArray[Any]
 _EVENT_BYTES: Final = EVENT_DTYPE.itemsize
 _LEVEL: Final = 3  # of zstd
 _PIECE_BYTES: Final = 1 << 20
-_BLOCK_EVENTS: Final = 1 << 17
+_BLOCK_EVENTS: Final = 1 << 14
 
 
 class CaptureFile:

@@ -180,9 +180,10 @@ class Rows:
         names = [name for name in ROW_DTYPE.names or () if name != "fval"]
         first = 0
         try:
-            with pq.ParquetFile(self.name) as file:
+            # Read ahead and by several threads, a file would need memory by the size of its row groups.
+            with pq.ParquetFile(self.name, buffer_size=1 << 16, pre_buffer=False) as file:
                 columns = [name for name in names if name in file.schema_arrow.names]
-                for batch in file.iter_batches(batch_size=_CHUNK_ROWS, columns=columns):
+                for batch in file.iter_batches(_CHUNK_ROWS, columns=columns, use_threads=False):
                     yield self._from_batch(batch, first)
                     first += batch.num_rows
         except OSError as error:
