@@ -253,7 +253,7 @@ def test_malformed_rows_are_named(
 def spoiled_files(folder: Path) -> Iterator[tuple[Path, str]]:
     whole = gzip.compress(MESSAGES.encode())
     for name, data, found in (
-        (NAME + ".gz", whole[:-9], "damaged"),
+        (NAME + ".gz", whole[:-9], "its end at byte"),
         ("other.csv", b"1,2", "another name"),
         (NAME.replace("message", "orderbook"), b"1,2", "no message file"),
         ("package.zip", b"hello", "no zip"),
