@@ -1,6 +1,6 @@
 //! Events in, frames out: many symbols, one plan.
 //!
-//! `symbol` is one instrument's life, `nodes` its kernels, `output` what leaves it.
+//! `symbol` is one instrument's life, `row` one message's, `nodes` its kernels, `output` what leaves it.
 
 mod block;
 mod blocks;
@@ -10,6 +10,7 @@ mod nodes;
 mod output;
 mod plain;
 mod record;
+mod row;
 mod state;
 mod symbol;
 

@@ -4,7 +4,8 @@
 
 use super::config::Trading;
 use super::nodes::Reads;
-use super::symbol::{CROSSED_NS, Shared, Symbol, Times, times};
+use super::row::{CROSSED_NS, Times, times};
+use super::symbol::{Shared, Symbol};
 use crate::event::{Event, flag, kind};
 use crate::frame::quality::STALE_INPUT;
 use crate::message::Channel;

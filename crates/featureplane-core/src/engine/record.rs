@@ -2,7 +2,8 @@
 
 use super::block::Block;
 use super::plain::PlainStep;
-use super::symbol::{Shared, Symbol, Times, times, trade_ticks};
+use super::row::{Times, times, trade_ticks};
+use super::symbol::{Shared, Symbol};
 use crate::event::{Event, kind};
 use crate::frame::quality::CROSSED_BOOK;
 use crate::message::{Channel, Message};
