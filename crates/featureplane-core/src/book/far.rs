@@ -155,27 +155,28 @@ impl Far {
         }
     }
 
-    /// The best `count` levels, best first.
-    pub fn best(&mut self, count: usize) -> Vec<(i64, i64)> {
+    /// Puts the best `count` levels in `out`, best first, and nothing else.
+    pub fn best(&mut self, count: usize, out: &mut Vec<(i64, i64)>) {
         self.pay();
+        out.clear();
         match &self.levels {
-            Levels::Hash(_) => {
-                let mut all = self.sorted();
-                all.truncate(count);
-                all
+            Levels::Hash(levels) => {
+                out.extend(levels.iter().map(|(&key, &qty)| (key, qty)));
+                out.sort_unstable();
+                out.truncate(count);
             }
-            Levels::Tree(levels) => levels.iter().take(count).map(|(&key, &qty)| (key, qty)).collect(),
+            Levels::Tree(levels) => out.extend(levels.iter().take(count).map(|(&key, &qty)| (key, qty))),
         }
     }
 
-    /// Takes out the levels before `end`, in no order.
-    pub fn take_before(&mut self, end: i64) -> Vec<(i64, i64)> {
+    /// Moves the levels before `end` to `out`, in no order.
+    pub fn take_before(&mut self, end: i64, out: &mut Vec<(i64, i64)>) {
         self.pay();
         match &mut self.levels {
-            Levels::Hash(levels) => levels.extract_if(|&key, _| key < end).collect(),
+            Levels::Hash(levels) => out.extend(levels.extract_if(|&key, _| key < end)),
             Levels::Tree(levels) => {
                 let rest = levels.split_off(&end);
-                std::mem::replace(levels, rest).into_iter().collect()
+                out.extend(std::mem::replace(levels, rest));
             }
         }
     }

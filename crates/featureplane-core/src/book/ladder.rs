@@ -74,6 +74,8 @@ pub(super) struct Ladder {
     near: Vec<(i64, i64)>,
     /// Levels worse than the window.
     far: Far,
+    /// Levels on their way, for a moment; kept for its room.
+    moving: Vec<(i64, i64)>,
     rows: u32,
     rows_outside: u32,
     depth: usize,
@@ -95,6 +97,7 @@ impl Ladder {
             low: SLOTS_MIN,
             near: Vec::with_capacity(NEAR_MAX + 1),
             far: Far::default(),
+            moving: Vec::new(),
             rows: 0,
             rows_outside: 0,
             depth,
@@ -206,25 +209,30 @@ impl Ladder {
         let Some(best) = self.far.first() else { return };
         self.base = best - self.margin();
         let end = self.base + i64::try_from(self.sizes.len()).unwrap_or(0);
-        for (key, qty) in self.far.take_before(end) {
+        let mut moving = std::mem::take(&mut self.moving);
+        self.far.take_before(end, &mut moving);
+        for (key, qty) in moving.drain(..) {
             let slot = self.slot(key);
             self.sizes[slot] = qty;
             self.bits[slot / 64] |= 1 << (slot % 64);
             self.low = self.low.min(slot);
         }
+        self.moving = moving;
     }
 
     /// Moves everything out of the window and from before it.
     fn empty_window(&mut self) {
-        let mut moved: Vec<(i64, i64)> = self.window().collect();
-        moved.append(&mut self.near);
-        for (key, qty) in moved {
+        let mut moving = std::mem::take(&mut self.moving);
+        moving.extend(self.window());
+        moving.append(&mut self.near);
+        for (key, qty) in moving.drain(..) {
             let slot = self.slot(key);
             if let Some(size) = self.sizes.get_mut(slot) {
                 *size = 0;
             }
             self.far.insert(key, qty);
         }
+        self.moving = moving;
         self.bits.fill(0);
         self.low = self.sizes.len();
     }
@@ -329,10 +337,13 @@ impl Ladder {
         if missing == 0 {
             return;
         }
-        for (key, qty) in self.far.best(missing) {
+        let mut moving = std::mem::take(&mut self.moving);
+        self.far.best(missing, &mut moving);
+        for (key, qty) in moving.drain(..) {
             let price = self.price(key);
             self.top.push(Level { price, qty });
         }
+        self.moving = moving;
     }
 
     /// The size at `price`, 0 if there is no level.
@@ -378,7 +389,10 @@ impl Ladder {
             self.low = slot + 1;
         }
         if !self.far.is_empty() {
-            self.far.take_before(bound + 1);
+            let mut moving = std::mem::take(&mut self.moving);
+            self.far.take_before(bound + 1, &mut moving);
+            moving.clear();
+            self.moving = moving;
         }
     }
 }

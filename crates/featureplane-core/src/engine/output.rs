@@ -117,15 +117,16 @@ pub(super) struct Sampler {
     /// What the frames not kept would have said.
     flags: u32,
     changed: Vec<u64>,
-    /// The last frame of the open interval, for periods.
-    held: Option<Held>,
+    /// For periods.
+    held: Held,
     time_ns: i64,
 }
 
+/// The last frame of the open interval, if there is one.
 #[derive(Clone, Debug)]
 struct Held {
+    is_open: bool,
     head: Head,
-    grid_ts_ns: i64,
     changed: Vec<u64>,
     ready: Vec<u64>,
     values: Vec<u64>,
@@ -134,7 +135,14 @@ struct Held {
 impl Sampler {
     pub(super) fn new(emit: Emit, every: Option<Every>, local_time: bool, layout: &Layout) -> Self {
         let changed = vec![0; layout.mask_words()];
-        Self { emit, every, local_time, flags: 0, changed, held: None, time_ns: i64::MIN }
+        let held = Held {
+            is_open: false,
+            head: Head::default(),
+            changed: changed.clone(),
+            ready: changed.clone(),
+            values: layout.sentinels().to_vec(),
+        };
+        Self { emit, every, local_time, flags: 0, changed, held, time_ns: i64::MIN }
     }
 
     /// Every computed frame is put out as it is.
@@ -205,36 +213,28 @@ impl Sampler {
         let time = if self.local_time { head.local_ts_ns } else { head.source_ts_ns };
         self.time_ns = self.time_ns.max(time);
         let point = grid_point(self.time_ns, period);
-        if self.held.as_ref().is_some_and(|held| held.grid_ts_ns < point)
-            && let Some(held) = self.held.take()
-        {
-            let head = Head { flags: held.head.flags, grid_ts_ns: held.grid_ts_ns, ..held.head };
-            let frame = Frame { head, changed: &held.changed, ready: &held.ready, values: &held.values };
+        let held = &mut self.held;
+        if held.is_open && held.head.grid_ts_ns < point {
+            held.is_open = false;
+            let frame =
+                Frame { head: held.head, changed: &held.changed, ready: &held.ready, values: &held.values };
             sink.frame(symbol, &frame);
         }
     }
 
     fn hold(&mut self, head: Head, period: i64, output: &Output) {
-        let (flags, changed) = match self.held.take() {
-            Some(held) => (held.head.flags | self.flags, merge(held.changed, &self.changed)),
-            None => (self.flags, self.changed.clone()),
-        };
-        self.held = Some(Held {
-            head: Head { flags, ..head },
-            grid_ts_ns: grid_point(self.time_ns, period),
-            changed,
-            ready: output.ready.clone(),
-            values: output.before.clone(),
-        });
+        let held = &mut self.held;
+        let (before, kept) = if held.is_open { (held.head.flags, u64::MAX) } else { (0, 0) };
+        for (changed, more) in held.changed.iter_mut().zip(&self.changed) {
+            *changed = *changed & kept | more;
+        }
+        let grid_ts_ns = grid_point(self.time_ns, period);
+        held.head = Head { flags: before | self.flags, grid_ts_ns, ..head };
+        held.ready.copy_from_slice(&output.ready);
+        held.values.copy_from_slice(&output.before);
+        held.is_open = true;
         self.clear();
     }
-}
-
-fn merge(mut kept: Vec<u64>, more: &[u64]) -> Vec<u64> {
-    for (kept, more) in kept.iter_mut().zip(more) {
-        *kept |= more;
-    }
-    kept
 }
 
 /// The first multiple of `period` at or after `time`.
