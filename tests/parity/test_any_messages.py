@@ -73,6 +73,10 @@ def test_rule_10_1_any_messages(seed: int) -> None:
     check(seed, 250)
 
 
+def test_reading_7_a_clear_takes_no_order_of_a_book_that_was_emptied() -> None:
+    check(16, 160)  # id 21 stood elsewhere before
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(40))
 def test_rule_10_1_many_more_of_them(part: int) -> None:

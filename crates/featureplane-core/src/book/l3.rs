@@ -86,6 +86,7 @@ impl Orders {
     /// Forgets all orders, but not how many were unknown.
     pub(super) fn reset(&mut self) {
         self.by_id.clear();
+        self.by_price.clear();
     }
 
     /// Forgets the orders a clear event removes.
@@ -158,5 +159,15 @@ mod tests {
         book.apply(&order(kind::ADD, 2, 98, 4));
         book.observe();
         assert_eq!(book.bids().iter().map(|l| (l.price, l.qty)).collect::<Vec<_>>(), [(100, 3), (98, 4)]);
+    }
+
+    #[test]
+    fn a_clear_takes_no_order_for_one_of_the_same_id_before_the_book_was_emptied() {
+        let mut book = Book::new(1, 2);
+        book.apply(&order(kind::ADD, 1, 100, 5));
+        book.reset();
+        book.apply(&order(kind::ADD, 1, 98, 5));
+        book.apply(&Event { flags: flag::BOUND, ..order(kind::CLEAR, 0, 99, 0) });
+        assert_eq!(book.orders().map(|orders| orders.sorted().len()), Some(1));
     }
 }
