@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureTable", "ParquetSink", "table_schema", "to_batch"]
 
-_ROWS_A_GROUP: Final = 1 << 14
+_ROWS_A_GROUP: Final = 1 << 16
 _PAGE_BYTES: Final = 1 << 16  # of one column, until it is compressed
 _MASK_FEATURES: Final = 64
 """Up to so many features a mask is one unsigned integer; above, fixed-size binary."""
@@ -229,7 +229,7 @@ class FeatureTable:
 
 
 class ParquetSink:
-    """Frames streamed into one Parquet file, zstd, in row groups of 16,384.
+    """Frames streamed into one Parquet file, zstd, in row groups of 65,536.
 
     Written beside the target under another name and renamed when all is there; an error, also
     Ctrl-C, leaves nothing behind and an old file as it was.
@@ -286,6 +286,8 @@ class ParquetSink:
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting), row_group_size=_ROWS_A_GROUP)
             self._waiting, self._rows_waiting = [], 0
+            # What it gave back in between would be kept, and the peak creep up with the length of a stream.
+            pa.default_memory_pool().release_unused()
 
     def _describe(self) -> None:
         """Write the schema, at the end: a part of what it says is known only then."""
