@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Words of eight bytes in one event.
-const WORDS: usize = size_of::<Event>() / 8;
+pub(crate) const WORDS: usize = size_of::<Event>() / 8;
 
 /// Hands `events` to NumPy, which frees them; no copy.
 #[allow(unsafe_code)]

@@ -9,11 +9,13 @@ use featureplane_core::frame::{Frame, FrameSink, Layout};
 use featureplane_core::plan::Plan;
 use featureplane_core::quality::Reason;
 use numpy::{PyArray1, PyArrayMethods};
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::array::as_events;
 use crate::errors::into_py;
+use crate::push::Door;
 
 /// Packed frames, one behind the other, and their grid points.
 #[derive(Default)]
@@ -57,6 +59,7 @@ pub(crate) struct Engine {
     layout: Layout,
     packed: Packed,
     columns: Columns,
+    door: Door,
 }
 
 #[pymethods]
@@ -68,7 +71,8 @@ impl Engine {
         let config = Config::from_json(config).map_err(into_py)?;
         let core = CoreEngine::new(plan, &config).map_err(into_py)?;
         let layout = core.layout().clone();
-        Ok(Self { packed: Packed::default(), columns: Columns::new(&layout), core, layout })
+        let (packed, door) = (Packed::default(), Door::default());
+        Ok(Self { packed, columns: Columns::new(&layout), door, core, layout })
     }
 
     /// Takes events, `block` steps at a time (0: event by event); frames wait for `take_frames`. On an
@@ -102,6 +106,34 @@ impl Engine {
         let events = as_events(&events)?;
         let Self { core, columns, .. } = self;
         py.detach(|| run(core, events, trusted, block, columns)).map_err(into_py)
+    }
+
+    /// The array of events that `push` takes from.
+    fn bind_events(&mut self, events: PyBuffer<u64>) -> PyResult<()> {
+        self.door.bind_events(events)
+    }
+
+    /// The array that `push` puts frames into; those of the last one are put there now.
+    fn bind_room(&mut self, room: PyBuffer<u64>) -> PyResult<()> {
+        self.door.bind_room(room)
+    }
+
+    /// Takes events `start` to `stop` of those bound, event by event, and puts their frames into the room,
+    /// as many as fit; how many there are. None, and nothing has happened, if those events are not there
+    /// or begin or end inside a message.
+    #[pyo3(signature = (start, stop, /))]
+    fn push(&mut self, py: Python<'_>, start: isize, stop: isize) -> PyResult<Option<usize>> {
+        let Self { core, layout, door, .. } = self;
+        match (usize::try_from(start), usize::try_from(stop)) {
+            (Ok(start), Ok(stop)) => door.push(py, core, layout, (start, stop)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Frames of the last `push`, those before the message that it raised for.
+    #[getter]
+    fn pushed(&self) -> usize {
+        self.door.frames
     }
 
     /// Bytes of one frame.

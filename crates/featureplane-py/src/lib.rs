@@ -6,6 +6,7 @@ mod book;
 mod engine;
 mod errors;
 mod memory;
+mod push;
 mod sources_binance;
 mod sources_hftbacktest;
 mod sources_lobster;

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from featureplane import native
-from featureplane.errors import EmptyStream, SettingError
+from featureplane.errors import EmptyStream, InputError, SettingError, StateError
 from featureplane.features.columns import Columns
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.native_engine import NativeEngine
@@ -35,7 +35,8 @@ class FeatureEngine:
     Raises `BackendUnavailable` for `rust` where it is not installed, `SettingError` for words that
     are no choice.
 
-    `dropped` counts, after a replay, what the guard left out, by reason.
+    `replay` takes a stream from its beginning to its end and hands out frames to keep; `push` takes it
+    message by message, as it comes, and shows frames that stand until the next push.
     """
 
     def __init__(
@@ -51,7 +52,10 @@ class FeatureEngine:
         self.backend = native.resolve(backend)
         self._emit: Emit = emit
         self._every = parse_every(every)
-        self.dropped: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._pushing: Execution | None = None  # the stream that is pushed
+        self._events: EventBatch | None = None  # the batch it is pushed from
+        self._failed = False
 
     def replay(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[FeatureFrame]:
         """The frames of a stream from its beginning, in the order of the messages that make them.
@@ -70,6 +74,51 @@ class FeatureEngine:
             for frame, _ in engine.process(batch.array):
                 yield frame
 
+    def push(self, events: EventBatch, start: int = 0, stop: int | None = None) -> tuple[FeatureFrame, ...]:
+        """Take events `start` to `stop` of a batch, whole messages; the frames they make, mostly one or none.
+
+        One call into Rust a push, and no new object: frames are views on room that the next push
+        writes over. What is to be kept is copied with `FeatureFrame.copy`. All pushes are one stream,
+        whichever batches they take from, computed event by event; `finish` ends it. The first batch says
+        what instruments, source and options the stream has. Batches may stand in memory that is
+        written between two pushes, such as a ring: events are checked when they are taken.
+
+        Raises
+        ------
+        SettingError
+            The events are not there, or begin or end inside a message; nothing was taken.
+        MalformedEvent, UnknownSymbol, SequenceGap
+            As the stream's options ask for. `pushed` has the frames of the messages before; the stream
+            has ended.
+        StateError
+            The stream has ended so.
+        """
+        pushing = self._pushing
+        if pushing is None or events is not self._events:
+            pushing = self._turn_to(events)
+        try:
+            return pushing.push(start, len(events) if stop is None else stop)
+        except InputError:
+            self._events, self._failed = None, True
+            raise
+
+    @property
+    def pushed(self) -> tuple[FeatureFrame, ...]:
+        """The frames of the last push, as long as they stand; also of one that raised an error."""
+        return () if self._pushing is None else self._pushing.pushed
+
+    def finish(self) -> None:
+        """End the stream that was pushed; the next push begins another."""
+        if self._pushing is not None:
+            self._pushing.finish()
+            self._dropped = self._pushing.dropped
+        self._pushing, self._events, self._failed = None, None, False
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """What the guard left out, by reason: of the stream being pushed, else of the last one that ended."""
+        return self._dropped if self._pushing is None else self._pushing.dropped
+
     def columns(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[Columns]:
         """The same frames as columns, a run for each batch; raises what `replay` raises."""
         for engine, batch in self._taken(events):
@@ -80,11 +129,25 @@ class FeatureEngine:
         first = next(batches, None)
         if first is None:
             raise EmptyStream("a stream without batches", hint="give at least one batch")
-        make = NativeEngine if self.backend == "rust" else ReferenceEngine
-        engine = make(
-            self.fset, first.instruments, first.source, first.options, emit=self._emit, every=self._every
-        )
+        engine = self._begun(first)
         for batch in chain((first,), batches):
             yield engine, batch
         engine.finish()
-        self.dropped = engine.dropped
+        self._dropped = engine.dropped
+
+    def _begun(self, first: EventBatch) -> Execution:
+        make = NativeEngine if self.backend == "rust" else ReferenceEngine
+        return make(
+            self.fset, first.instruments, first.source, first.options, emit=self._emit, every=self._every
+        )
+
+    def _turn_to(self, events: EventBatch) -> Execution:
+        if self._failed:
+            raise StateError(
+                "the stream that was pushed has ended with an error",
+                hint='`finish()` lets another begin; one read with on_malformed="drop" goes on by itself',
+            )
+        pushing = self._pushing or self._begun(events)
+        pushing.turn_to(events)
+        self._pushing, self._events = pushing, events
+        return pushing

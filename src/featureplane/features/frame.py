@@ -211,10 +211,11 @@ def _is_canonical(value: Value) -> bool:
 
 
 class FeatureFrame:
-    """One step's features of one symbol; immutable, a view on its bytes.
+    """One step's features of one symbol; a read-only view on its bytes.
 
     `frame["spread"]` is the value, None while there is none; `get_feature` raises then. Two frames are equal
-    when their bytes are. Frames stay what they are as long as they are held.
+    when their bytes are. Frames of `replay` have bytes of their own and stay what they are as long as they
+    are held; those of `push` are written over by the next push, `copy` keeps one.
     """
 
     __slots__ = ("_floats", "_words", "layout")
@@ -248,6 +249,10 @@ class FeatureFrame:
     def pack(self) -> bytes:
         """The bytes of the frame."""
         return self._words.tobytes()
+
+    def copy(self) -> FeatureFrame:
+        """The frame on bytes of its own, which nothing writes over."""
+        return FeatureFrame(self.pack(), self.layout)
 
     def __getitem__(self, feature_id: str) -> Value:
         try:

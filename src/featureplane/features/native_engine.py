@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,10 @@ from featureplane.errors import FeatureSetMismatch, MalformedEvent, PlanError, U
 from featureplane.features.columns import Columns
 from featureplane.features.engine_state import STATE_MAGIC
 from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.features.pushed import FrameRoom, check_range
 from featureplane.features.sampling import Emit, Every
 from featureplane.features.spec import FeatureSet
-from featureplane.market.events import SourceInfo, StreamOptions
+from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
 from featureplane.market.sessions import daily_instants, session_intervals
 from featureplane.units import NANOS_PER_SECOND
@@ -73,7 +74,9 @@ class NativeEngine:
         self._trusted = self._options.on_malformed == "raise"
         self._engine: Any = None
         self._restored: dict[int, bytes] = {}  # until events come and say when the stream begins
+        self._pushed_from: EventBatch | None = None
         self.layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
+        self._room = FrameRoom(self.layout)
 
     def process(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
         """The frames of these events, each with the grid point it stands for, or 0."""
@@ -89,6 +92,26 @@ class NativeEngine:
         engine = self._started(events)
         engine.run_columns(_words(events), trusted=self._trusted, block=self._block)
         return Columns.from_native(self._fset, engine.take_columns(), grid=self._grid)
+
+    def turn_to(self, events: EventBatch) -> None:
+        """Let `push` take from this batch."""
+        engine = self._started(events.array)
+        engine.bind_events(_words(events.array))
+        engine.bind_room(self._room.words)
+        self._pushed_from, self._push = events, engine.push
+
+    def push(self, start: int, stop: int) -> tuple[FeatureFrame, ...]:
+        """The frames of whole messages, event by event; see `FeatureEngine.push`."""
+        count = self._push(start, stop)
+        if count is None:
+            self._refuse(start, stop)
+        return self._room.seen(count) if count <= self._room.frames else self._grown(count)
+
+    @property
+    def pushed(self) -> tuple[FeatureFrame, ...]:
+        """The frames of the last push, those before the message that it raised for."""
+        count = 0 if self._engine is None else self._engine.pushed
+        return self._room.seen(count) if count <= self._room.frames else self._grown(count)
 
     def finish(self) -> None:
         """End of the stream."""
@@ -124,6 +147,16 @@ class NativeEngine:
             raise MalformedEvent(error.found, f"a saved state of {symbol.symbol}") from None
         if self._engine is None:
             self._restored[symbol_id] = state
+
+    def _grown(self, count: int) -> tuple[FeatureFrame, ...]:
+        self._room.grow(2 * count)
+        self._engine.bind_room(self._room.words)
+        return self._room.seen(count)
+
+    def _refuse(self, start: int, stop: int) -> NoReturn:
+        if self._pushed_from is not None:
+            check_range(self._pushed_from, start, stop)
+        raise AssertionError("both sides know the same messages")
 
     def _symbol(self, symbol_id: int) -> Instrument:
         for one in self._instruments:

@@ -17,10 +17,11 @@ from featureplane.errors import UnknownSymbol
 from featureplane.features.columns import Columns
 from featureplane.features.engine_state import load_symbol, save_symbol
 from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.features.pushed import FrameRoom, check_range
 from featureplane.features.sampling import ComputedFrame, Emit, Every, Sampler
 from featureplane.features.spec import FeatureSet
 from featureplane.features.symbol import SymbolRun
-from featureplane.market.events import SourceInfo, StreamOptions
+from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
 from featureplane.market.messages import EVENT_BYTES, MessageReader
 from featureplane.market.quality import Drop
@@ -60,6 +61,8 @@ class ReferenceEngine:
         }
         self._reader = MessageReader(self._symbols.keys(), on_malformed=options.on_malformed)
         self._incomplete = 0
+        self._room = FrameRoom(self.layout)
+        self.pushed: tuple[FeatureFrame, ...] = ()
 
     def process(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
         """The frames of these events, each with the grid point it stands for, or 0."""
@@ -73,6 +76,21 @@ class ReferenceEngine:
         points = np.array([point for _, point in made], np.int64) if self._grid else None
         frames = packed.reshape(-1, self.layout.size)
         return Columns.from_frames(self._fset, frames, tuple(self._symbols), points)
+
+    def turn_to(self, events: EventBatch) -> None:
+        """Let `push` take from this batch."""
+        self._pushed_from = events
+
+    def push(self, start: int, stop: int) -> tuple[FeatureFrame, ...]:
+        """The frames of whole messages; see `FeatureEngine.push`."""
+        check_range(self._pushed_from, start, stop)
+        made: list[bytes] = []
+        try:
+            for frame, _ in self.process(self._pushed_from.array[start:stop]):
+                made.append(frame.pack())
+        finally:
+            self.pushed = self._room.put(made)
+        return self.pushed
 
     def _put_out(self, frame: ComputedFrame | None) -> Iterator[tuple[FeatureFrame, int]]:
         if frame is None:

@@ -1,0 +1,71 @@
+"""Frames of messages that are pushed one by one: room for their bytes, and views on it made once.
+
+Leans on `features.frame`. Knows nothing of engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from featureplane.errors import SettingError
+from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.market.events import EventBatch, EventFlag
+
+__all__ = ["FrameRoom", "check_range"]
+
+_FRAMES: Final = 16
+"""Frames there is room for at the beginning; a message makes one at most."""
+
+
+class FrameRoom:
+    """Room for the frames of one push: `words`, eight bytes each, frame behind frame.
+
+    WHY views made ahead: no object is made for a message or its frame then.
+    """
+
+    __slots__ = ("_layout", "_runs", "_views", "words")
+
+    def __init__(self, layout: FrameLayout) -> None:
+        self._layout = layout
+        self.grow(_FRAMES)
+
+    @property
+    def frames(self) -> int:
+        """Frames there is room for."""
+        return len(self._views)
+
+    def grow(self, frames: int) -> None:
+        """Make new room; frames seen before keep the old."""
+        self.words: npt.NDArray[np.uint64] = np.zeros(frames * (self._layout.size // 8), np.uint64)
+        self._views = tuple(FeatureFrame.run(self.words, self._layout))
+        self._runs = [self._views[:count] for count in range(_FRAMES + 1)]
+
+    def seen(self, count: int) -> tuple[FeatureFrame, ...]:
+        """The first `count` frames in the room."""
+        return self._runs[count] if count <= _FRAMES else self._views[:count]
+
+    def put(self, packed: Sequence[bytes]) -> tuple[FeatureFrame, ...]:
+        """Put frames into the room; they are what is seen then."""
+        if len(packed) > self.frames:
+            self.grow(len(packed))
+        words = np.frombuffer(b"".join(packed), np.uint64)
+        self.words[: len(words)] = words
+        return self.seen(len(packed))
+
+
+def check_range(events: EventBatch, start: int, stop: int) -> None:
+    """Refuse, with `SettingError`, events `start` to `stop` unless they are whole messages."""
+    if not 0 <= start <= stop <= len(events):
+        raise SettingError(
+            f"events {start} to {stop} of a batch of {len(events)}", hint="0 <= start <= stop <= len(events)"
+        )
+    flags = events.array["flags"]
+    if any(at and not flags[at - 1] & EventFlag.LAST for at in (start, stop)):
+        raise SettingError(
+            f"events {start} to {stop} begin or end inside a message",
+            hint="`events.message_ends` says where messages end",
+        )
