@@ -8,7 +8,7 @@ import pytest
 
 from featureplane.errors import EmptyStream
 from featureplane.features import kernels as k
-from featureplane.features.parity import parity
+from featureplane.features.parity import ParityReport, parity
 from featureplane.features.spec import FeatureSet
 from tests.parity.any_messages import any_batch
 from tests.parity.streams import TRADES, V2
@@ -58,14 +58,19 @@ CHOICES: tuple[dict[str, Any], ...] = (
 )
 
 
-def check(seed: int, messages: int) -> None:
-    batch = any_batch(seed, messages)
-    fset = SETS[seed % len(SETS)]
+def compared(seed: int, messages: int) -> ParityReport | None:
+    """The comparison of a stream; None if it ended in a refusal or never had a book."""
     try:
-        report = parity(batch, fset, **CHOICES[seed % len(CHOICES)])
+        return parity(any_batch(seed, messages), SETS[seed % len(SETS)], **CHOICES[seed % len(CHOICES)])
     except EmptyStream:
-        return  # the stream ended in a refusal, or never had a book
-    assert report.first_mismatch is None, (seed, batch.options, batch.source, report.first_mismatch)
+        return None
+
+
+def check(seed: int, messages: int) -> None:
+    report = compared(seed, messages)
+    if report is not None and report.first_mismatch is not None:
+        batch = any_batch(seed, messages)
+        raise AssertionError((seed, batch.options, batch.source, report.first_mismatch))
 
 
 @pytest.mark.parametrize("seed", range(60))
