@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from featureplane.research.compute import compute
     from featureplane.research.runs import RunReport
     from featureplane.research.tables import FeatureTable
+    from featureplane.research.touch import compute_touch
 
 __all__ = [
     "EventBatch",
@@ -50,6 +51,7 @@ __all__ = [
     "RunReport",
     "__version__",
     "compute",
+    "compute_touch",
     "feature_set",
     "iter_events",
     "load_feature_set",
@@ -80,6 +82,7 @@ _HOMES: Final = {
     "research.compute": ("compute",),
     "research.runs": ("RunReport",),
     "research.tables": ("FeatureTable",),
+    "research.touch": ("compute_touch",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

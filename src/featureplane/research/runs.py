@@ -65,6 +65,12 @@ class RunReport:
         self.files += tuple(file for file in batch.files if file not in self.files)
         self._uncounted.append(batch)
 
+    def add_table(self, rows: int) -> None:
+        """Take note of a prepared table that was read: each row is one event and one message."""
+        self.events += rows
+        self._rows += rows
+        self._messages += rows
+
     def add_frames(self, columns: Columns) -> None:
         """Take note of frames that were put out."""
         self.frames += len(columns)
