@@ -12,7 +12,7 @@ from cyclopts import App
 from featureplane.cli import app as application
 from featureplane.cli import main
 from featureplane.cli.doctor import examine
-from featureplane.errors import ParityBreach, UnreadableFile
+from featureplane.errors import ParityBreach, UnknownSymbol, UnreadableFile
 
 
 @pytest.fixture
@@ -80,8 +80,19 @@ def test_errors_are_words_and_a_status(
     assert main(["fail"]) == status
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["error", "hint"]
-    with pytest.raises(type(error)):
-        main(["fail", "--debug"])
+    assert main(["fail", "--debug"]) == status, "the answer is the same"
+    captured = capsys.readouterr()
+    assert captured.err.startswith("Traceback")
+    assert captured.err.splitlines()[-2:] == lines
+
+
+def test_what_is_said_cannot_steer_the_terminal(raising: App, capsys: pytest.CaptureFixture[str]) -> None:
+    @raising.command
+    def fail() -> None:
+        raise UnknownSymbol("ETH", ["BTC\x1b[2J", "A\nB"])
+
+    assert main(["fail"]) == 2
+    assert capsys.readouterr().err.splitlines()[1:] == ["hint: these are: BTC\ufffd[2J, A B"]
 
 
 def test_ctrl_c_exits_130(raising: App, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,39 @@ def test_bad_arguments_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_python_file_that_talks_leaves_one_object_on_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import featureplane as fp\n"
+        "from featureplane.features import kernels as k\n"
+        "print('here I am')\n"
+        "mine = fp.FeatureSet('mine_v1', features={'mid': k.mid_x2()})\n",
+        encoding="utf-8",
+    )
+    words = [*WORDS[:-1], str(mine), "--allow-code", "--out", str(tmp_path / "day.parquet"), "--json"]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["set"] == "mine_v1"
+    assert "here I am" in captured.err
+
+
+@pytest.mark.parametrize("command", ["replay", pytest.param("parity", marks=pytest.mark.native)])
+def test_a_file_cannot_give_the_id_of_a_shipped_set_to_another(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "taken.toml"
+    taken.write_text('id = "lob_shared_v1"\n[features]\nbest_bid = "best_ask()"\n', encoding="utf-8")
+    out = ["--out", str(tmp_path / "day.parquet")] if command == "replay" else []
+    assert main([command, *WORDS[1:-1], str(taken), *out]) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert "'lob_shared_v1' is already defined otherwise" in error
+    assert "another id" in hint
+    assert list(tmp_path.iterdir()) == [taken]
+    assert main(["features", "diff", "lob_shared_v1", str(taken)]) == 1, "they can still be compared"
+
+
 @pytest.mark.parametrize(
     ("number", "status"),
     [pytest.param(signal.SIGINT, 130, id="Ctrl-C"), pytest.param(signal.SIGTERM, 143, id="told to end")],

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Final
 
@@ -67,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = app(tokens)
         sys.stdout.flush()
-    except BaseException as error:  # the outermost layer: whatever it is, it ends here, in words
+    except BaseException as error:  # noqa: BLE001 - the outermost layer: it ends here, in words
         if debug and isinstance(error, Exception):
-            raise
+            traceback.print_exception(error)
         return _end(error)
     return status if isinstance(status, int) else DONE
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +18,7 @@ from featureplane.features.catalog import registry
 from featureplane.features.loading import resolve_feature_set, to_toml
 from featureplane.features.spec import FeatureFlags, FeatureSet, FeatureSpec
 
-__all__ = ["chosen_set", "features"]
+__all__ = ["chosen_set", "features", "set_to_run"]
 
 features = App(
     name="features",
@@ -26,10 +28,17 @@ features = App(
 
 
 def chosen_set(set_or_file: str, *, allow_code: bool) -> FeatureSet:
-    """The set of that id or file; a Python file is run, which is said."""
+    """The set of that id or file; a Python file is run, which is said, and talks to standard error."""
     if allow_code and Path(set_or_file).suffix == ".py":
         say(f"running {set_or_file} as code")
-    return resolve_feature_set(set_or_file, allow_code=allow_code)
+    with redirect_stdout(sys.stderr):  # standard output is for data
+        return resolve_feature_set(set_or_file, allow_code=allow_code)
+
+
+def set_to_run(set_or_file: str, *, allow_code: bool) -> FeatureSet:
+    """As `chosen_set`; `FeatureSetConflict` for a file that gives the id of a shipped set to another."""
+    fset = chosen_set(set_or_file, allow_code=allow_code)
+    return registry.register(fset) if fset.feature_set_id in registry else fset
 
 
 @features.command(

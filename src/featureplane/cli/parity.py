@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from featureplane.cli.features import chosen_set
+from featureplane.cli.features import set_to_run
 from featureplane.cli.options import READING, AllowCode, FeatureSetName, Json, Paths, Reading, Source, Symbol
 from featureplane.cli.terminal import counting, print_json, say, say_error
 from featureplane.errors import BackendUnavailable
@@ -46,7 +46,7 @@ def run(
 
     if not native.available():
         raise BackendUnavailable("rust")
-    fset = chosen_set(features, allow_code=allow_code)
+    fset = set_to_run(features, allow_code=allow_code)
     events = read_events(paths, source, symbol, **reading.options())
     with counting("comparing") as tell:
         report = compare(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from featureplane.cli.features import chosen_set
+from featureplane.cli.features import set_to_run
 from featureplane.cli.options import (
     READING,
     AllowCode,
@@ -54,7 +54,7 @@ def run(
     from featureplane.research.compute import compute
     from featureplane.research.runs import RunReport
 
-    fset = chosen_set(features, allow_code=allow_code)
+    fset = set_to_run(features, allow_code=allow_code)
     with counting("replaying") as tell:
 
         def progress(run: RunReport) -> None:

@@ -19,15 +19,20 @@ __all__ = ["counting", "print_facts", "print_json", "print_table", "say", "say_e
 
 def say(text: str, style: str = "") -> None:
     """One line to people, on standard error."""
-    _to_people().print(Text(text, style=style), soft_wrap=True)
+    _to_people().print(Text(_harmless(text), style=style), soft_wrap=True)
 
 
 def say_error(message: str, hint: str | None = None) -> None:
     """An error and what to do about it, one line each."""
     console = _to_people()
-    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), _harmless(message)), soft_wrap=True)
     if hint:
-        console.print(Text.assemble(("hint: ", "bold cyan"), hint), soft_wrap=True)
+        console.print(Text.assemble(("hint: ", "bold cyan"), _harmless(hint)), soft_wrap=True)
+
+
+def _harmless(text: str) -> str:
+    """The text in one line, without what could steer a terminal: names and symbols come from anywhere."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
 def print_json(answer: Mapping[str, object]) -> None:
