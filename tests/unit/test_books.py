@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from featureplane.book.engine import LOBEngine
 from featureplane.book.levels import LevelBook, LevelSide
 from featureplane.book.orders import OrderBook
 from featureplane.errors import BackendUnavailable, MalformedEvent, SettingError, UnknownSymbol
-from featureplane.market.events import EventFlag, Kind, Side
+from featureplane.market.events import EVENT_DTYPE, EventBatch, EventFlag, Kind, Side, SourceInfo
 from featureplane.market.messages import Event
 from featureplane.market.quality import BookState
 from featureplane.market.synthetic import Faults, synthetic_events, synthetic_instruments
@@ -33,6 +34,7 @@ from tests.streams import (
     snapshot,
 )
 
+MADE_UP = SourceInfo("made up", sequenced=True, has_snapshots=True, local_time=True, trade_sides=True)
 LEVELS = st.lists(st.tuples(st.integers(-20, 20), st.integers(0, 3)), max_size=60)
 
 
@@ -260,6 +262,45 @@ def test_what_is_no_event_is_refused_alike(wrong: Any, backend: str, on_malforme
 def test_what_are_no_events_is_refused_alike(wrong: Any, backend: str) -> None:
     with pytest.raises(MalformedEvent, match="EVENT_DTYPE"):
         LOBEngine(instrument(), backend=backend).process_events(wrong)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("kind", 9), ("qty", -1), ("price", 1 << 60), ("symbol_id", 8), ("local_ts_ns", -1)],
+)
+def test_rule_10_1_a_book_and_a_batch_refuse_an_event_with_the_same_words(
+    backend: str, field: str, value: int
+) -> None:
+    one = instrument()
+    events = as_array([message(bid(99, 1), bid(98, 1))])
+    events[field][1] = value
+    said = []
+
+    def one_by_one() -> None:
+        book = LOBEngine(one, backend=backend)
+        for event in events:
+            book.process_event(event)
+
+    refusals: list[Callable[[], object]] = [
+        lambda: EventBatch(events, (one,), MADE_UP),
+        lambda: LOBEngine(one, backend=backend).process_events(events),
+        one_by_one,
+    ]
+    for refuse in refusals:
+        with pytest.raises((MalformedEvent, UnknownSymbol)) as refused:
+            refuse()
+        said.append((type(refused.value), str(refused.value), vars(refused.value)))
+    assert said[0] == said[1] == said[2]
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(8), np.zeros((2, 4), EVENT_DTYPE), [1], None], ids=reprlib.repr)
+def test_a_book_and_a_batch_refuse_what_are_no_events_with_the_same_words(wrong: Any) -> None:
+    with pytest.raises(MalformedEvent) as by_batch:
+        EventBatch(wrong, (instrument(),), MADE_UP)
+    with pytest.raises(MalformedEvent) as by_book:
+        LOBEngine(instrument()).process_events(wrong)
+    assert str(by_batch.value) == str(by_book.value)
 
 
 def test_rust_without_the_extension_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

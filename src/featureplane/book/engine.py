@@ -6,7 +6,6 @@ judged as everywhere (rule 3): while the book is not known to be the venue's, th
 
 from __future__ import annotations
 
-import reprlib
 import struct
 from typing import Any, NamedTuple
 
@@ -15,10 +14,10 @@ import numpy.typing as npt
 
 from featureplane import native
 from featureplane.book.orders import OrderBook
-from featureplane.errors import MalformedEvent
+from featureplane.errors import MalformedEvent, UnknownSymbol
 from featureplane.market.events import EVENT_DTYPE
 from featureplane.market.instruments import Instrument
-from featureplane.market.messages import Event, Message, MessageReader
+from featureplane.market.messages import Event, Message, MessageReader, check_array, shape_of
 from featureplane.market.quality import BookState, Outcome, Reads, StreamGuard
 
 __all__ = ["LOBEngine", "Touch"]
@@ -89,12 +88,17 @@ class LOBEngine:
         SequenceGap
             Ids are missing, with `on_gap="refuse"`.
         """
-        self._book.take(_checked(event))
+        try:
+            self._book.take(_checked(event))
+        except UnknownSymbol as error:
+            raise UnknownSymbol(error.symbol, [self.instrument.symbol]) from None
 
     def process_events(self, events: npt.NDArray[Any]) -> None:
         """Take the next events, an array of `EVENT_DTYPE`, at once; raises as `process_event` does."""
-        _check_array(events)
-        self._book.take_all(events)
+        try:
+            self._book.take_all(check_array(events))
+        except UnknownSymbol as error:
+            raise UnknownSymbol(error.symbol, [self.instrument.symbol]) from None
 
     def levels(self) -> tuple[list[Level], list[Level]]:
         """(price, size) of every bid and of every ask, scaled, best first, readable or not."""
@@ -123,18 +127,7 @@ def _checked(event: Any) -> bytes:
             return Event._make(event).pack()
         except struct.error:
             pass
-    raise MalformedEvent(_shape_of(event), "a record of EVENT_DTYPE, an `Event` or a tuple of its fields")
-
-
-def _check_array(events: object) -> None:
-    if not isinstance(events, np.ndarray) or events.dtype != EVENT_DTYPE or events.ndim != 1:
-        raise MalformedEvent(_shape_of(events), "a one-dimensional array of EVENT_DTYPE")
-
-
-def _shape_of(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype.name}, shape {value.shape}"
-    return f"{reprlib.repr(value)} ({type(value).__name__})"
+    raise MalformedEvent(shape_of(event), "a record of EVENT_DTYPE, an `Event` or a tuple of its fields")
 
 
 class _PythonBook:

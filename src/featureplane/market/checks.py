@@ -14,7 +14,7 @@ import numpy.typing as npt
 from featureplane.errors import MalformedEvent, UnknownSymbol
 from featureplane.market.events import EVENT_DTYPE, EventFlag, Kind, Side
 from featureplane.market.instruments import Instrument
-from featureplane.market.messages import EVENT_BYTES, Event, fault_of
+from featureplane.market.messages import EVENT_BYTES, Event, check_array, fault_of
 from featureplane.units import MAGNITUDE_LIMIT, TIME_LIMIT_NS
 
 __all__ = ["check_events"]
@@ -31,11 +31,9 @@ def check_events(array: object, instruments: tuple[Instrument, ...], on_malforme
     Raises `MalformedEvent` for another dtype or shape and, with `on_malformed="raise"`, for the first
     event that no rule accepts; `UnknownSymbol` for events of other instruments.
     """
-    if not isinstance(array, np.ndarray):
-        raise MalformedEvent(f"a {type(array).__name__}", "an array of EVENT_DTYPE")
-    if array.dtype != EVENT_DTYPE or array.ndim != 1 or not array.flags.c_contiguous:
-        found = f"an array of {array.dtype}, shape {array.shape}"
-        raise MalformedEvent(found[:120], "a contiguous one-dimensional array of EVENT_DTYPE")
+    array = check_array(array)
+    if not array.flags.c_contiguous:
+        raise MalformedEvent(f"events {array.strides[0]} bytes apart", "a contiguous array of EVENT_DTYPE")
     last = array["flags"] & EventFlag.LAST != 0
     whole = int(np.flatnonzero(last)[-1]) + 1 if last.any() else 0
     array, last = array[:whole], last[:whole]

@@ -7,18 +7,29 @@ Leans on `market.events`. Knows nothing of sequences, books or features.
 
 from __future__ import annotations
 
+import reprlib
 import struct
 from collections.abc import Collection, Iterator
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from featureplane.errors import MalformedEvent, UnknownSymbol
 from featureplane.market.events import EVENT_DTYPE, EventFlag, Kind, Side
 from featureplane.units import MAGNITUDE_LIMIT, TIME_LIMIT_NS
 
-__all__ = ["EVENT_BYTES", "Channel", "Event", "Message", "MessageReader", "fault_of"]
+__all__ = [
+    "EVENT_BYTES",
+    "Channel",
+    "Event",
+    "Message",
+    "MessageReader",
+    "check_array",
+    "fault_of",
+    "shape_of",
+]
 
 EVENT_BYTES: Final = 64
 
@@ -134,6 +145,21 @@ class Message:
         self.has_orders = max(kinds) >= Kind.ADD
 
 
+def check_array(events: object) -> npt.NDArray[Any]:
+    """`events`, if it is a one-dimensional array of `EVENT_DTYPE`; else raises `MalformedEvent`."""
+    if not isinstance(events, np.ndarray) or events.dtype != EVENT_DTYPE or events.ndim != 1:
+        raise MalformedEvent(shape_of(events), "a one-dimensional array of EVENT_DTYPE")
+    return events
+
+
+def shape_of(value: object) -> str:
+    """What somebody gave instead of events, in a few words."""
+    if isinstance(value, np.ndarray):
+        name = "EVENT_DTYPE" if value.dtype == EVENT_DTYPE else value.dtype.name
+        return f"an array of {name}, shape {value.shape}"
+    return f"{reprlib.repr(value)} ({type(value).__name__})"
+
+
 def fault_of(event: Event) -> tuple[str, str] | None:
     """What is wrong with one event, as (found, expected), or None (reading 1)."""
     return _fault_of_kind(event) or _fault_of_numbers(event) or _fault_of_head(event)
@@ -201,8 +227,7 @@ class MessageReader:
 
     def read(self, events: npt.NDArray[Any]) -> Iterator[Message]:
         """The messages that end in `events`, an array of `EVENT_DTYPE`."""
-        if events.dtype != EVENT_DTYPE:
-            raise MalformedEvent(f"an array of {events.dtype}", "an array of EVENT_DTYPE")
+        check_array(events)
         for start in range(0, len(events), _CHUNK):
             for row in events[start : start + _CHUNK].tolist():
                 yield from self.take(Event._make(row))
@@ -210,7 +235,7 @@ class MessageReader:
     def take(self, event: Event) -> Iterator[Message]:
         """The messages that end before or with this event: none, one, or with a cut one two."""
         if event.symbol_id not in self._symbol_ids:
-            raise UnknownSymbol(event.symbol_id, sorted(self._symbol_ids))
+            raise UnknownSymbol(event.symbol_id)  # those who know names add them
         fault = fault_of(event)
         if self._events and _head(event) != _head(self._events[0]):
             sound = fault is None and not self._spoiled
