@@ -54,9 +54,10 @@ test-rust: $(VENV)/.package-$(BACKEND)
 test-mutations: $(VENV)/.package-$(BACKEND) $(VENV)/.dev ## change six lines and see the comparison go red
 	$(BIN)/python -m scripts.mutations --pick 6
 
-soak: $(VENV)/.package-$(BACKEND) $(VENV)/.dev ## what takes longer than a test may; writes benchmarks/SOAK.md
+SCALE ?= 1
+soak: $(VENV)/.package-$(BACKEND) $(VENV)/.dev ## what takes longer than a test may; writes benchmarks/SOAK.md; SCALE=0.01 rehearses it
 	@scripts/rust
-	$(BIN)/python -m scripts.soak
+	$(BIN)/python -m scripts.soak --scale $(SCALE)
 
 test-fuzz: $(VENV)/.python
 	@$(BIN)/python -m scripts.fuzz --seconds 20 --jobs 2

@@ -16,7 +16,7 @@ from rich.table import Table
 from benchmarks.harness import Goal, Outcome, Spread
 from benchmarks.recording import ROOT, Recording
 
-__all__ = ["PATH", "Summary", "show"]
+__all__ = ["PATH", "Summary", "commit", "machine", "show"]
 
 PATH: Final = ROOT / "benchmarks" / "RESULTS.md"
 _NOTES: Final = ROOT / "benchmarks" / "distance.md"
@@ -90,7 +90,7 @@ class Summary:
     @classmethod
     def of(cls, recording: Recording, outcomes: Sequence[Outcome], *, turns: int, runs: int) -> Self:
         """With what must stand beside the figures."""
-        return cls(recording, outcomes, turns, runs, _machine(), _commit(), _said("rustc", "--version"))
+        return cls(recording, outcomes, turns, runs, machine(), commit(), _said("rustc", "--version"))
 
     @property
     def status(self) -> int:
@@ -169,7 +169,8 @@ def _job_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Processor, cores, load, system and Python, in a line."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -184,11 +185,11 @@ def _machine() -> str:
     return f"{model}, {os.cpu_count()} cores{load}, {platform.system()}, Python {platform.python_version()}"
 
 
-def _commit() -> str:
-    commit = _said("git", "rev-parse", "--short=12", "HEAD")
-    return (
-        f"{commit} with changes" if _said("git", "status", "--porcelain", "--untracked-files=no") else commit
-    )
+def commit() -> str:
+    """The commit, and whether anything differs from it; empty where there is no repository."""
+    head = _said("git", "rev-parse", "--short=12", "HEAD")
+    changes = _said("git", "status", "--porcelain", "--untracked-files=no")
+    return f"{head} with changes" if changes else head
 
 
 def _said(*command: str) -> str:

@@ -10,6 +10,7 @@ from featureplane.features.parity import ParityReport
 from featureplane.features.spec import FeatureSet
 from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
 from featureplane.market.synthetic import Faults, synthetic_events, synthetic_instruments
+from tests.soak import compared
 
 V1 = feature_set("lob_shared_v1")
 V2 = feature_set("lob_shared_v2")
@@ -85,5 +86,6 @@ def synthetic(
 def assert_agrees(report: ParityReport) -> None:
     """Frames were compared and all of them are equal; says what was not."""
     mismatch = report.first_mismatch
+    compared.update(events=report.events, frames=report.frames)
     assert mismatch is None, f"{report.mismatches} of {report.frames}: {mismatch}"
     assert report.frames > 0

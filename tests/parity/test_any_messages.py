@@ -10,10 +10,12 @@ from featureplane.errors import EmptyStream
 from featureplane.features import kernels as k
 from featureplane.features.parity import ParityReport, parity
 from featureplane.features.spec import FeatureSet
+from tests import soak
 from tests.parity.any_messages import any_batch
 from tests.parity.streams import TRADES, V2
 
 pytestmark = pytest.mark.native
+SHORT_STREAMS = True
 
 BOOK = FeatureSet(
     "book_v1",
@@ -68,6 +70,8 @@ def compared(seed: int, messages: int) -> ParityReport | None:
 
 def check(seed: int, messages: int) -> None:
     report = compared(seed, messages)
+    if report is not None:
+        soak.compared.update(events=report.events, frames=report.frames)
     if report is not None and report.first_mismatch is not None:
         batch = any_batch(seed, messages)
         raise AssertionError((seed, batch.options, batch.source, report.first_mismatch))
@@ -85,5 +89,5 @@ def test_reading_7_a_clear_takes_no_order_of_a_book_that_was_emptied() -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(40))
 def test_rule_10_1_many_more_of_them(part: int) -> None:
-    for seed in range(1_000 + 100 * part, 1_000 + 100 * (part + 1)):
+    for seed in range(1_000 + 100 * part, 1_000 + 100 * part + soak.share(100)):
         check(seed, 600)

@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from featureplane.errors import FeaturePlaneError, FeatureSetMismatch, MalformedEvent, UnknownSymbol
-from featureplane.features import native_engine
 from featureplane.features.native_engine import NativeEngine
 from featureplane.features.reference import ReferenceEngine
 from featureplane.features.sampling import parse_every
@@ -25,19 +24,13 @@ from featureplane.market.events import Kind, Side, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
 from tests.parity.corners import FAULTS, INSTRUMENTS, SYMBOLS, Op, book, instruments, script, streams
 from tests.parity.streams import SETS, TRADES, V1, V2
-from tests.streams import MS, Change
+from tests.soak import share
+from tests.streams import Change
 
 pytestmark = pytest.mark.native
+SHORT_STREAMS = True
 
 EACH_SET = pytest.mark.parametrize("fset", SETS, ids=lambda fset: fset.feature_set_id)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _short_years() -> Iterator[None]:
-    """Hours and resets of ten years take longer to write down than a few messages to compare."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native_engine, "_YEARS_NS", 90 * 86_400_000 * MS)
-        yield
 
 
 Engine = ReferenceEngine | NativeEngine
@@ -107,7 +100,7 @@ BUY, SELL = ((Change(Kind.TRADE, side, 100, 2),) for side in (Side.BID, Side.ASK
 CUTS = st.sets(st.integers(0, 60), max_size=3)
 LIGHT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FEW = settings(LIGHT, max_examples=6, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-HEAVY = settings(LIGHT, max_examples=5_000)
+HEAVY = settings(LIGHT, max_examples=share(2_500))
 
 
 def check_executions(fset: FeatureSet, ops: Sequence[Op], feed: Feed, cuts: set[int]) -> None:

@@ -13,6 +13,7 @@ from featureplane.features.spec import FeatureSet
 from featureplane.market.events import SourceInfo, StreamOptions
 from featureplane.market.synthetic import Faults
 from tests.parity.streams import ODD, SETS, TRADES, V1, V2, assert_agrees, synthetic
+from tests.soak import share
 
 pytestmark = pytest.mark.native
 
@@ -39,7 +40,7 @@ def test_rule_10_1_a_million_events_of_several_symbols(part: int) -> None:
 @pytest.mark.parametrize("part", range(20))
 def test_rule_10_1_ten_million_events_of_several_symbols(part: int) -> None:
     fset = (V2, V1, ODD, TRADES)[part % 4]
-    assert_agrees(parity(synthetic(500_000, seed=1000 + part, symbols=1 + part % 5), fset))
+    assert_agrees(parity(synthetic(share(500_000), seed=1000 + part, symbols=2 + part // 4), fset))
 
 
 @EACH_SET
