@@ -8,8 +8,8 @@ use crate::event::{Event, flag, kind, side};
 /// Both sides of one instrument's book, with its orders where the feed sends orders.
 #[derive(Clone, Debug)]
 pub struct Book {
-    bids: Ladder,
-    asks: Ladder,
+    bids: Ladder<true>,
+    asks: Ladder<false>,
     orders: Option<Box<Orders>>,
     rows: u32,
 }
@@ -19,12 +19,7 @@ impl Book {
     #[must_use]
     pub fn new(tick: i64, depth: usize) -> Self {
         let depth = depth.max(1);
-        Self {
-            bids: Ladder::new(true, tick, depth),
-            asks: Ladder::new(false, tick, depth),
-            orders: None,
-            rows: 0,
-        }
+        Self { bids: Ladder::new(tick, depth), asks: Ladder::new(tick, depth), orders: None, rows: 0 }
     }
 
     /// Applies one event; trades, quotes and status change nothing.
@@ -69,10 +64,11 @@ impl Book {
     #[cold]
     fn clear(&mut self, event: &Event) {
         let bounded = event.flags & flag::BOUND != 0;
-        for (id, ladder) in [(side::BID, &mut self.bids), (side::ASK, &mut self.asks)] {
-            if event.side == id || event.side == side::NONE {
-                if bounded { ladder.clear_to(event.price) } else { ladder.clear() }
-            }
+        if matches!(event.side, side::BID | side::NONE) {
+            if bounded { self.bids.clear_to(event.price) } else { self.bids.clear() }
+        }
+        if matches!(event.side, side::ASK | side::NONE) {
+            if bounded { self.asks.clear_to(event.price) } else { self.asks.clear() }
         }
         if let Some(orders) = &mut self.orders {
             orders.clear(event);
@@ -131,7 +127,7 @@ impl Book {
     /// The size of a level, 0 if it is not there.
     #[must_use]
     pub fn qty(&self, side: u8, price: i64) -> i64 {
-        if side == side::BID { &self.bids } else { &self.asks }.qty(price)
+        if side == side::BID { self.bids.qty(price) } else { self.asks.qty(price) }
     }
 
     /// The orders, if the feed sends orders.
@@ -185,6 +181,8 @@ mod tests {
             (3, 25, 40_000, 900),
             (4, 7, 1_000_000, 10),
             (5, 1, 9, 20_000),
+            (6, 1, 600_000, 10),
+            (7, 5, 900_000, 9_000),
         ] {
             let mut stream = Stream(seed);
             let mut plain = [BTreeMap::new(), BTreeMap::new()];
@@ -254,8 +252,15 @@ mod tests {
     fn a_row_costs_no_more_on_books_made_up_to_be_slow() {
         const ROWS: i64 = 30_000;
         let clear = |price| Event { kind: kind::CLEAR, flags: flag::BOUND, ..level(side::BID, price, 0) };
-        let slow: [fn(i64) -> i64; 4] =
-            [|i| i * 50_000, |i| -i * 50_000, |i| if i % 2 == 0 { 7 } else { -i * 50_000 }, |i| -i];
+        let slow: [fn(i64) -> i64; 7] = [
+            |i| i * 50_000,
+            |i| -i * 50_000,
+            |i| if i % 2 == 0 { 7 } else { -i * 50_000 },
+            |i| -i,
+            |i| i * 90,
+            |i| -i * 90,
+            |i| i * 7_919 % 1_000_000,
+        ];
         for price in slow {
             let (mut book, mut plain) = (Book::new(1, 5), [BTreeMap::new(), BTreeMap::new()]);
             for step in 0..ROWS {

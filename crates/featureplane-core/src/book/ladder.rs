@@ -8,6 +8,7 @@
 
 use super::Level;
 use super::far::Far;
+use super::grid::{Grid, gcd};
 
 /// Window slots at the start; grows while more than one row in 20 falls outside.
 const SLOTS_MIN: usize = 1 << 12;
@@ -18,57 +19,17 @@ const NEAR_MAX: usize = 8;
 const NEAR_LIMIT: usize = 1 << 10;
 /// Rows after which the window's size is looked at again.
 const REVIEW_ROWS: u32 = 1 << 12;
-
-/// Exact division of multiples of a tick: a shift and a multiplication.
-#[derive(Clone, Copy, Debug)]
-struct Grid {
-    tick: i64,
-    shift: u32,
-    inverse: i64,
-    /// Largest magnitude of a key; beyond it products wrap and look exact.
-    key_max: u64,
-}
-
-impl Grid {
-    fn new(tick: i64) -> Self {
-        let shift = tick.trailing_zeros();
-        let odd = tick >> shift;
-        // Newton: each round doubles the correct low bits of the inverse modulo 2^64.
-        let mut inverse = odd;
-        for _ in 0..5 {
-            inverse = inverse.wrapping_mul(2i64.wrapping_sub(odd.wrapping_mul(inverse)));
-        }
-        Self { tick, shift, inverse, key_max: (1 << 53) / tick.unsigned_abs() }
-    }
-
-    /// `price / tick` if that is an integer.
-    #[inline]
-    fn key(self, price: i64) -> Option<i64> {
-        if self.tick == 1 {
-            return Some(price);
-        }
-        let key = (price >> self.shift).wrapping_mul(self.inverse);
-        (key.wrapping_mul(self.tick) == price && key.unsigned_abs() <= self.key_max).then_some(key)
-    }
-}
-
-fn gcd(a: i64, b: i64) -> i64 {
-    let (mut a, mut b) = (a, b);
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a.abs()
-}
+/// The same where the window is no longer than this: most of a feed's rows are soon seen to need more.
+const REVIEW_SOON: (usize, u32) = (1 << 13, 1 << 10);
 
 /// One side: all levels, and the best `depth` of them ready to read.
 #[derive(Clone, Debug)]
-pub(super) struct Ladder {
-    bid: bool,
+pub(super) struct Ladder<const BID: bool> {
     grid: Grid,
     base: i64,
     sizes: Vec<i64>,
     bits: Vec<u64>,
-    /// No occupied slot stands before it.
+    /// No occupied slot stands before it. Never behind `worst`.
     low: usize,
     /// Levels better than the window, best first.
     near: Vec<(i64, i64)>,
@@ -85,11 +46,10 @@ pub(super) struct Ladder {
     stale: bool,
 }
 
-impl Ladder {
+impl<const BID: bool> Ladder<BID> {
     /// An empty side on a grid of `tick` that keeps its best `depth` levels ready.
-    pub(super) fn new(bid: bool, tick: i64, depth: usize) -> Self {
+    pub(super) fn new(tick: i64, depth: usize) -> Self {
         Self {
-            bid,
             grid: Grid::new(tick.max(1)),
             base: 0,
             sizes: vec![0; SLOTS_MIN],
@@ -108,11 +68,11 @@ impl Ladder {
     }
 
     fn key(&self, price: i64) -> Option<i64> {
-        self.grid.key(price).map(|key| if self.bid { -key } else { key })
+        self.grid.key(price).map(|key| if BID { -key } else { key })
     }
 
     fn price(&self, key: i64) -> i64 {
-        (if self.bid { -key } else { key }) * self.grid.tick
+        (if BID { -key } else { key }) * self.grid.tick
     }
 
     fn slot(&self, key: i64) -> usize {
@@ -128,8 +88,11 @@ impl Ladder {
             *size = qty;
             let bit = slot % 64;
             *word = (*word & !(1 << bit)) | (u64::from(qty != 0) << bit);
-            self.low = self.low.min(slot);
-            self.stale |= slot <= self.worst;
+            // WHY a branch: written for each row, both would make it wait for the row before.
+            if slot <= self.worst {
+                self.low = self.low.min(slot);
+                self.stale = true;
+            }
         } else {
             self.set_outside(key, qty);
         }
@@ -150,7 +113,7 @@ impl Ladder {
     fn set_outside(&mut self, key: i64, qty: i64) {
         if self.is_empty() {
             if qty != 0 {
-                self.base = key - self.margin();
+                (self.base, self.worst) = (key - self.margin(), usize::MAX);
                 self.set(self.price(key), qty);
             }
             return;
@@ -234,7 +197,7 @@ impl Ladder {
         }
         self.moving = moving;
         self.bits.fill(0);
-        self.low = self.sizes.len();
+        (self.low, self.worst) = (self.sizes.len(), usize::MAX);
     }
 
     fn window(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
@@ -253,7 +216,8 @@ impl Ladder {
     fn review(&mut self, rows: u32) {
         self.far.earn(rows as usize);
         self.rows += rows;
-        if self.rows < REVIEW_ROWS {
+        let (short, soon) = REVIEW_SOON;
+        if self.rows < (if self.sizes.len() <= short { soon } else { REVIEW_ROWS }) {
             return;
         }
         if self.rows_outside > self.rows / 20 && self.sizes.len() < SLOTS_MAX {
@@ -311,7 +275,7 @@ impl Ladder {
         }
         self.worst = usize::MAX;
         if self.top.len() == self.depth {
-            self.worst = 0;
+            (self.worst, self.low) = (0, 0);
             return;
         }
         self.low = self.first_slot().unwrap_or(self.sizes.len());
@@ -369,7 +333,7 @@ impl Ladder {
     pub(super) fn clear(&mut self) {
         self.sizes.fill(0);
         self.bits.fill(0);
-        self.low = self.sizes.len();
+        (self.low, self.worst) = (self.sizes.len(), usize::MAX);
         self.near.clear();
         self.far.clear();
         self.stale = true;
@@ -377,8 +341,8 @@ impl Ladder {
 
     /// Removes the levels from the best to `price`, inclusive.
     pub(super) fn clear_to(&mut self, price: i64) {
-        let bound = (if self.bid { -price } else { price }).div_euclid(self.grid.tick);
-        self.stale = true;
+        let bound = (if BID { -price } else { price }).div_euclid(self.grid.tick);
+        (self.stale, self.worst) = (true, usize::MAX);
         self.near.drain(..self.near.partition_point(|&(key, _)| key <= bound));
         while let Some(slot) = self.first_slot() {
             if self.base + i64::try_from(slot).unwrap_or(i64::MAX) > bound {

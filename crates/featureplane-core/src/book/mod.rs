@@ -3,6 +3,7 @@
 //! [`l2`] keeps price levels, [`l3`] keeps orders and the levels they add up to.
 
 mod far;
+mod grid;
 pub mod guarded;
 pub mod l2;
 pub mod l3;

@@ -6,6 +6,7 @@ use super::config::Trading;
 use super::nodes::Reads;
 use super::row::{CROSSED_NS, Times, times};
 use super::symbol::{Shared, Symbol};
+use crate::ahead::ask_behind;
 use crate::event::{Event, flag, kind};
 use crate::frame::quality::STALE_INPUT;
 use crate::message::Channel;
@@ -101,6 +102,7 @@ impl Symbol {
     #[inline]
     pub(super) fn set_levels(&mut self, events: &[Event]) -> Option<usize> {
         for (at, event) in events.iter().enumerate() {
+            ask_behind(event);
             if event.kind != kind::LEVEL || event.flags & flag::RECOVERY != 0 {
                 return None;
             }
@@ -118,6 +120,7 @@ impl Symbol {
     fn quotes(&mut self, events: &[Event]) -> usize {
         let (mut taken, mut messages) = (0, 0);
         for (at, event) in events.iter().enumerate() {
+            ask_behind(event);
             if event.kind != kind::QUOTE || event.symbol_id != self.config.symbol_id {
                 break;
             }
@@ -135,6 +138,7 @@ impl Symbol {
         let chain = &mut self.guard.trade;
         let mut taken = 0;
         for event in events {
+            ask_behind(event);
             let alone = event.kind == kind::TRADE && event.is_last() && event.qty != 0;
             if !alone || event.symbol_id != self.config.symbol_id {
                 break;
