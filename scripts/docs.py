@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from featureplane.execution.limits import CONDITIONS, LIMITS, RefusalCode
 from featureplane.features import kernels as k
 from featureplane.features.catalog import registry
 from featureplane.features.kernels.declarations import KERNEL_ABI, KERNELS, KernelDeclaration
@@ -54,12 +55,21 @@ the time that must be covered, before the first value. *Safe* features survive a
 not depend on where the data starts. The definition is what a TOML file would say;
 [kernels.md](kernels.md) has the formulas."""
 
+RISK_LEGEND = """\
+Every order is judged by these, in this order, and the first it oversteps refuses it: `RiskCheck.review`
+answers `Refused` with the code, the limit and what was found. The limit itself passes. They are
+fields of `featureplane.execution.limits.RiskLimits`; sizes and money are decimal text, sizes in the
+instrument's own unit, money in the quote currency. *For each symbol*: `by_symbol` of `RiskCheck` gives
+a symbol its own. *Reducing passes*: a reduce-only order, which can only bring a position nearer to
+zero, is not held back by it. A refusal changes nothing: it is no order, no message, no duplicate."""
+
 
 def pages() -> dict[Path, str]:
     """Every generated page and its text."""
     return {
         REFERENCE / "kernels.md": "\n".join(kernels_page()),
         REFERENCE / "features.md": "\n".join(features_page()),
+        REFERENCE / "risk-limits.md": "\n".join(risk_limits_page()),
         REFERENCE / "commands.md": "\n".join((GENERATED, "", *commands_page())),
     }
 
@@ -134,6 +144,29 @@ def feature_row(spec: FeatureSpec) -> Sequence[str]:
     warm = f"{spec.warmup_min_events}{span}"
     head = (str(spec.index), f"`{spec.feature_id}`", kind, spec.unit, f"{spec.scale:,}", spec.source_kind)
     return (*head, warm, safe, f"`{spec.definition}`", what)
+
+
+def risk_limits_page() -> Iterator[str]:
+    """The limits of the risk check."""
+    yield from (GENERATED, "", "# Risk limits", "", RISK_LEGEND, "")
+    heads = ("limit", "unit", "default", "code", "for each symbol", "reducing passes", "what is limited")
+    rows = [
+        (
+            f"`{spec.name}`",
+            spec.unit,
+            f"{int(spec.default):,}",
+            f"`{spec.code}`",
+            "yes" if spec.per_symbol else "",
+            "yes" if spec.shrinks else "",
+            spec.says,
+        )
+        for spec in LIMITS
+    ]
+    yield from table(heads, rows)
+    yield from ("", "## Refusals without a limit of their own", "")
+    yield from table(("code", "when"), [(f"`{code}`", text) for code, text in CONDITIONS.items()])
+    order = ", ".join(f"`{code}`" for code in RefusalCode)
+    yield from ("", f"The order in which the questions are asked: {order}.", "")
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

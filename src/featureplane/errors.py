@@ -11,6 +11,7 @@
     |  |- FileOrder
     |  |- InstrumentMismatch
     |  |- InvalidInstrument
+    |  |- InvalidOrder
     |  `- EmptyStream
     |- ContractError         two parts disagree about a shared shape
     |  |- UnknownFeature
@@ -21,6 +22,7 @@
     |  `- ParityBreach
     |- StateError            asked for in a state that does not allow it
     |  |- NotReady
+    |  |- IllegalTransition
     |  `- BackendUnavailable
     |- StoreError            the store or its manifest cannot be trusted
     `- SettingError          a setting or an argument cannot be read
@@ -42,9 +44,11 @@ __all__ = [
     "FeatureSetConflict",
     "FeatureSetMismatch",
     "FileOrder",
+    "IllegalTransition",
     "InputError",
     "InstrumentMismatch",
     "InvalidInstrument",
+    "InvalidOrder",
     "MalformedEvent",
     "MissingSnapshot",
     "NotReady",
@@ -217,6 +221,14 @@ class InvalidInstrument(InputError):
         self.field, self.found, self.expected, self.file, self.line = field, found, expected, file, line
 
 
+class InvalidOrder(InputError):
+    """An order that cannot be meant as it stands; nothing was asked of anyone."""
+
+    def __init__(self, field: str, found: object, expected: str, *, hint: str | None = None) -> None:
+        super().__init__(f"`{field}` of an order: found {found!r}, expected {expected}", hint=hint)
+        self.field, self.found, self.expected = field, found, expected
+
+
 class EmptyStream(InputError):
     """Nothing to work on: no events, or no frames. A comparison of nothing proves nothing."""
 
@@ -320,6 +332,17 @@ class NotReady(StateError):
             hint="look at `warmup_ready_mask` before reading, or ask with `default=`",
         )
         self.symbol, self.feature_id, self.why = symbol, feature_id, why
+
+
+class IllegalTransition(StateError):
+    """An event that a state machine has no row for; the state stays. `allowed` are the events that have."""
+
+    def __init__(self, who: str, state: str, event: str, allowed: Sequence[str]) -> None:
+        super().__init__(
+            f"{who}: `{event}` is not possible from `{state}`",
+            hint=f"from `{state}` one can: {_listed(allowed)}",
+        )
+        self.who, self.state, self.event, self.allowed = who, state, event, tuple(allowed)
 
 
 class BackendUnavailable(StateError):
