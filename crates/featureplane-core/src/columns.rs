@@ -1,115 +1,314 @@
 //! Frames by column, for tables.
 
-use crate::frame::{Frame, FrameSink, Frames, Layout};
+use zerocopy::{FromBytes, IntoBytes};
 
-/// Frames put out so far, one vector a column.
-#[derive(Clone, Debug, Default)]
+use crate::frame::{Frame, FrameSink, Frames, Layout};
+use crate::stores::{LINE, Stores};
+
+/// Rows there is room for when nothing is known of the stream, and when a little is.
+const FIRST_ROWS: usize = 1 << 10;
+const LITTLE_KNOWN: usize = 1 << 14;
+
+/// Words of all columns beyond which they do not stay in the caches until somebody reads them.
+const BEYOND_CACHES: usize = 1 << 19;
+
+/// Columns of eight bytes before the masks.
+const HEADS: usize = 4;
+
+/// A column of frames. All but the flags have eight bytes a frame, the masks eight bytes a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// See [`crate::frame::Head`]; so for the next three.
+    Seq,
+    /// See `Seq`.
+    SourceSeq,
+    /// See `Seq`.
+    SourceTs,
+    /// See `Seq`.
+    LocalTs,
+    /// The ready mask, all words of one frame together.
+    Ready,
+    /// The changed mask, so too.
+    Changed,
+    /// Eight bytes of each value of a feature.
+    Value(usize),
+    /// `u32` flags.
+    Flags,
+}
+
+/// Frames put out so far.
+///
+/// WHY all columns in one vector: memory comes from the kernel in pages of 2 MiB, of which each column
+/// would leave the last half empty; and columns that lie a multiple of 4 KiB apart share the same few
+/// places in the caches of whoever reads them together.
+#[derive(Clone, Debug)]
 pub struct Columns {
-    /// Place of the symbol among the engine's symbols.
-    pub symbol: Vec<u32>,
-    /// See [`crate::frame::Head`]; so for the next four.
-    pub seq: Vec<u64>,
-    /// See `seq`.
-    pub source_seq: Vec<u64>,
-    /// See `seq`.
-    pub source_ts_ns: Vec<i64>,
-    /// See `seq`.
-    pub local_ts_ns: Vec<i64>,
-    /// See `seq`.
-    pub quality_flags: Vec<u32>,
-    /// See `seq`; 0 without a grid.
-    pub grid_ts_ns: Vec<i64>,
-    /// Mask words, all of one frame together.
-    pub ready: Vec<u64>,
-    /// See `ready`.
-    pub changed: Vec<u64>,
-    /// Eight bytes of each value, one vector a feature.
-    pub values: Vec<Vec<u64>>,
+    features: usize,
+    rows: usize,
+    /// Words of a column: an odd number of lines.
+    stride: usize,
+    words: Vec<u64>,
+    /// Places of the symbols, as soon as one is not 0.
+    symbols: Vec<u32>,
+    /// Grid points, as soon as one is not 0.
+    grid: Vec<i64>,
+    /// Rows among which some lack a value.
+    unready: Vec<(usize, usize)>,
+    /// Events taken and left of those that are run through, as last told.
+    progress: (usize, usize),
 }
 
 impl Columns {
     /// Columns of a layout, empty.
     #[must_use]
     pub fn new(layout: &Layout) -> Self {
-        Self { values: vec![Vec::new(); layout.sentinels().len()], ..Self::default() }
+        Self {
+            features: layout.sentinels().len(),
+            rows: 0,
+            stride: 0,
+            words: Vec::new(),
+            symbols: Vec::new(),
+            grid: Vec::new(),
+            unready: Vec::new(),
+            progress: (0, 0),
+        }
     }
 
     /// Number of frames.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.seq.len()
+        self.rows
     }
 
     /// Whether there are no frames.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.seq.is_empty()
+        self.rows == 0
     }
 
-    /// The ready bits of one feature, packed as Arrow packs validity; none if every value is defined.
+    /// Words of one mask.
     #[must_use]
-    pub fn validity(&self, feature: usize) -> Option<Vec<u8>> {
-        let words = self.ready.len().checked_div(self.len())?;
-        let (word, bit) = (feature / 64, feature % 64);
-        let mut packed = vec![0u8; self.len().div_ceil(8)];
-        let mut defined = 0;
-        for (row, ready) in self.ready.iter().skip(word).step_by(words).enumerate() {
-            let set = u8::from(ready >> bit & 1 == 1);
-            packed[row / 8] |= set << (row % 8);
-            defined += usize::from(set);
-        }
-        (defined < self.len()).then_some(packed)
+    pub fn mask_words(&self) -> usize {
+        self.features.div_ceil(64)
     }
+
+    /// The place of each frame's symbol among the engine's symbols; empty if all are 0.
+    #[must_use]
+    pub fn symbols(&self) -> &[u32] {
+        &self.symbols
+    }
+
+    /// The grid point of each frame; empty if all are 0.
+    #[must_use]
+    pub fn grid_ts_ns(&self) -> &[i64] {
+        &self.grid
+    }
+
+    /// Where a column begins among the words of all, and how many are its own. The last word of the flags
+    /// is half theirs if the number of frames is odd.
+    #[must_use]
+    pub fn place(&self, column: Column) -> (usize, usize) {
+        let masks = self.mask_words();
+        let (at, words) = match column {
+            Column::Seq => (0, self.rows),
+            Column::SourceSeq => (1, self.rows),
+            Column::SourceTs => (2, self.rows),
+            Column::LocalTs => (3, self.rows),
+            Column::Ready => (HEADS, masks * self.rows),
+            Column::Changed => (HEADS + masks, masks * self.rows),
+            Column::Value(feature) => (HEADS + 2 * masks + feature, self.rows),
+            Column::Flags => (HEADS + 2 * masks + self.features, self.rows.div_ceil(2)),
+        };
+        (at * self.stride, words)
+    }
+
+    /// The words of a column, as [`Self::place`] says.
+    #[must_use]
+    pub fn column(&self, column: Column) -> &[u64] {
+        let (start, words) = self.place(column);
+        &self.words[start..start + words]
+    }
+
+    /// The words of all columns, each where [`Self::place`] says.
+    #[must_use]
+    pub fn into_words(self) -> Vec<u64> {
+        self.words
+    }
+
+    /// The ready bits of each feature, packed as Arrow packs validity; none if every value is defined.
+    #[must_use]
+    pub fn validity(&self) -> Vec<Option<Vec<u8>>> {
+        let (ready, words) = (self.column(Column::Ready), self.mask_words());
+        let mut packed: Vec<Option<Vec<u8>>> = vec![None; self.features];
+        for &(from, to) in &self.unready {
+            for row in from..to {
+                for word in 0..words {
+                    let mut lacking = self.all_ready(word) & !ready[words * row + word];
+                    while lacking != 0 {
+                        let feature = 64 * word + lacking.trailing_zeros() as usize;
+                        let bits = packed[feature].get_or_insert_with(|| all_valid(self.rows));
+                        bits[row / 8] &= !(1 << (row % 8));
+                        lacking &= lacking - 1;
+                    }
+                }
+            }
+        }
+        packed
+    }
+
+    /// Makes room for `count` more rows.
+    fn room(&mut self, count: usize) {
+        let wanted = self.rows + count;
+        if wanted <= self.stride {
+            return;
+        }
+        let (taken, left) = self.progress;
+        let guess = match self.rows {
+            0 => FIRST_ROWS.min(left),
+            rows if rows < LITTLE_KNOWN => LITTLE_KNOWN.min(rows + left),
+            rows => {
+                // As many rows an event as so far and a quarter more, but one an event at most.
+                let share = (left / 4).saturating_mul(5).saturating_mul(rows.div_ceil(1 << 10));
+                rows + (share / taken.max(1)).saturating_mul(1 << 10).min(left)
+            }
+        };
+        let least = wanted.max(self.rows + self.rows / 2);
+        let stride = (guess.max(least).div_ceil(LINE) | 1) * LINE;
+        let columns = HEADS + 2 * self.mask_words() + self.features;
+        let mut words = vec![0; columns * stride + stride.div_ceil(2)];
+        for (now, before) in words.chunks_mut(stride).zip(self.words.chunks(self.stride.max(1))) {
+            now[..before.len()].copy_from_slice(before);
+        }
+        (self.words, self.stride) = (words, stride);
+    }
+
+    /// Rows `from..from + count` are those of a symbol, and lie on these points of the grid.
+    fn label(&mut self, symbol: usize, grid_ts_ns: i64, count: usize) {
+        let symbol = u32::try_from(symbol).unwrap_or(u32::MAX);
+        if symbol != 0 || !self.symbols.is_empty() {
+            self.symbols.resize(self.rows, 0);
+            self.symbols.resize(self.rows + count, symbol);
+        }
+        if grid_ts_ns != 0 || !self.grid.is_empty() {
+            self.grid.resize(self.rows, 0);
+            self.grid.resize(self.rows + count, grid_ts_ns);
+        }
+    }
+
+    /// Notes that some of the next `count` rows lack a value.
+    fn note_unready(&mut self, count: usize) {
+        let (from, to) = (self.rows, self.rows + count);
+        match self.unready.last_mut() {
+            Some(last) if last.1 == from => last.1 = to,
+            _ => self.unready.push((from, to)),
+        }
+    }
+
+    /// What each word of a mask is if every feature has a value.
+    fn all_ready(&self, word: usize) -> u64 {
+        u64::MAX >> (64 - self.features.saturating_sub(64 * word).clamp(1, 64))
+    }
+}
+
+/// A bit for each of `rows` rows, the others 0.
+fn all_valid(rows: usize) -> Vec<u8> {
+    let mut packed = vec![u8::MAX; rows.div_ceil(8)];
+    if let Some(last) = packed.last_mut() {
+        *last >>= (8 - rows % 8) % 8;
+    }
+    packed
 }
 
 impl FrameSink for Columns {
     const BY_COLUMN: bool = true;
 
-    #[inline]
     fn frame(&mut self, symbol: usize, frame: &Frame<'_>) {
+        self.room(1);
         let head = &frame.head;
-        self.symbol.push(u32::try_from(symbol).unwrap_or(u32::MAX));
-        self.seq.push(head.seq);
-        self.source_seq.push(head.source_seq);
-        self.source_ts_ns.push(head.source_ts_ns);
-        self.local_ts_ns.push(head.local_ts_ns);
-        self.quality_flags.push(head.flags);
-        self.grid_ts_ns.push(head.grid_ts_ns);
-        self.ready.extend_from_slice(frame.ready);
-        self.changed.extend_from_slice(frame.changed);
-        for (column, value) in self.values.iter_mut().zip(frame.values) {
-            column.push(*value);
+        self.label(symbol, head.grid_ts_ns, 1);
+        if frame.ready.iter().enumerate().any(|(word, &ready)| ready != self.all_ready(word)) {
+            self.note_unready(1);
         }
+        let (row, masks) = (self.rows, self.mask_words());
+        let (heads, rest) = self.words.split_at_mut(HEADS * self.stride);
+        let times = [head.source_ts_ns, head.local_ts_ns].map(i64::cast_unsigned);
+        let own = [head.seq, head.source_seq, times[0], times[1]];
+        for (column, word) in heads.chunks_mut(self.stride).zip(own) {
+            column[row] = word;
+        }
+        for (mask, words) in [frame.ready, frame.changed].into_iter().enumerate() {
+            rest[mask * masks * self.stride + masks * row..][..masks].copy_from_slice(words);
+        }
+        let mut values = rest[2 * masks * self.stride..].chunks_mut(self.stride);
+        for (value, column) in frame.values.iter().zip(values.by_ref()) {
+            column[row] = *value;
+        }
+        if let Some(flags) = values.next() {
+            halves(flags)[row] = head.flags;
+        }
+        self.rows += 1;
     }
 
     fn frames(&mut self, symbol: usize, frames: &Frames<'_>) {
-        let count = frames.len();
-        let place = u32::try_from(symbol).unwrap_or(u32::MAX);
-        self.symbol.resize(self.symbol.len() + count, place);
-        self.seq.extend((0..count as u64).map(|at| frames.first_seq + at));
-        self.source_seq.extend_from_slice(frames.source_seq);
-        self.source_ts_ns.extend_from_slice(frames.source_ts_ns);
-        self.local_ts_ns.extend_from_slice(frames.local_ts_ns);
-        self.quality_flags.extend_from_slice(frames.flags);
-        self.grid_ts_ns.resize(self.grid_ts_ns.len() + count, 0);
-        let words = self.values.len().div_ceil(64);
-        interleave(&mut self.ready, words, count, |word| frames.ready(word));
-        interleave(&mut self.changed, words, count, |word| frames.changed(word));
-        for (feature, column) in self.values.iter_mut().enumerate() {
-            column.extend_from_slice(frames.value(feature));
+        let (count, masks) = (frames.len(), self.mask_words());
+        if count == 0 {
+            return;
         }
+        self.room(count);
+        self.label(symbol, 0, count);
+        let of_all = |word| frames.ready(word).iter().fold(u64::MAX, |all, ready| all & ready);
+        if (0..masks).any(|word| of_all(word) != self.all_ready(word)) {
+            self.note_unready(count);
+        }
+        let (row, stride) = (self.rows, self.stride);
+        let mut stores = Stores::new(self.words.len() >= BEYOND_CACHES);
+        let (heads, rest) = self.words.split_at_mut(HEADS * stride);
+        let mut heads = heads.chunks_mut(stride).map(|column| stores.at(&mut column[row..row + count]));
+        if let Some(mut seq) = heads.next() {
+            seq.count(frames.first_seq, count);
+        }
+        let times = [frames.source_ts_ns, frames.local_ts_ns].map(as_words);
+        for (mut head, words) in heads.zip([frames.source_seq, times[0], times[1]]) {
+            head.copy(words);
+        }
+        let (both, rest) = rest.split_at_mut(2 * masks * stride);
+        let (ready, changed) = both.split_at_mut(masks * stride);
+        for (mask, is_ready) in [(ready, true), (changed, false)] {
+            let of = |word| if is_ready { frames.ready(word) } else { frames.changed(word) };
+            let place = &mut mask[masks * row..masks * (row + count)];
+            if masks == 1 {
+                stores.at(place).copy(of(0));
+            } else {
+                interleave(place, masks, of);
+            }
+        }
+        let mut values = rest.chunks_mut(stride);
+        for (feature, column) in (0..self.features).zip(values.by_ref()) {
+            frames.write(feature, &mut stores.at(&mut column[row..row + count]));
+        }
+        if let Some(flags) = values.next() {
+            halves(flags)[row..row + count].copy_from_slice(frames.flags);
+        }
+        self.rows += count;
+    }
+
+    fn foresee(&mut self, taken: usize, left: usize) {
+        self.progress = (taken, left);
     }
 }
 
-/// Appends masks, all words of one frame together.
-fn interleave<'a>(out: &mut Vec<u64>, words: usize, count: usize, of: impl Fn(usize) -> &'a [u64]) {
-    if words == 1 {
-        return out.extend_from_slice(of(0));
-    }
-    let from = out.len();
-    out.resize(from + words * count, 0);
+fn as_words(times: &[i64]) -> &[u64] {
+    zerocopy::transmute_ref!(times)
+}
+
+fn halves(words: &mut [u64]) -> &mut [u32] {
+    <[u32]>::mut_from_bytes(words.as_mut_bytes()).unwrap_or_default()
+}
+
+/// Writes masks, all words of one frame together.
+fn interleave<'a>(place: &mut [u64], words: usize, of: impl Fn(usize) -> &'a [u64]) {
     for word in 0..words {
-        for (place, value) in out[from + word..].iter_mut().step_by(words).zip(of(word)) {
+        for (place, value) in place[word..].iter_mut().step_by(words).zip(of(word)) {
             *place = *value;
         }
     }

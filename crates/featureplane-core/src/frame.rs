@@ -6,6 +6,7 @@ pub use self::view::FrameView;
 use crate::kernels::Dtype;
 use crate::kernels::cell::{UNDEFINED_F64, UNDEFINED_I64};
 use crate::plan::Plan;
+use crate::stores::Place;
 
 /// First four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"FUV1";
@@ -137,9 +138,11 @@ impl Layout {
 }
 
 /// Columns of frames that were computed together.
-pub trait FrameColumns {
+pub(crate) trait FrameColumns {
     /// Eight bytes of a feature in each frame.
     fn value(&self, feature: usize) -> &[u64];
+    /// Writes the eight bytes of a feature in `count` frames, from frame `from` on.
+    fn write(&self, feature: usize, from: usize, count: usize, place: &mut Place<'_>);
     /// One word of the ready mask of each frame.
     fn ready(&self, word: usize) -> &[u64];
     /// One word of the changed mask of each frame.
@@ -184,6 +187,11 @@ impl<'a> Frames<'a> {
         &self.columns.0.value(feature)[self.columns.1..][..self.len()]
     }
 
+    /// Writes the eight bytes of a feature in each frame.
+    pub(crate) fn write(&self, feature: usize, place: &mut Place<'_>) {
+        self.columns.0.write(feature, self.columns.1, self.len(), place);
+    }
+
     /// One word of the ready mask of each frame.
     #[must_use]
     pub fn ready(&self, word: usize) -> &'a [u64] {
@@ -221,4 +229,7 @@ pub trait FrameSink {
 
     /// Takes several; only called where [`Self::BY_COLUMN`].
     fn frames(&mut self, _symbol: usize, _frames: &Frames<'_>) {}
+
+    /// Is told how many of the events that are run through are taken, and how many are left.
+    fn foresee(&mut self, _taken: usize, _left: usize) {}
 }

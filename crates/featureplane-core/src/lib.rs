@@ -32,4 +32,5 @@ pub mod plan;
 pub mod quality;
 #[cfg(test)]
 mod random;
+mod stores;
 pub mod units;

@@ -1,6 +1,6 @@
 //! The engine, and what it put out, as NumPy arrays.
 
-use featureplane_core::columns::Columns;
+use featureplane_core::columns::{Column, Columns};
 use featureplane_core::engine::Engine as CoreEngine;
 use featureplane_core::engine::config::Config;
 use featureplane_core::error::Error;
@@ -11,7 +11,7 @@ use featureplane_core::quality::Reason;
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PySlice};
 
 use crate::array::as_events;
 use crate::errors::into_py;
@@ -150,25 +150,48 @@ impl Engine {
     }
 
     /// Columns since the last call: name to array; `values` and `validity` are lists in schema order.
+    /// `symbol` and `grid_ts_ns` are None if all of them are 0.
     fn take_columns<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let columns = std::mem::replace(&mut self.columns, Columns::new(&self.layout));
-        let validity: Vec<Option<Bound<'py, PyArray1<u8>>>> = (0..columns.values.len())
-            .map(|feature| columns.validity(feature).map(|packed| PyArray1::from_vec(py, packed)))
-            .collect();
-        let values: Vec<Bound<'py, PyArray1<u64>>> =
-            columns.values.into_iter().map(|column| PyArray1::from_vec(py, column)).collect();
+        let features = 0..self.layout.sentinels().len();
         let out = PyDict::new(py);
-        out.set_item("symbol", PyArray1::from_vec(py, columns.symbol))?;
-        out.set_item("seq", PyArray1::from_vec(py, columns.seq))?;
-        out.set_item("source_seq", PyArray1::from_vec(py, columns.source_seq))?;
-        out.set_item("source_ts_ns", PyArray1::from_vec(py, columns.source_ts_ns))?;
-        out.set_item("local_ts_ns", PyArray1::from_vec(py, columns.local_ts_ns))?;
-        out.set_item("quality_flags", PyArray1::from_vec(py, columns.quality_flags))?;
-        out.set_item("grid_ts_ns", PyArray1::from_vec(py, columns.grid_ts_ns))?;
-        out.set_item("warmup_ready_mask", PyArray1::from_vec(py, columns.ready))?;
-        out.set_item("changed_mask", PyArray1::from_vec(py, columns.changed))?;
-        out.set_item("values", values)?;
+        let validity: Vec<Option<Bound<'py, PyArray1<u8>>>> = columns
+            .validity()
+            .into_iter()
+            .map(|packed| packed.map(|packed| PyArray1::from_vec(py, packed)))
+            .collect();
         out.set_item("validity", validity)?;
+        let symbols = columns.symbols();
+        out.set_item("symbol", (!symbols.is_empty()).then(|| PyArray1::from_slice(py, symbols)))?;
+        let grid = columns.grid_ts_ns();
+        out.set_item("grid_ts_ns", (!grid.is_empty()).then(|| PyArray1::from_slice(py, grid)))?;
+        let place = |column: Column| {
+            let (start, words) = columns.place(column);
+            PySlice::new(py, start.cast_signed(), (start + words).cast_signed(), 1)
+        };
+        let names = [
+            ("seq", Column::Seq, "u8"),
+            ("source_seq", Column::SourceSeq, "u8"),
+            ("source_ts_ns", Column::SourceTs, "i8"),
+            ("local_ts_ns", Column::LocalTs, "i8"),
+            ("warmup_ready_mask", Column::Ready, "u8"),
+            ("changed_mask", Column::Changed, "u8"),
+            ("quality_flags", Column::Flags, "u4"),
+        ];
+        let places = names.map(|(name, column, dtype)| (name, place(column), dtype));
+        let of_values: Vec<_> = features.map(|feature| place(Column::Value(feature))).collect();
+        let rows = columns.len();
+        let words = PyArray1::from_vec(py, columns.into_words());
+        for (name, place, dtype) in places {
+            let column = words.get_item(place)?.call_method1("view", (dtype,))?;
+            let whole = name != "quality_flags";
+            out.set_item(
+                name,
+                if whole { column } else { column.get_item(PySlice::new(py, 0, rows.cast_signed(), 1))? },
+            )?;
+        }
+        let values = of_values.into_iter().map(|place| words.get_item(place));
+        out.set_item("values", values.collect::<PyResult<Vec<_>>>()?)?;
         Ok(out)
     }
 

@@ -48,12 +48,17 @@ class Columns:
     def from_native(cls, fset: FeatureSet, given: Mapping[str, Any], *, grid: bool = False) -> Columns:
         """Columns over the buffers the Rust engine hands over, by their names there; no copy.
 
-        `grid` says whether frames were sampled on a time grid; otherwise its column means nothing.
+        `grid` says whether frames were sampled on a time grid; otherwise its column means nothing. It
+        and `symbol` are None where all of it is 0.
         """
         words = -(-len(fset) // 64)
         ready, changed = given["warmup_ready_mask"], given["changed_mask"]
+        rows = len(given["seq"])
+        symbol, grid_ts_ns = given["symbol"], given["grid_ts_ns"]
+        if grid and grid_ts_ns is None:
+            grid_ts_ns = np.zeros(rows, np.int64)
         columns = cls(
-            symbol_index=given["symbol"].view(np.int32),
+            symbol_index=np.zeros(rows, np.int32) if symbol is None else symbol.view(np.int32),
             **{name: given[name] for name in ("seq", "source_seq", "source_ts_ns", "local_ts_ns")},
             quality_flags=given["quality_flags"],
             ready=ready[: len(ready) // words * words].reshape(-1, words),
@@ -63,7 +68,7 @@ class Columns:
                 for words, spec in zip(given["values"], fset.specs, strict=True)
             ),
             validity=tuple(given["validity"]),
-            grid_ts_ns=given["grid_ts_ns"] if grid else None,
+            grid_ts_ns=grid_ts_ns if grid else None,
         )
         columns.check(fset)
         return columns

@@ -32,7 +32,7 @@ __all__ = ["BLOCK_STEPS", "Execution", "NativeEngine"]
 Execution = Literal["streaming", "block"]
 """Event by event, or over blocks of steps; the same bytes."""
 
-BLOCK_STEPS: Final = 256
+BLOCK_STEPS: Final = 512
 """Steps of a block: what they need stays in the second-level cache."""
 
 _DAY_NS: Final = 86_400 * NANOS_PER_SECOND

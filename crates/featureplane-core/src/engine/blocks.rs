@@ -47,6 +47,7 @@ impl Engine {
         sink: &mut impl FrameSink,
     ) -> Result<(), Error> {
         self.blocks.resize(size.max(1), self.symbols.len());
+        sink.foresee(0, events.len());
         let ended = if trusted { self.gather_trusted(events, sink) } else { self.gather(events, sink) };
         self.flush(sink);
         ended
@@ -63,7 +64,7 @@ impl Engine {
                 self.gather_message(&message, sink)?;
                 taken = message.events.len();
             }
-            self.flush_if_full(sink);
+            self.flush_if_full(events.len() - rest.len(), rest.len(), sink);
             self.events += taken as u64;
             rest = &rest[taken..];
         }
@@ -80,7 +81,7 @@ impl Engine {
                 Next::Message(message) => {
                     self.last_symbol = self.place(message.head())?;
                     self.gather_message(&message, sink)?;
-                    self.flush_if_full(sink);
+                    self.flush_if_full(events.len() - rest.len(), rest.len(), sink);
                     message.events.len()
                 }
                 other => {
@@ -139,9 +140,10 @@ impl Engine {
         }
     }
 
-    fn flush_if_full(&mut self, sink: &mut impl FrameSink) {
+    fn flush_if_full(&mut self, taken: usize, left: usize, sink: &mut impl FrameSink) {
         let last = self.blocks.of_symbols[self.last_symbol].as_ref();
         if last.is_some_and(|block| block.is_full()) {
+            sink.foresee(taken, left);
             self.flush(sink);
         }
     }

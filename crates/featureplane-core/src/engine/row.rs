@@ -334,8 +334,9 @@ impl Symbol {
 
     /// Puts out the frames of the next `count` steps of a block that is computed.
     pub(super) fn put_out<S: FrameSink>(&mut self, block: &mut Block, count: usize, sink: &mut S) {
-        let frames = block.frames(self.config.symbol_id, count);
-        if S::BY_COLUMN && self.sampler.takes_all() {
+        let by_column = S::BY_COLUMN && self.sampler.takes_all();
+        let frames = block.frames(self.config.symbol_id, count, by_column);
+        if by_column {
             sink.frames(self.place, &frames);
             return self.output.set_flags(frames.flags.last().copied().unwrap_or_default());
         }

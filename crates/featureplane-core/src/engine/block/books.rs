@@ -14,8 +14,6 @@ pub(super) fn run(tracks: &mut [Node], nodes: &mut Nodes, books: &Books) {
         let (before, rest) = tracks.split_at_mut(at);
         let Some(own) = rest.first_mut().filter(|own| own.class == Class::Runs) else { continue };
         let (kernel, wire) = (&mut nodes.kernels[at], nodes.wiring[at]);
-        own.first.clear();
-        own.rest.clear();
         if wire.drive == Drive::Book {
             let books = books.views().zip(books.spans()).map(|(view, (_, ticks))| (view, ticks));
             let out = &mut Runs { first: &mut own.first, rest: &mut own.rest };
@@ -24,9 +22,6 @@ pub(super) fn run(tracks: &mut [Node], nodes: &mut Nodes, books: &Books) {
             let inputs = wire.reads_from();
             let [x, y] = [0, 1].map(|place| inputs.get(place).map(|&input| &before[input]));
             evaluate(kernel, x, y, books.runs(), own);
-        }
-        if own.laid_out {
-            lay_out(own, books);
         }
     }
 }
@@ -53,14 +48,4 @@ fn value(kernel: &Kernel, x: Cell, y: Cell) -> Cell {
     }
     let cell = kernel.evaluate(x.bits, y.bits);
     Cell { state: cell.state | state, ..cell }
-}
-
-/// Writes the cells of runs tick by tick.
-fn lay_out(own: &mut Node, books: &Books) {
-    let mut any = 0;
-    for ((start, ticks), (&first, &rest)) in books.spans().zip(own.first.iter().zip(&own.rest)) {
-        own.ticks.lay(start + 1, ticks, first, rest);
-        any |= first.state | rest.state;
-    }
-    own.ticks.end(any);
 }

@@ -23,6 +23,7 @@ use super::symbol::Shared;
 use crate::book::Book;
 use crate::frame::{FrameColumns, Frames};
 use crate::kernels::trades::TradeTick;
+use crate::stores::Place;
 
 /// Steps of one symbol that wait to be computed.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ impl Block {
     /// How many further steps have room.
     #[inline]
     pub(super) fn room(&self) -> usize {
-        if self.steps.is_full() { 0 } else { self.steps.size - self.steps.len() }
+        self.steps.room()
     }
 
     /// A trade of the step to come.
@@ -104,7 +105,8 @@ impl Block {
         books::run(tracks, nodes, &steps.books);
         running.run(tracks, nodes, &steps.books);
         for at in 0..tracks.len() {
-            if !running.is_done(at) {
+            if !running.is_done(at) && tracks[at].is_scanned() {
+                tracks::lay_out(nodes.wiring[at].reads_from(), tracks, &steps.books);
                 scans::run(at, tracks, nodes, steps);
             }
         }
@@ -113,6 +115,7 @@ impl Block {
             *cell = match node.class {
                 Class::Constant => *cell,
                 Class::Runs => node.rest.last().copied().unwrap_or(*cell),
+                Class::Ticks(_) if node.in_runs => node.rest.last().copied().unwrap_or(*cell),
                 Class::Ticks(_) => node.ticks.cell(ticks_of(node)),
                 Class::Steps(_) | Class::Row => node.steps.cell(steps.len()),
             }
@@ -120,9 +123,14 @@ impl Block {
         published.run(tracks, steps, output);
     }
 
-    /// The frames of the next `count` steps that were not handed out; all of them are computed.
-    pub(super) fn frames(&mut self, symbol_id: u32, count: usize) -> Frames<'_> {
+    /// The frames of the next `count` steps that were not handed out; all of them are computed. Their
+    /// values can be looked at one by one unless they are wanted `by_column`.
+    pub(super) fn frames(&mut self, symbol_id: u32, count: usize, by_column: bool) -> Frames<'_> {
         let from = self.handed_out;
+        // A part of a block would have to look for the runs it is made of.
+        if !by_column || count < self.steps.len() {
+            self.published.lay_out(&mut self.tracks, &self.steps.books);
+        }
         self.handed_out += count;
         let range = from..from + count;
         Frames {
@@ -146,6 +154,13 @@ impl Block {
 impl FrameColumns for Block {
     fn value(&self, feature: usize) -> &[u64] {
         self.published.values(feature, self.steps.len(), &self.tracks)
+    }
+
+    fn write(&self, feature: usize, from: usize, count: usize, place: &mut Place<'_>) {
+        match self.published.in_runs(feature, &self.tracks) {
+            Some(node) => node.write_runs(&self.steps.books, place),
+            None => place.copy(&self.value(feature)[from..][..count]),
+        }
     }
 
     fn ready(&self, word: usize) -> &[u64] {

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::super::output::{Output, is_partial};
-use super::steps::Steps;
-use super::tracks::{Class, Node, Track};
+use super::steps::{Books, Steps};
+use super::tracks::{self, Class, Node, Track};
 use crate::frame::Layout;
 use crate::frame::quality::PARTIAL_FEATURES;
 use crate::kernels::Cell;
@@ -21,8 +21,8 @@ pub(super) struct Published {
     nodes: Vec<usize>,
     /// What features publish where steps are not the ticks of their nodes.
     copies: Vec<Option<Track>>,
-    /// Features whose masks are made run by run.
-    in_runs: Vec<bool>,
+    /// Every step has one tick of the book, so that what stands run by run is published so.
+    by_runs: bool,
     runs: Vec<RunMasks>,
 }
 
@@ -48,28 +48,44 @@ impl Published {
             changed: masks(),
             nodes: plan.features.iter().map(|feature| feature.node).collect(),
             copies: plan.features.iter().map(copy).collect(),
-            in_runs: plan.features.iter().map(|f| steps.book_alone && class(f) == Class::Runs).collect(),
+            by_runs: steps.book_alone,
             runs: Vec::with_capacity(steps.size),
         }
     }
 
-    /// What a feature publishes in each of `count` steps.
+    /// The node of a feature that is published run by run.
+    pub(super) fn in_runs<'a>(&self, feature: usize, tracks: &'a [Node]) -> Option<&'a Node> {
+        Some(&tracks[self.nodes[feature]]).filter(|node| self.by_runs && node.in_runs)
+    }
+
+    /// Brings to ticks what is published run by run.
+    pub(super) fn lay_out(&self, tracks: &mut [Node], books: &Books) {
+        tracks::lay_out(&self.nodes, tracks, books);
+    }
+
+    /// What a feature that is not published run by run, or is laid out, publishes in each of `count` steps.
     pub(super) fn values<'a>(&'a self, feature: usize, count: usize, tracks: &'a [Node]) -> &'a [u64] {
         &track(&self.copies, &self.nodes, feature, tracks).bits[1..=count]
     }
 
     /// Fills masks and flags of all frames. `output` has the frame before, and has the last one then.
-    pub(super) fn run(&mut self, tracks: &[Node], steps: &mut Steps, output: &mut Output) {
+    pub(super) fn run(&mut self, tracks: &mut [Node], steps: &mut Steps, output: &mut Output) {
         let count = steps.len();
-        self.copy(tracks, steps);
+        if !self.by_runs {
+            self.lay_out(tracks, &steps.books);
+            self.copy(tracks, steps);
+        }
         for word in 0..self.ready.len() {
             let features = 64 * word..self.nodes.len().min(64 * word + 64);
             self.ready[word][..count].fill(u64::MAX >> (64 - features.len()));
             self.changed[word][..count].fill(0);
-            if features.clone().any(|feature| self.in_runs[feature]) {
+            if features.clone().any(|feature| self.in_runs(feature, tracks).is_some()) {
                 self.mark_runs(word, features.clone(), tracks, steps, output);
             }
-            for feature in features.filter(|&feature| !self.in_runs[feature]) {
+            for feature in features {
+                if self.in_runs(feature, tracks).is_some() {
+                    continue;
+                }
                 let track = track(&self.copies, &self.nodes, feature, tracks);
                 let changed = &mut self.changed[word][..count];
                 mark(changed, &track.bits[1..=count], output.before(feature), feature % 64);
@@ -94,8 +110,8 @@ impl Published {
         self.runs.clear();
         self.runs.resize(steps.books.runs(), RunMasks::default());
         let mut own = 0;
-        for feature in features.filter(|&feature| self.in_runs[feature]) {
-            let node = &tracks[self.nodes[feature]];
+        for feature in features {
+            let Some(node) = self.in_runs(feature, tracks) else { continue };
             let bit = feature % 64;
             own |= 1 << bit;
             let before = output.before(feature);

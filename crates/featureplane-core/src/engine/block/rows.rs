@@ -2,7 +2,7 @@
 
 use super::super::nodes::{Nodes, Orders};
 use super::steps::Steps;
-use super::tracks::{Channel, Class, Node};
+use super::tracks::{self, Channel, Class, Node};
 
 /// The nodes of class `Row`, and what they read of the others.
 #[derive(Clone, Debug)]
@@ -39,6 +39,9 @@ impl Rows {
     pub(super) fn run(&mut self, tracks: &mut [Node], nodes: &mut Nodes, steps: &Steps) {
         if self.own.is_empty() {
             return;
+        }
+        for watched in &self.watched {
+            tracks::lay_out(watched, tracks, &steps.books);
         }
         std::mem::swap(&mut self.orders, &mut nodes.orders);
         let mut views = steps

@@ -3,7 +3,7 @@
 
 use super::super::nodes::{Nodes, TRAVELS, travelling};
 use super::steps::Books;
-use super::tracks::{Channel, Class, Node, Track};
+use super::tracks::{Channel, Class, Node};
 use crate::kernels::averages::Ema;
 use crate::kernels::bound::Kernel;
 use crate::kernels::cell::{UNDEFINED_F64, why};
@@ -60,7 +60,7 @@ impl Running {
         for &(at, input) in &self.sums {
             let (before, own) = tracks.split_at_mut(at);
             if let Kernel::CumSum(sum) = &mut nodes.kernels[at] {
-                run_sum(sum, &before[input], &mut own[0].ticks, books);
+                run_sum(sum, &before[input], &mut own[0], books);
                 self.done[at] = true;
             }
         }
@@ -138,8 +138,8 @@ fn step_aside<const N: usize>(means: &mut [Ema; N], first: [Cell; N], rest: [Cel
     }
 }
 
-/// A sum moves at the first tick of a run, and stands as long as nothing is added.
-fn run_sum(sum: &mut CumSum, input: &Node, own: &mut Track, books: &Books) {
+/// A sum whose input stands run by run. It stands so too if nothing is added behind the first tick of a run.
+fn run_sum(sum: &mut CumSum, input: &Node, own: &mut Node, books: &Books) {
     let mut tick = |x: Cell| {
         let state = travelling(x.state);
         if state & why::UNDEFINED != 0 {
@@ -149,22 +149,23 @@ fn run_sum(sum: &mut CumSum, input: &Node, own: &mut Track, books: &Books) {
         let cell = sum.read();
         Cell { state: cell.state | state, ..cell }
     };
-    let mut any = 0;
-    for ((start, ticks), (&first, &rest)) in books.spans().zip(input.first.iter().zip(&input.rest)) {
-        let cell = tick(first);
-        any |= cell.state;
-        if rest.bits == 0 {
-            let rest = if ticks > 1 { tick(rest) } else { cell };
-            any |= rest.state;
-            own.lay(start + 1, ticks, cell, rest);
-            continue;
+    let runs = books.spans().zip(input.first.iter().zip(&input.rest));
+    own.in_runs = runs.clone().all(|((_, ticks), (_, rest))| ticks == 1 || rest.bits == 0);
+    if own.in_runs {
+        for ((_, ticks), (&first, &rest)) in runs {
+            let first = tick(first);
+            own.first.push(first);
+            own.rest.push(if ticks > 1 { tick(rest) } else { first });
         }
-        own.put(start + 1, cell);
-        for at in start + 2..start + 1 + ticks {
-            let cell = tick(rest);
+        return;
+    }
+    let mut any = 0;
+    for ((start, ticks), (&first, &rest)) in runs {
+        for at in start..start + ticks {
+            let cell = tick(if at == start { first } else { rest });
             any |= cell.state;
-            own.put(at, cell);
+            own.ticks.put(at + 1, cell);
         }
     }
-    own.end(any);
+    own.ticks.end(any);
 }

@@ -6,6 +6,7 @@ use super::tracks::Channel;
 use crate::book::{Book, Level};
 use crate::kernels::book::BookView;
 use crate::kernels::trades::TradeTick;
+use crate::stores::LINE;
 
 /// What ticks there are in the steps of a block, for nodes of one channel.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +78,7 @@ impl Books {
     }
 
     /// First tick and number of ticks of each run.
-    pub(super) fn spans(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+    pub(super) fn spans(&self) -> impl Iterator<Item = (usize, usize)> + Clone + '_ {
         let ends = self.starts.iter().skip(1).copied().chain([self.ticks]);
         self.starts.iter().zip(ends).map(|(&start, end)| (start, end - start))
     }
@@ -99,6 +100,8 @@ pub(super) struct Steps {
     pub(super) book_alone: bool,
     pub(super) first_seq: u64,
     len: usize,
+    /// Steps there is room for.
+    end: usize,
     clocks: Vec<i64>,
     source_ns: Vec<i64>,
     local_ns: Vec<i64>,
@@ -116,11 +119,12 @@ impl Steps {
     pub(super) fn new(size: usize, depth: usize, reads: Reads) -> Self {
         let book_alone = reads.book && !reads.trades;
         let times = || vec![0; size];
-        Self {
+        let mut steps = Self {
             size,
             book_alone,
             first_seq: 0,
             len: 0,
+            end: 0,
             clocks: times(),
             source_ns: times(),
             local_ns: times(),
@@ -131,7 +135,9 @@ impl Steps {
             trades: Vec::with_capacity(size),
             trade_clocks: Vec::with_capacity(size),
             trade_ends: vec![0; size],
-        }
+        };
+        steps.clear();
+        steps
     }
 
     pub(super) fn len(&self) -> usize {
@@ -140,6 +146,7 @@ impl Steps {
 
     pub(super) fn clear(&mut self) {
         self.len = 0;
+        self.end = self.size - beyond_line(u64::MAX, self.size);
         self.books.clear();
         self.trades.clear();
         self.trade_clocks.clear();
@@ -148,7 +155,13 @@ impl Steps {
     /// No further step has room.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.len == self.size || self.trades.len() >= self.size
+        self.len >= self.end || self.trades.len() >= self.size
+    }
+
+    /// How many further steps have room.
+    #[inline]
+    pub(super) fn room(&self) -> usize {
+        if self.trades.len() >= self.size { 0 } else { self.end - self.len }
     }
 
     #[inline]
@@ -184,6 +197,7 @@ impl Steps {
     pub(super) fn add(&mut self, count: usize, book: bool, step: PlainStep, seq: u64) {
         if self.len == 0 {
             self.first_seq = seq;
+            self.end = self.size - beyond_line(seq - 1, self.size);
         }
         let added = self.len..self.len + count;
         self.clocks[added.clone()].fill(step.clock);
@@ -237,4 +251,11 @@ impl Steps {
         };
         Grid { clocks, tick_clocks, ends: &ends[..self.len], book }
     }
+}
+
+/// How many steps more than whole lines of the caches there are before the step with `before` before it.
+///
+/// WHY: columns of blocks that end with a line can be written line by line.
+fn beyond_line(before: u64, size: usize) -> usize {
+    if size < 2 * LINE { 0 } else { usize::try_from(before % LINE as u64).unwrap_or_default() }
 }

@@ -7,6 +7,7 @@ use crate::kernels::cell::{UNDEFINED_F64, UNDEFINED_I64, why};
 use crate::kernels::work::Integral;
 use crate::kernels::{Cell, Dtype};
 use crate::plan::Plan;
+use crate::stores::Place;
 
 /// Places behind the last cell that may be written.
 const BEYOND: usize = 16;
@@ -142,11 +143,13 @@ pub(super) struct Node {
     pub(super) steps: Track,
     /// Whether it advanced at each trade.
     pub(super) advanced: Vec<bool>,
-    /// Class `Runs`: at the first tick of each run, and at the others.
+    /// Its cells stand run by run in this block: at the first tick of each run, and at the others. Those of
+    /// class `Runs` always do.
+    pub(super) in_runs: bool,
     pub(super) first: Vec<Cell>,
     pub(super) rest: Vec<Cell>,
-    /// Some feature or node needs the cells of runs tick by tick.
-    pub(super) laid_out: bool,
+    /// They stand tick by tick too.
+    laid_out: bool,
     /// Integral and time of a mean whose readers need them: at ticks, and at the ends of steps.
     pub(super) integrals: Option<[Vec<Integral>; 2]>,
 }
@@ -175,10 +178,10 @@ pub(super) fn of_plan(plan: &Plan, nodes: &Nodes, size: usize) -> Vec<Node> {
             ticks,
             steps: Track::new(dtype, room(matches!(class, Class::Steps(_) | Class::Row))),
             advanced: vec![false; room(nodes.wiring[at].reads.trades || class == Class::Constant)],
+            in_runs,
             first: Vec::with_capacity(if in_runs { size } else { 0 }),
             rest: Vec::with_capacity(if in_runs { size } else { 0 }),
-            laid_out: plan.features.iter().any(|feature| feature.node == at)
-                || is_read(at, |_, class| class != Class::Runs),
+            laid_out: false,
             integrals: relative.then(Default::default),
         }
     };
@@ -188,6 +191,10 @@ pub(super) fn of_plan(plan: &Plan, nodes: &Nodes, size: usize) -> Vec<Node> {
 impl Node {
     /// Begins a block of `ticks` ticks of its channel and `steps` steps behind the cell `before`.
     pub(super) fn begin(&mut self, before: Cell, ticks: usize, steps: usize) {
+        self.in_runs = self.class == Class::Runs;
+        self.laid_out = false;
+        self.first.clear();
+        self.rest.clear();
         if self.class == Class::Constant {
             if self.ticks.state.len() <= ticks {
                 self.ticks.begin(before, ticks);
@@ -200,6 +207,51 @@ impl Node {
         if self.channel == Channel::Trades && self.advanced.len() < ticks {
             self.advanced.resize(ticks, false);
         }
+    }
+
+    /// It goes through a block tick by tick, or step by step.
+    pub(super) fn is_scanned(&self) -> bool {
+        matches!(self.class, Class::Ticks(_) | Class::Steps(_))
+    }
+
+    /// Brings cells that stand run by run to ticks.
+    fn lay_out(&mut self, books: &Books) {
+        if !self.in_runs || self.laid_out {
+            return;
+        }
+        self.laid_out = true;
+        let mut any = 0;
+        for ((start, ticks), (&first, &rest)) in books.spans().zip(self.first.iter().zip(&self.rest)) {
+            self.ticks.lay(start + 1, ticks, first, rest);
+            any |= first.state | rest.state;
+        }
+        self.ticks.end(any);
+    }
+
+    /// Writes what it publishes at all ticks; its cells stand run by run.
+    pub(super) fn write_runs(&self, books: &Books, place: &mut Place<'_>) {
+        let (mut same, mut count) = (0, 0);
+        let mut write = |bits: u64, ticks: usize| {
+            if bits != same {
+                place.fill(same, count);
+                (same, count) = (bits, 0);
+            }
+            count += ticks;
+        };
+        for ((_, ticks), (&first, &rest)) in books.spans().zip(self.first.iter().zip(&self.rest)) {
+            write(self.ticks.bits_of(first), 1);
+            if ticks > 1 {
+                write(self.ticks.bits_of(rest), ticks - 1);
+            }
+        }
+        place.fill(same, count);
+    }
+}
+
+/// Brings the cells of the nodes named to ticks.
+pub(super) fn lay_out(named: &[usize], tracks: &mut [Node], books: &Books) {
+    for &at in named {
+        tracks[at].lay_out(books);
     }
 }
 
