@@ -36,6 +36,11 @@ pub enum Column {
     Flags,
 }
 
+impl Column {
+    const OTHERS: [Self; 7] =
+        [Self::Seq, Self::SourceSeq, Self::SourceTs, Self::LocalTs, Self::Ready, Self::Changed, Self::Flags];
+}
+
 /// Frames put out so far.
 ///
 /// WHY all columns in one vector: memory comes from the kernel in pages of 2 MiB, of which each column
@@ -175,14 +180,19 @@ impl Columns {
         let least = wanted.max(self.rows + self.rows / 2);
         let stride = (guess.max(least).div_ceil(LINE) | 1) * LINE;
         let columns = HEADS + 2 * self.mask_words() + self.features;
-        let mut words = vec![0; columns * stride + stride.div_ceil(2)];
-        for (now, before) in words.chunks_mut(stride).zip(self.words.chunks(self.stride.max(1))) {
-            now[..before.len()].copy_from_slice(before);
+        let grown = vec![0; columns * stride + stride.div_ceil(2)];
+        let before = (self.stride, std::mem::replace(&mut self.words, grown));
+        self.stride = stride;
+        let values = (0..self.features).map(Column::Value);
+        for column in values.chain(Column::OTHERS) {
+            let (now, words) = self.place(column);
+            // Each begins a number of strides behind the first.
+            let from = now / stride * before.0;
+            self.words[now..now + words].copy_from_slice(&before.1[from..from + words]);
         }
-        (self.words, self.stride) = (words, stride);
     }
 
-    /// Rows `from..from + count` are those of a symbol, and lie on these points of the grid.
+    /// The next `count` rows are those of a symbol, and stand for this point of the grid.
     fn label(&mut self, symbol: usize, grid_ts_ns: i64, count: usize) {
         let symbol = u32::try_from(symbol).unwrap_or(u32::MAX);
         if symbol != 0 || !self.symbols.is_empty() {
@@ -313,3 +323,6 @@ fn interleave<'a>(place: &mut [u64], words: usize, of: impl Fn(usize) -> &'a [u6
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

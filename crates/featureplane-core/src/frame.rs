@@ -6,7 +6,7 @@ pub use self::view::FrameView;
 use crate::kernels::Dtype;
 use crate::kernels::cell::{UNDEFINED_F64, UNDEFINED_I64};
 use crate::plan::Plan;
-use crate::stores::Place;
+use crate::stores::{Place, Stores};
 
 /// First four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"FUV1";
@@ -139,7 +139,7 @@ impl Layout {
 
 /// Columns of frames that were computed together.
 pub(crate) trait FrameColumns {
-    /// Eight bytes of a feature in each frame.
+    /// Eight bytes of a feature in each frame, where frames are wanted one by one.
     fn value(&self, feature: usize) -> &[u64];
     /// Writes the eight bytes of a feature in `count` frames, from frame `from` on.
     fn write(&self, feature: usize, from: usize, count: usize, place: &mut Place<'_>);
@@ -181,10 +181,18 @@ impl<'a> Frames<'a> {
         self.flags.is_empty()
     }
 
-    /// Eight bytes of a feature in each frame.
-    #[must_use]
-    pub fn value(&self, feature: usize) -> &'a [u64] {
-        &self.columns.0.value(feature)[self.columns.1..][..self.len()]
+    /// Eight bytes of a feature in frame `at`. Only where frames are wanted one by one.
+    pub(crate) fn value(&self, feature: usize, at: usize) -> u64 {
+        self.columns.0.value(feature)[self.columns.1 + at]
+    }
+
+    /// Copies the eight bytes of a feature in each frame to the start of `column`.
+    ///
+    /// # Panics
+    /// `column` is shorter than there are frames.
+    pub fn copy_value(&self, feature: usize, column: &mut [u64]) {
+        let mut stores = Stores::new(false);
+        self.write(feature, &mut stores.at(&mut column[..self.len()]));
     }
 
     /// Writes the eight bytes of a feature in each frame.

@@ -57,6 +57,9 @@ impl Place<'_> {
     #[inline]
     pub(crate) fn fill(&mut self, word: u64, count: usize) {
         let (start, end) = self.advance(count);
+        if end <= self.whole.start || start >= self.whole.end {
+            return self.words[start..end].iter_mut().for_each(|place| *place = word);
+        }
         let (from, to) = self.split(start, end);
         self.words[start..from].fill(word);
         past_caches::fill(&mut self.words[from..to], word);

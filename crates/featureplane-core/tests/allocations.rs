@@ -97,6 +97,7 @@ struct Sum {
     features: usize,
     total: u64,
     frames: usize,
+    column: Vec<u64>,
 }
 
 impl FrameSink for Sum {
@@ -109,8 +110,11 @@ impl FrameSink for Sum {
 
     fn frames(&mut self, _: usize, frames: &Frames<'_>) {
         self.frames += frames.len();
+        self.column.resize(frames.len().max(self.column.len()), 0);
         for feature in 0..self.features {
-            self.total = frames.value(feature).iter().fold(self.total, |sum, &value| sum.wrapping_add(value));
+            frames.copy_value(feature, &mut self.column);
+            let values = &self.column[..frames.len()];
+            self.total = values.iter().fold(self.total, |sum, &value| sum.wrapping_add(value));
         }
     }
 }

@@ -84,7 +84,7 @@ impl Output {
     /// Takes frame `at` of those given for the one computed last.
     pub(super) fn show(&mut self, frames: &Frames<'_>, at: usize) {
         for (feature, value) in self.before.iter_mut().enumerate() {
-            *value = frames.value(feature)[at];
+            *value = frames.value(feature, at);
         }
         for word in 0..self.ready.len() {
             self.ready[word] = frames.ready(word)[at];

@@ -157,10 +157,7 @@ impl FrameColumns for Block {
     }
 
     fn write(&self, feature: usize, from: usize, count: usize, place: &mut Place<'_>) {
-        match self.published.in_runs(feature, &self.tracks) {
-            Some(node) => node.write_runs(&self.steps.books, place),
-            None => place.copy(&self.value(feature)[from..][..count]),
-        }
+        self.published.write(feature, from..from + count, &self.tracks, place);
     }
 
     fn ready(&self, word: usize) -> &[u64] {

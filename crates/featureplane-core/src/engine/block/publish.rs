@@ -10,6 +10,7 @@ use crate::frame::quality::PARTIAL_FEATURES;
 use crate::kernels::Cell;
 use crate::kernels::cell::why;
 use crate::plan::{Feature, Plan};
+use crate::stores::Place;
 
 /// Masks and values of the frames of a block.
 #[derive(Clone, Debug)]
@@ -23,16 +24,16 @@ pub(super) struct Published {
     copies: Vec<Option<Track>>,
     /// Every step has one tick of the book, so that what stands run by run is published so.
     by_runs: bool,
-    runs: Vec<RunMasks>,
+    /// Those of each feature, of this block.
+    stretches: Vec<Vec<Stretch>>,
 }
 
-/// One word of the masks of a run of ticks that see the same book: at its first tick, and behind it.
-#[derive(Clone, Copy, Debug, Default)]
-struct RunMasks {
-    ready: [u64; 2],
-    /// The second is that of the second tick; behind it nothing changes.
-    changed: [u64; 2],
-    partial: [bool; 2],
+/// The same eight bytes in the same state, from a tick on until the next stretch begins.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    from: usize,
+    bits: u64,
+    state: u8,
 }
 
 impl Published {
@@ -43,19 +44,18 @@ impl Published {
             let moves_with_ticks = matches!(class(feature), Class::Runs | Class::Ticks(_));
             (moves_with_ticks && !steps.book_alone).then(|| Track::new(feature.dtype, steps.size + 1))
         };
+        let stretches = |feature: &Feature| {
+            let in_runs = steps.book_alone && matches!(class(feature), Class::Runs | Class::Ticks(_));
+            Vec::with_capacity(if in_runs { 2 * steps.size } else { 0 })
+        };
         Self {
             ready: masks(),
             changed: masks(),
             nodes: plan.features.iter().map(|feature| feature.node).collect(),
             copies: plan.features.iter().map(copy).collect(),
             by_runs: steps.book_alone,
-            runs: Vec::with_capacity(steps.size),
+            stretches: plan.features.iter().map(stretches).collect(),
         }
-    }
-
-    /// The node of a feature that is published run by run.
-    pub(super) fn in_runs<'a>(&self, feature: usize, tracks: &'a [Node]) -> Option<&'a Node> {
-        Some(&tracks[self.nodes[feature]]).filter(|node| self.by_runs && node.in_runs)
     }
 
     /// Brings to ticks what is published run by run.
@@ -65,7 +65,22 @@ impl Published {
 
     /// What a feature that is not published run by run, or is laid out, publishes in each of `count` steps.
     pub(super) fn values<'a>(&'a self, feature: usize, count: usize, tracks: &'a [Node]) -> &'a [u64] {
+        debug_assert!(!self.by_runs || tracks[self.nodes[feature]].is_laid_out());
         &track(&self.copies, &self.nodes, feature, tracks).bits[1..=count]
+    }
+
+    /// Writes what a feature publishes in `count` steps from step `from` on; the whole block, if it stands run
+    /// by run and is not laid out.
+    pub(super) fn write(&self, feature: usize, steps: Range<usize>, tracks: &[Node], place: &mut Place<'_>) {
+        let node = &tracks[self.nodes[feature]];
+        if !self.by_runs || node.is_laid_out() {
+            return place.copy(&self.values(feature, steps.end, tracks)[steps.start..]);
+        }
+        let stretches = &self.stretches[feature];
+        let ends = stretches.iter().skip(1).map(|next| next.from).chain([steps.end]);
+        for (stretch, end) in stretches.iter().zip(ends) {
+            place.fill(stretch.bits, end - stretch.from);
+        }
     }
 
     /// Fills masks and flags of all frames. `output` has the frame before, and has the last one then.
@@ -79,60 +94,46 @@ impl Published {
             let features = 64 * word..self.nodes.len().min(64 * word + 64);
             self.ready[word][..count].fill(u64::MAX >> (64 - features.len()));
             self.changed[word][..count].fill(0);
-            if features.clone().any(|feature| self.in_runs(feature, tracks).is_some()) {
-                self.mark_runs(word, features.clone(), tracks, steps, output);
-            }
             for feature in features {
-                if self.in_runs(feature, tracks).is_some() {
+                let node = &tracks[self.nodes[feature]];
+                if self.by_runs && node.in_runs {
+                    self.mark_stretches(feature, node, steps, output);
                     continue;
                 }
                 let track = track(&self.copies, &self.nodes, feature, tracks);
                 let changed = &mut self.changed[word][..count];
                 mark(changed, &track.bits[1..=count], output.before(feature), feature % 64);
                 if !track.plain {
-                    let ready = &mut self.ready[word][..count];
-                    unready(ready, steps.books_and_flags().1, &track.state[1..=count], feature % 64);
+                    let frames = self.ready[word].iter_mut().zip(steps.flags_mut());
+                    for ((ready, flags), &state) in frames.zip(&track.state[1..=count]) {
+                        unready(ready, flags, state, feature % 64);
+                    }
                 }
                 output.set_before(feature, track.bits[count]);
             }
         }
     }
 
-    /// Masks of what changes with the book alone: twice a run.
-    fn mark_runs(
-        &mut self,
-        word: usize,
-        features: Range<usize>,
-        tracks: &[Node],
-        steps: &mut Steps,
-        output: &mut Output,
-    ) {
-        self.runs.clear();
-        self.runs.resize(steps.books.runs(), RunMasks::default());
-        let mut own = 0;
-        for feature in features {
-            let Some(node) = self.in_runs(feature, tracks) else { continue };
-            let bit = feature % 64;
-            own |= 1 << bit;
-            let before = output.before(feature);
-            output.set_before(feature, mark_feature(&mut self.runs, node, before, bit));
+    /// Masks of what is published stretch by stretch.
+    fn mark_stretches(&mut self, feature: usize, node: &Node, steps: &mut Steps, output: &mut Output) {
+        let (word, bit) = (feature / 64, feature % 64);
+        let stretches = &mut self.stretches[feature];
+        find_stretches(stretches, node, &steps.books);
+        let mut before = output.before(feature);
+        let changed = &mut self.changed[word];
+        for stretch in stretches.iter() {
+            changed[stretch.from] |= u64::from(stretch.bits != before) << bit;
+            before = stretch.bits;
         }
-        let (books, flags) = steps.books_and_flags();
-        for ((start, ticks), masks) in books.spans().zip(&self.runs) {
-            let (ready, changed) =
-                (&mut self.ready[word][start..][..ticks], &mut self.changed[word][start..]);
-            let others = ready[0] & !own;
-            ready.fill(others | masks.ready[1]);
-            ready[0] = others | masks.ready[0];
-            changed[0] |= masks.changed[0];
-            if ticks > 1 {
-                changed[1] |= masks.changed[1];
-            }
-            if masks.partial[0] {
-                flags[start] |= PARTIAL_FEATURES;
-            }
-            if masks.partial[1] {
-                flags[start + 1..start + ticks].iter_mut().for_each(|flags| *flags |= PARTIAL_FEATURES);
+        output.set_before(feature, before);
+        let count = steps.len();
+        if stretches.iter().any(|stretch| stretch.state != 0) {
+            let (ready, flags) = (&mut self.ready[word], steps.flags_mut());
+            let ends = stretches.iter().skip(1).map(|next| next.from).chain([count]);
+            for (stretch, end) in stretches.iter().zip(ends) {
+                for at in stretch.from..end {
+                    unready(&mut ready[at], &mut flags[at], stretch.state, bit);
+                }
             }
         }
     }
@@ -171,22 +172,22 @@ fn track<'a>(copies: &'a [Option<Track>], nodes: &[usize], feature: usize, track
     }
 }
 
-/// Marks one feature in all runs; the eight bytes it ends with.
-fn mark_feature(runs: &mut [RunMasks], node: &Node, before: u64, bit: usize) -> u64 {
-    let mut before = before;
-    for (masks, (&first, &rest)) in runs.iter_mut().zip(node.first.iter().zip(&node.rest)) {
-        let (a, b) = (node.ticks.bits_of(first), node.ticks.bits_of(rest));
-        masks.ready[0] |= u64::from(first.is_defined()) << bit;
-        masks.ready[1] |= u64::from(rest.is_defined()) << bit;
-        masks.changed[0] |= u64::from(a != before) << bit;
-        masks.changed[1] |= u64::from(b != a) << bit;
-        if first.state | rest.state != 0 {
-            masks.partial[0] |= is_partial(first.state);
-            masks.partial[1] |= is_partial(rest.state);
+/// Finds where the cells of a node that stand run by run differ from those before.
+fn find_stretches(stretches: &mut Vec<Stretch>, node: &Node, books: &Books) {
+    stretches.clear();
+    let mut last = None;
+    let mut look = |from: usize, cell: Cell| {
+        if last != Some(cell) {
+            last = Some(cell);
+            stretches.push(Stretch { from, bits: node.ticks.bits_of(cell), state: cell.state });
         }
-        before = b;
+    };
+    for ((start, ticks), (&first, &rest)) in books.spans().zip(node.first.iter().zip(&node.rest)) {
+        look(start, first);
+        if ticks > 1 {
+            look(start + 1, rest);
+        }
     }
-    before
 }
 
 /// Marks with bit `bit` where a value differs from the one before it.
@@ -198,12 +199,9 @@ fn mark(changed: &mut [u64], values: &[u64], before: u64, bit: usize) {
     }
 }
 
-/// Takes the ready bit from frames whose state says so, and tells which are partial.
-fn unready(ready: &mut [u64], flags: &mut [u32], states: &[u8], bit: usize) {
-    for (at, &state) in states.iter().enumerate() {
-        if state != 0 {
-            ready[at] &= !(u64::from(state & why::UNDEFINED) << bit);
-            flags[at] |= if is_partial(state) { PARTIAL_FEATURES } else { 0 };
-        }
-    }
+/// Takes the ready bit from a frame where a state says so, and tells whether that makes it partial.
+#[inline]
+fn unready(ready: &mut u64, flags: &mut u32, state: u8, bit: usize) {
+    *ready &= !(u64::from(state & why::UNDEFINED) << bit);
+    *flags |= if is_partial(state) { PARTIAL_FEATURES } else { 0 };
 }

@@ -236,8 +236,8 @@ impl Steps {
         &self.flags[..self.len]
     }
 
-    pub(super) fn books_and_flags(&mut self) -> (&Books, &mut [u32]) {
-        (&self.books, &mut self.flags[..self.len])
+    pub(super) fn flags_mut(&mut self) -> &mut [u32] {
+        &mut self.flags[..self.len]
     }
 
     /// The ticks of a channel.

@@ -7,7 +7,6 @@ use crate::kernels::cell::{UNDEFINED_F64, UNDEFINED_I64, why};
 use crate::kernels::work::Integral;
 use crate::kernels::{Cell, Dtype};
 use crate::plan::Plan;
-use crate::stores::Place;
 
 /// Places behind the last cell that may be written.
 const BEYOND: usize = 16;
@@ -216,7 +215,7 @@ impl Node {
 
     /// Brings cells that stand run by run to ticks.
     fn lay_out(&mut self, books: &Books) {
-        if !self.in_runs || self.laid_out {
+        if self.is_laid_out() {
             return;
         }
         self.laid_out = true;
@@ -228,23 +227,9 @@ impl Node {
         self.ticks.end(any);
     }
 
-    /// Writes what it publishes at all ticks; its cells stand run by run.
-    pub(super) fn write_runs(&self, books: &Books, place: &mut Place<'_>) {
-        let (mut same, mut count) = (0, 0);
-        let mut write = |bits: u64, ticks: usize| {
-            if bits != same {
-                place.fill(same, count);
-                (same, count) = (bits, 0);
-            }
-            count += ticks;
-        };
-        for ((_, ticks), (&first, &rest)) in books.spans().zip(self.first.iter().zip(&self.rest)) {
-            write(self.ticks.bits_of(first), 1);
-            if ticks > 1 {
-                write(self.ticks.bits_of(rest), ticks - 1);
-            }
-        }
-        place.fill(same, count);
+    /// Its cells stand tick by tick, whether or not they stand run by run.
+    pub(super) fn is_laid_out(&self) -> bool {
+        self.laid_out || !self.in_runs
     }
 }
 
