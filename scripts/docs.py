@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from featureplane.execution.limits import CONDITIONS, LIMITS, RefusalCode
+from featureplane.execution.orders import FINAL, TABLE, EventKind, OrderState
 from featureplane.features import kernels as k
 from featureplane.features.catalog import registry
 from featureplane.features.kernels.declarations import KERNEL_ABI, KERNELS, KernelDeclaration
@@ -69,6 +70,7 @@ def pages() -> dict[Path, str]:
     return {
         REFERENCE / "kernels.md": "\n".join(kernels_page()),
         REFERENCE / "features.md": "\n".join(features_page()),
+        REFERENCE / "order-states.md": "\n".join(order_states_page()),
         REFERENCE / "risk-limits.md": "\n".join(risk_limits_page()),
         REFERENCE / "commands.md": "\n".join((GENERATED, "", *commands_page())),
     }
@@ -144,6 +146,23 @@ def feature_row(spec: FeatureSpec) -> Sequence[str]:
     warm = f"{spec.warmup_min_events}{span}"
     head = (str(spec.index), f"`{spec.feature_id}`", kind, spec.unit, f"{spec.scale:,}", spec.source_kind)
     return (*head, warm, safe, f"`{spec.definition}`", what)
+
+
+def order_states_page() -> Iterator[str]:
+    """The table of order states."""
+    yield from (GENERATED, "", "# Order states", "")
+    yield "A row is where an order stands, a column what happens to it. Where nothing stands, the event is"
+    yield "refused with `IllegalTransition` and the order stays as it is. States in bold are final."
+    yield ""
+    rows = [
+        (
+            f"**{state}**" if state in FINAL else f"`{state}`",
+            *(f"`{TABLE[state, kind]}`" if (state, kind) in TABLE else "" for kind in EventKind),
+        )
+        for state in OrderState
+    ]
+    yield from table(("", *(kind.replace("_", " ") for kind in EventKind)), rows)
+    yield ""
 
 
 def risk_limits_page() -> Iterator[str]:

@@ -22,6 +22,7 @@ from featureplane.execution.orders import EventKind, OrderEvent, OrderIntent, Or
 from featureplane.execution.risk import Approved, Refused, RiskCheck
 from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND, UNDEFINED_I64
 from tests.contract import project
+from tests.orders import WIDE
 from tests.streams import instrument
 
 S: Final = NANOS_PER_SECOND
@@ -30,23 +31,6 @@ START: Final = 1_700_000_000 * S
 ABC: Final = instrument(symbol="ABC", price_exponent=2, qty_exponent=1, tick_size="0.05")
 XYZ: Final = instrument(symbol="XYZ", price_exponent=0, qty_exponent=0, symbol_id=8)
 BID, ASK = 99_95, 100_05  # mid 100.00
-WIDE: Final = RiskLimits(
-    order_qty_max="1000000",
-    order_value_max="100000000",
-    price_collar_ppm_max=1_000_000,
-    fat_finger_ticks_max=100_000,
-    position_max="1000000",
-    gross_value_max="1000000000",
-    open_value_max="1000000000",
-    orders_per_second_max=10_000,
-    messages_per_second_max=10_000,
-    repeated_execution_max=10_000,
-    duplicate_order_ms=0,
-    self_trades_max=1000,
-    daily_loss_max="1000000000",
-    drawdown_max="1000000000",
-    loss_streak_max=1000,
-)
 
 
 class Account:

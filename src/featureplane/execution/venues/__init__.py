@@ -1,0 +1,1 @@
+"""Venues: implementations of `execution.venue.OrderVenue`."""

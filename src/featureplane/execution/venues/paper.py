@@ -1,0 +1,163 @@
+"""`paper`: a venue made of market data, recorded or live.
+
+Orders meet the book we hold, and wait in it by one of three fill models (`venues.fills`); they move
+nothing: the market does not know of them. Everything follows from the messages and the calls, no
+clock is read and nothing is drawn. One clock counts, that of receipt: an order sent at t meets the
+market as we hold it at t + `entry_ns`. Leans on `venues.desk`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from featureplane.errors import StateError, UnknownSymbol
+from featureplane.execution.approval import Approved
+from featureplane.execution.orders import EventKind, OrderEvent, OrderIntent
+from featureplane.execution.venues.desk import Desk, PaperOptions
+from featureplane.market.events import StreamOptions
+from featureplane.market.instruments import Instrument, check_ids
+from featureplane.market.messages import MessageReader
+
+__all__ = ["PaperOptions", "PaperVenue"]
+
+_ENDS: Final = frozenset({EventKind.REJECTED, EventKind.FILLED, EventKind.CANCELLED, EventKind.EXPIRED})
+
+
+class PaperVenue:
+    """An `OrderVenue` without an exchange.
+
+    `stream` says how the market data are to be taken, as for an engine. An order is over for the
+    venue before we are told so; its number is free once `poll` has told.
+    """
+
+    name = "paper"
+
+    def __init__(
+        self,
+        instruments: Iterable[Instrument],
+        options: PaperOptions | None = None,
+        *,
+        stream: StreamOptions | None = None,
+    ) -> None:
+        given, stream = check_ids(instruments), stream or StreamOptions()
+        self.options = options or PaperOptions()
+        self._desks = {one.symbol_id: Desk(one, self.options, stream, self._tell) for one in given}
+        self._by_symbol = {one.symbol: self._desks[one.symbol_id] for one in given}
+        self._reader = MessageReader(list(self._desks), on_malformed=stream.on_malformed)
+        self._intents = dict[int, OrderIntent]()
+        self._now_ns = 0
+        self._due: list[tuple[int, int, Callable[[int], None]]] = []
+        self._told: list[tuple[int, int, OrderEvent]] = []
+        self._count = 0
+
+    def best(self, symbol: str) -> tuple[int | None, int | None]:
+        """The best bid and ask in force; None where there is none or the book cannot be read."""
+        return self._desk(symbol).best
+
+    def send(self, approved: Approved[OrderIntent], now_ns: int) -> None:
+        """Take an order the risk check approved; raises `StateError` for any other, or one sent twice."""
+        if not isinstance(approved, Approved):
+            raise StateError(f"a {type(approved).__name__} was sent", hint="ask `RiskCheck.review` first")
+        intent = approved.open()
+        if intent.client_id in self._intents:
+            raise StateError(f"order {intent.client_id} was sent before")
+        desk = self._desk(intent.symbol)
+        self._pass_time(now_ns)
+        self._intents[intent.client_id] = intent
+        self._later(self.options.entry_ns, lambda at: self._arrive(desk, intent, at))
+
+    def cancel(self, client_id: int, now_ns: int) -> None:
+        """Ask for the end of an order; raises `StateError` for one we were told is over, or never sent."""
+        intent = self._intents.get(client_id)
+        if intent is None:
+            raise StateError(f"order {client_id} is not working", hint="its last event has been told")
+        self._pass_time(now_ns)
+        self._tell(intent, EventKind.CANCEL_REQUESTED, self._now_ns, delay=False)
+        desk = self._desk(intent.symbol)
+        self._later(self.options.entry_ns, lambda at: desk.cancel(intent, at))
+
+    def on_market(self, events: npt.NDArray[Any]) -> None:
+        """Take whole messages, of any of the instruments.
+
+        Raises what reading them raises: `MalformedEvent`, `UnknownSymbol`, `SequenceGap`.
+        """
+        for message in self._reader.read(events):
+            self._pass_time(message.local_ts_ns)
+            self._desks[message.symbol_id].on_message(message, self._now_ns)
+
+    def poll(self, now_ns: int) -> list[OrderEvent]:
+        """What has become known until now, in order; what comes at the very time of a message is later."""
+        self._pass_time(now_ns)
+        out: list[OrderEvent] = []
+        while self._told and self._told[0][0] <= self._now_ns:
+            event = heapq.heappop(self._told)[2]
+            if event.kind in _ENDS:
+                del self._intents[event.client_id]
+            out.append(event)
+        return out
+
+    # -- time
+
+    def _pass_time(self, now_ns: int) -> None:
+        """Do what was due before `now_ns`: at one time the market comes first."""
+        while self._due and self._due[0][0] < now_ns:
+            at, _, action = heapq.heappop(self._due)
+            action(at)
+        self._now_ns = max(self._now_ns, now_ns)
+
+    def _later(self, delay_ns: int, action: Callable[[int], None]) -> None:
+        if delay_ns:
+            self._count += 1
+            heapq.heappush(self._due, (self._now_ns + delay_ns, self._count, action))
+        else:
+            action(self._now_ns)
+
+    def _arrive(self, desk: Desk, intent: OrderIntent, at_ns: int) -> None:
+        order = desk.arrive(intent, at_ns)
+        if order is not None and self.options.life_ns is not None:
+            self._count += 1
+            end_ns = at_ns + self.options.life_ns
+            heapq.heappush(self._due, (end_ns, self._count, lambda at: desk.expire(order, at)))
+
+    # -- what is told
+
+    def _tell(
+        self,
+        intent: OrderIntent,
+        kind: EventKind,
+        at_ns: int,
+        *,
+        qty: int = 0,
+        price: int = 0,
+        fee: int = 0,
+        is_maker: bool = False,
+        reason: str = "",
+        delay: bool = True,
+    ) -> None:
+        known_ns = at_ns + (self.options.response_ns if delay else 0)
+        event = OrderEvent(
+            kind=kind,
+            client_id=intent.client_id,
+            symbol=intent.symbol,
+            side=intent.side,
+            venue_ts_ns=at_ns,
+            ts_ns=known_ns,
+            qty=qty,
+            price=price,
+            fee=fee,
+            is_maker=is_maker,
+            reason=reason,
+            trace_id=intent.trace_id,
+        )
+        self._count += 1
+        heapq.heappush(self._told, (known_ns, self._count, event))
+
+    def _desk(self, symbol: str) -> Desk:
+        try:
+            return self._by_symbol[symbol]
+        except KeyError:
+            raise UnknownSymbol(symbol, list(self._by_symbol)) from None
