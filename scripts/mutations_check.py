@@ -125,6 +125,23 @@ def _orders() -> Shape:
     )
 
 
+def _far() -> Shape:
+    """Levels thousands of ticks from the best, on either side of it, in a thin book."""
+    sizes = (
+        (10_000, 5),
+        (1_000, 6),
+        (12_000, 7),
+        (12_000, 8),
+        (999, 4),
+        (12_000, 0),
+        (1_000, 3),
+        (10_000, 0),
+    )
+    changes = [_level(Side.BID, price, qty) for price, qty in sizes]
+    changes += [_level(Side.ASK, 30_000 - price, qty) for price, qty in sizes]
+    return Shape("far", [book(), Op((Change(Kind.CLEAR),)), *(Op((change,)) for change in changes)])
+
+
 def _early(count: int) -> Shape:
     """So many messages from a clock that was set, and a few behind them."""
     ahead = [_move(i)._replace(lat_ms=-70_000, source_ms=250) for i in range(count)]
@@ -153,6 +170,7 @@ def _shapes() -> Iterator[Shape]:
     ids = ("next", "again", "wide", "overlap", "again", "old", "gap", "fill", "next", "none", "next")
     yield Shape("ids", [book(), *(_move(i)._replace(ids=how) for i, how in enumerate(ids)), book(), _move(0)])
     yield _orders()
+    yield _far()
     yield from (_halves(size) for size in (8, 1 << 37, 1 << 45))  # in floats, in 64 bits and in 128
     yield from (_early(count) for count in (5, 31, 32, 40))
     yield from (_crossed(ms) for ms in (900, 1_000, 1_004, 4_000))
