@@ -133,6 +133,26 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Capt
     assert hint.startswith("hint: ")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["replay", "--features", "lob_shared_v1"], id="replay"),
+        pytest.param(["capture"], id="capture"),
+        pytest.param(["instruments", "infer"], id="instruments infer"),
+    ],
+)
+def test_a_folder_is_no_file_to_write(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "day"
+    folder.mkdir()
+    assert main([*words, str(SAMPLE), "--source", "binance-spot", "--out", str(folder)]) == 2
+    error, hint = capsys.readouterr().err.splitlines()[-2:]
+    assert error.startswith(f"error: {folder}")
+    assert hint == "hint: name a file in it"
+    assert list(tmp_path.rglob("*")) == [folder]
+
+
 @pytest.mark.native
 def test_parity_refuses_a_wrong_tick_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["parity", *wrong_tick(tmp_path), "--source", "binance-spot", "--features", "lob_shared_v1"]

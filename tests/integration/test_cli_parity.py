@@ -38,9 +38,14 @@ def test_disagreement_is_1_and_shows_the_first(
 
 
 @pytest.mark.native
-def test_nothing_to_compare_is_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*WORDS, "--until", "1"]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+@pytest.mark.parametrize(
+    ("until", "said"), [("1", "let `until` reach further"), ("0", "above 0"), ("-5", "above 0")]
+)
+def test_nothing_to_compare_is_2(until: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "--until", until]) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert said in hint
 
 
 def test_without_the_extension_it_is_2(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import featureplane as fp
 from featureplane.cli import main
 from featureplane.errors import EmptyStream
 from featureplane.market.events import EventBatch, Kind, Side
@@ -17,7 +18,7 @@ from featureplane.market.sample import sample_events
 from featureplane.research.verification import verify_book
 from tests.shared_data import shared
 
-SAMPLE = "src/featureplane/sample/ethusdt_20240808.gz"
+SAMPLE = str(Path(fp.__file__).parent / "sample" / "ethusdt_20240808.gz")
 
 
 def changed(events: EventBatch, index: int, **fields: int) -> EventBatch:
@@ -54,6 +55,19 @@ def test_a_crossed_book_agrees_with_no_quote() -> None:
     assert check.agree < check.compared
     assert check.first_difference is not None
     assert None in check.first_difference[1]
+
+
+def test_books_carried_on_behind_a_gap_are_compared() -> None:
+    events = sample_events()
+    diffs = np.flatnonzero(events.array["kind"] == Kind.LEVEL)
+    missing = events.array["seq_last"] == events.array["seq_last"][diffs[len(diffs) // 2]]
+    holed = replace(events, array=events.array[~missing | (events.array["kind"] == Kind.QUOTE)], checked=True)
+    (waited,) = verify_book(holed)
+    passed = replace(holed.options, on_gap="continue")
+    (carried,) = verify_book(replace(holed, options=passed))
+    assert waited.agree == waited.compared, "nothing is shown behind the gap"
+    assert carried.compared > waited.compared + 100
+    assert waited.agree < carried.agree < carried.compared, "wrong until the missing levels change again"
 
 
 def test_without_anything_to_compare_with_there_is_no_verdict() -> None:

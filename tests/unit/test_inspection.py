@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from featureplane.cli import main
 from featureplane.errors import EmptyStream
 from featureplane.market.events import EVENT_DTYPE, EventBatch, EventFlag, Kind, SourceInfo
 from featureplane.market.inspection import inspect_events
 from featureplane.market.instruments import Instrument
 from featureplane.market.sample import sample_events
+from featureplane.market.sources.hftbacktest_rows import ROW_DTYPE
 
 SYMBOL = Instrument(venue="test", symbol="ABC", price_exponent=2, qty_exponent=3)
 SOURCE = SourceInfo("capture", sequenced=True, has_snapshots=True, local_time=True, trade_sides=True)
@@ -98,3 +101,20 @@ def test_the_sample_is_sound() -> None:
 def test_no_batch_is_an_error() -> None:
     with pytest.raises(EmptyStream):
         inspect_events([])
+
+
+def test_the_command_says_that_a_feed_without_ids_shows_no_gaps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.zeros(2, ROW_DTYPE)
+    rows["ev"] = 1 << 31 | 1 << 30 | 1 << 29 | 1  # a bid, told by the venue and to us
+    rows["exch_ts"], rows["local_ts"], rows["px"], rows["qty"] = (10**18, 10**18 + 1), 10**18 + 2, 100, 1
+    np.save(tmp_path / "feed.npy", rows)
+    seen = []
+    for words in (
+        [str(tmp_path / "feed.npy"), "--source", "hftbacktest", "--symbol", "X"],
+        ["synthetic:1:500"],
+    ):
+        assert main(["data", "inspect", *words]) == 0
+        seen.append("cannot be seen" in capsys.readouterr().out)
+    assert seen == [True, False]

@@ -83,14 +83,15 @@ def verify(
     from featureplane.market.sources.detect import guess_source
     from featureplane.research.verification import verify_book
 
+    wrote = source or guess_source(paths)
     try:
-        events = read_events(
-            paths, source or guess_source(paths), symbol, backend=backend, **reading.options()
-        )
+        with counting("verifying") as tell:
+            events = read_events(paths, wrote, symbol, backend=backend, **reading.options())
+            tell(f"{len(events):,} events")
+            found = verify_book(events, backend=backend)
     except BookMismatch as error:
         say_error(str(error), error.hint)
         return 1
-    found = verify_book(events, backend=backend)
     agree = all(one.agree == one.compared for one in found)
     if json:
         print_json({"agree": agree, "symbols": [asdict(one) for one in found]})
@@ -189,6 +190,8 @@ def _table(found: Inspection, facts: SymbolFacts) -> Table:
                 f"{channel.duplicates:,} duplicates, {channel.late:,} late, {channel.overlaps:,} overlaps"
             )
             row("", f"{channel.gaps:,} gaps{where}; {counts}")
+    if not any(channel.with_ids for channel in facts.channels.values()):
+        row("sequences", "none in this feed: gaps, duplicates and late messages cannot be seen")
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items())
     row("dropped", dropped or "nothing")
     return table

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from featureplane.cli.options import Backend, Json, Paths, Source, Symbol
-from featureplane.cli.terminal import print_json, say
+from featureplane.cli.terminal import counting, print_json, say
 
 __all__ = ["instruments"]
 
@@ -38,7 +38,8 @@ def infer(
     """Find exponents, tick and lot in a first pass over all files, and write them as TOML."""
     from featureplane.market import instruments as files
 
-    found = files.infer(paths, source, symbol, backend=backend)
+    with counting("looking"):
+        found = files.infer(paths, source, symbol, backend=backend)
     if out is None:
         sys.stdout.write(files.instruments_text(found))
         return 0
@@ -67,9 +68,11 @@ def check(
 
     declared = load_instruments(instruments)
     events = 0
-    for batch in iter_events(paths, source, symbol, declared, backend=backend):
-        check_ticks(batch)
-        events += len(batch)
+    with counting("checking") as tell:
+        for batch in iter_events(paths, source, symbol, declared, backend=backend):
+            check_ticks(batch)
+            events += len(batch)
+            tell(f"{events:,} events")
     if json:
         print_json({"agree": True, "events": events, "instruments": [one.symbol for one in declared]})
     else:

@@ -74,8 +74,9 @@ def _flat(answer: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _said(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_said(item) for item in value)
+    if isinstance(value, (list, tuple)):  # commas stand between items, so not in numbers
+        nested = (f"({_said(item)})" if isinstance(item, (list, tuple)) else str(item) for item in value)
+        return ", ".join(nested)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)

@@ -111,10 +111,14 @@ def parity(
         The extension is not installed: comparing nothing would prove nothing.
     EmptyStream
         There were no frames to compare.
+    SettingError
+        `until` is not a number of events above 0.
     InstrumentMismatch
         A price is off the tick that an instruments file declares.
     """
     native.module()
+    if until is not None and until < 1:
+        raise SettingError(f"until={until}", hint="a number of events above 0")
     fset = feature_set(fset) if isinstance(fset, str) else fset
     if isinstance(events, str | os.PathLike):
         raise SettingError(
@@ -132,11 +136,13 @@ def parity(
             progress(comparison.report.events)
     comparison.end()
     if comparison.report.frames == 0 and comparison.report.mismatches == 0:
-        raise EmptyStream(
-            "a comparison without frames",
-            hint='a stream without a snapshot needs `--seed increments` (`seed="increments"`); '
-            "`featureplane data inspect` says what is in it",
+        hint = (
+            'a stream without a snapshot needs `--seed increments` (`seed="increments"`); '
+            "`featureplane data inspect` says what is in it"
         )
+        if until is not None and until < sum(map(len, batches)):
+            hint = f"the first {comparison.report.events} events make none; let `until` reach further"
+        raise EmptyStream("a comparison without frames", hint=hint)
     return comparison.report
 
 

@@ -325,8 +325,13 @@ def instruments_text(instruments: Iterable[Instrument]) -> str:
 
 
 def save_instruments(path: str | os.PathLike[str], instruments: Iterable[Instrument]) -> None:
-    """Write an instruments file; a failure leaves what was there before."""
+    """Write an instruments file; a failure leaves what was there before.
+
+    Raises `SettingError` for a folder, `OSError` for what else cannot be written.
+    """
     target = Path(path)
+    if target.is_dir():
+        raise SettingError(f"{path}: cannot be written (it is a folder)", hint="name a file in it")
     text = instruments_text(instruments)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:

@@ -176,6 +176,8 @@ class _Run:
 
     def parquet(self, path: Path) -> RunReport:
         """Everything into one file."""
+        if path.is_dir():
+            raise SettingError(f"{path}: cannot be written (it is a folder)", hint="name a file in it")
         with ParquetSink(path, table_schema(self.fset, grid=self._grid), self._symbols) as sink:
             for columns in self._columns():
                 sink.write(columns)

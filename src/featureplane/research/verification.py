@@ -113,16 +113,19 @@ def _books(
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]:
     """The first frame of every book: its id, the touch, which of its numbers are undefined.
 
-    Frames of a gap show no book and are left out.
+    Frames of a gap show no book and are left out. A book carried on behind a gap that was passed over
+    has the same flags on every frame, but shows something.
     """
     arrow = table.to_arrow()
     mine = np.asarray(arrow["symbol"].cast(pa.string()).to_numpy()) == symbol
     ids, flags = (np.asarray(arrow[name].to_numpy()) for name in ("source_seq", "quality_flags"))
-    gap = np.uint32(Quality.GAP_DETECTED | Quality.PARTIAL_FEATURES)
-    shown = np.flatnonzero(mine & (ids != 0) & (flags & gap != gap))
-    _, first = np.unique(ids[shown], return_index=True)
-    chosen = shown[first]
     columns = [arrow[name].combine_chunks() for name in TOUCH]
     missing = np.stack([np.asarray(c.is_null().to_numpy(zero_copy_only=False)) for c in columns], axis=1)
+    gap = np.uint32(Quality.GAP_DETECTED | Quality.PARTIAL_FEATURES)
+    told = np.uint32(gap | Quality.CROSSED_BOOK)
+    no_book = missing.all(axis=1) & (flags & told == gap)
+    shown = np.flatnonzero(mine & (ids != 0) & ~no_book)
+    _, first = np.unique(ids[shown], return_index=True)
+    chosen = shown[first]
     values = np.stack([np.asarray(c.fill_null(0).to_numpy(), dtype=np.int64) for c in columns], axis=1)
     return ids[chosen], values[chosen], missing[chosen]

@@ -257,6 +257,8 @@ class CaptureWriter:
         self._digest = hashlib.sha256()
         header = self.header.pack()
         self.path = Path(path)
+        if self.path.is_dir():
+            raise SettingError(f"{path} cannot be written: it is a folder", hint="name a file in it")
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
             self._stream: IO[bytes] | None = self._temporary.open("xb")

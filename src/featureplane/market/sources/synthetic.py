@@ -33,7 +33,9 @@ def _spec(request: Request) -> tuple[int, int, int]:
         raise SettingError(f"{len(request.inputs)} made-up streams", hint="name one seed")
     match = _SPEC.fullmatch(str(request.inputs[0]))
     if match is None:
-        raise SettingError(f"{str(request.inputs[0])!r}", hint="write synthetic:SEED[:COUNT[:SYMBOLS]]")
+        raise SettingError(
+            f"{str(request.inputs[0])!r} is no made-up stream", hint="write synthetic:SEED[:COUNT[:SYMBOLS]]"
+        )
     return int(match[1]), int(match[2] or _COUNT), max(1, int(match[3] or 1))
 
 
