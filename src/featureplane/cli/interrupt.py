@@ -1,23 +1,33 @@
 """Ctrl-C, and being told to end: remembered, because an interrupt can get lost.
 
 Python raises it wherever it happens to stand. A library that is just being loaded may swallow it or
-turn it into another error; so long work asks `check` now and then, and the end is judged by `asked`.
+turn it into another error, and NumPy's interface is looked up from Rust, where an exception is a panic;
+so it waits until such code is left, long work asks `check` now and then, and the end is judged by `asked`.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+import time
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 __all__ = ["asked", "check", "watch"]
 
+_LATER_S: Final = 0.01
+_LEAVING_S: Final = 1.0
+_NOT_HERE: Final = ("importlib", "numpy")
+
 _numbers: list[int] = []
+_raised: list[float] = []  # when
 
 
 def watch() -> None:
-    """Remember SIGINT and SIGTERM from now on, and raise them as before."""
+    """Remember SIGINT and SIGTERM from now on, and raise them where that does no harm."""
     _numbers.clear()
+    _raised.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _remember)
 
@@ -33,11 +43,32 @@ def check() -> None:
         _end()
 
 
-def _remember(number: int, _frame: FrameType | None) -> None:
+def _remember(number: int, frame: FrameType | None) -> None:
     _numbers.append(number)
-    _end()
+    if _is_bad_place(frame):
+        later = threading.Timer(_LATER_S, _remind, [number])
+        later.daemon = True
+        later.start()
+    elif not _raised or time.monotonic() - _raised[-1] > _LEAVING_S:
+        _end()  # else the command is leaving already, and is left to clean up
+
+
+def _remind(number: int) -> None:
+    if not _raised:
+        os.kill(os.getpid(), number)
+
+
+def _is_bad_place(frame: FrameType | None) -> bool:
+    """Whether a library that is being loaded, or NumPy, stands between here and our own code."""
+    while frame is not None:
+        room = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if room in {"featureplane", *_NOT_HERE}:
+            return room in _NOT_HERE
+        frame = frame.f_back
+    return False
 
 
 def _end() -> NoReturn:
     """Leave by the front door, so that nothing half-written is left."""
+    _raised.append(time.monotonic())
     raise KeyboardInterrupt

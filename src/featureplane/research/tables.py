@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import os
-import tempfile
+import secrets
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -246,17 +247,16 @@ class ParquetSink:
         """What is to be said of the whole file besides the schema's own; may change until the end."""
 
     def __enter__(self) -> Self:
+        self._part = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.part")
+        # WHY before it is there: an interrupt between two lines of ours must not leave it behind.
+        weakref.finalize(self, self._part.unlink, missing_ok=True)
         try:
-            handle, name = tempfile.mkstemp(
-                dir=self._target.parent, prefix=f".{self._target.name}.", suffix=".part"
-            )
+            self._part.touch(exist_ok=False)
         except OSError as error:
             raise SettingError(
                 f"{self._target}: cannot be written ({error.strerror})",
                 hint="is its folder there, and may it be written?",
             ) from None
-        os.close(handle)
-        self._part = Path(name)
         try:
             few_values: Any = ["symbol", "quality_flags"]
             self._writer = pq.ParquetWriter(
@@ -316,10 +316,7 @@ class ParquetSink:
 
 
 def _publish(part: Path, target: Path) -> None:
-    """Give the finished file its name and the permissions a plain `open` would have given it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    part.chmod(0o666 & ~mask)
+    """Give the finished file its name."""
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(target)

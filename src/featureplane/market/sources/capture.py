@@ -13,6 +13,7 @@ import io
 import itertools
 import os
 import secrets
+import weakref
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -260,6 +261,8 @@ class CaptureWriter:
         if self.path.is_dir():
             raise SettingError(f"{path} cannot be written: it is a folder", hint="name a file in it")
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        # WHY before it is there: an interrupt between two lines of ours must not leave it behind.
+        weakref.finalize(self, self._temporary.unlink, missing_ok=True)
         try:
             self._stream: IO[bytes] | None = self._temporary.open("xb")
         except OSError as error:
