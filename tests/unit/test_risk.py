@@ -617,13 +617,21 @@ def test_an_order_filled_in_parts_is_one_execution() -> None:
     assert isinstance(account.ask(qty=10), Approved)
 
 
-def test_tables_of_what_was_sent_and_filled_stay_small() -> None:
-    account = Account(duplicate_order_ms=1, repeated_execution_ms=1)
+def test_an_order_that_is_over_has_no_duplicate() -> None:
+    account = Account(duplicate_order_ms=20)
+    intent = account.work()
+    assert account.ask().code is RefusalCode.DUPLICATE_ORDER
+    assert isinstance(account.ask(price=BID - 5), Approved)
+    account.tell(intent, EventKind.FILLED, 10, BID)
+    assert isinstance(account.ask(), Approved)
+
+
+def test_the_table_of_executions_stays_small() -> None:
+    account = Account(repeated_execution_ms=1)
     for qty in range(1, 3000):
         account.now_ns += MS
         account.market(BID, ASK)
         account.tell(account.work(qty=qty), EventKind.FILLED, qty, BID)
-    assert len(account.check._sent) <= 1025
     assert len(account.check._executions) <= 1025
 
 

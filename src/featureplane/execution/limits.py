@@ -137,7 +137,7 @@ class RiskLimits:
     repeated_execution_max: int = _limit(
         RefusalCode.REPEATED_EXECUTION,
         "count",
-        20,
+        100,
         "orders of one symbol, side and size filled within `repeated_execution_ms`, this one with them",
         least=1,
     )
@@ -148,7 +148,7 @@ class RiskLimits:
         RefusalCode.DUPLICATE_ORDER,
         "ms",
         20,
-        "the time in which an order equal in all but its number is a duplicate; the end passes",
+        "how long an order equal in all but its number to one at work is a duplicate; the end passes",
     )
     self_trades_max: int = _limit(
         RefusalCode.SELF_TRADE, "count", 0, "own working orders an order would meet; shown is how many"

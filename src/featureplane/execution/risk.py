@@ -75,10 +75,11 @@ class _Asked(NamedTuple):
 
 
 class _Open(NamedTuple):
-    """A working order and the price it is valued at."""
+    """A working order, the price it is valued at, and when it was approved."""
 
     order: Order
     price: int
+    ts_ns: int
 
 
 class RiskCheck:
@@ -117,7 +118,6 @@ class RiskCheck:
         self._last_id = 0
         self._orders = deque[int](maxlen=limits.orders_per_second_max)
         self._messages = deque[int](maxlen=limits.messages_per_second_max)
-        self._sent = dict[tuple[object, ...], int]()
         self._executions = dict[tuple[str, Side, int], deque[int]]()
         self._day = -1
         self._day_equity = 0
@@ -233,13 +233,9 @@ class RiskCheck:
     def _take(self, asked: _Asked) -> None:
         intent, now_ns = asked.intent, asked.now_ns
         self._last_id = intent.client_id
-        self._open[intent.client_id] = _Open(Order(intent), asked.price)
+        self._open[intent.client_id] = _Open(Order(intent), asked.price, now_ns)
         self._orders.append(now_ns)
         self._messages.append(now_ns)
-        self._sent[_alike(intent)] = now_ns
-        if len(self._sent) > _KEYS_MAX:
-            since = now_ns - self.limits.duplicate_order_ms * NANOS_PER_MS
-            self._sent = {key: at for key, at in self._sent.items() if at > since}
 
     def _rules_of(self, symbol: str) -> _Rules:
         try:
@@ -256,8 +252,9 @@ class RiskCheck:
     def _open_value(self, asked: _Asked) -> int:
         """Money of all working orders and this one."""
         total = asked.worth
-        for order, price in self._open.values():
-            total += abs(self._rules[order.intent.symbol].worth.of(price, order.leaves))
+        for entry in self._open.values():
+            order = entry.order
+            total += abs(self._rules[order.intent.symbol].worth.of(entry.price, order.leaves))
         return total
 
     # -- the questions, each answered by what would have passed and what was found
@@ -317,11 +314,13 @@ class RiskCheck:
         return None if fills is None else _too_many(fills, since)
 
     def _duplicate_order(self, asked: _Asked) -> Breach | None:
-        sent_ns = self._sent.get(_alike(asked.intent))
         wanted_ns = self.limits.duplicate_order_ms * NANOS_PER_MS
-        if sent_ns is None or asked.now_ns - sent_ns >= wanted_ns:
-            return None
-        return shown(wanted_ns, 6), shown(asked.now_ns - sent_ns, 6)
+        alike = _alike(asked.intent)
+        for entry in self._open.values():
+            age_ns = asked.now_ns - entry.ts_ns
+            if age_ns < wanted_ns and _alike(entry.order.intent) == alike:
+                return shown(wanted_ns, 6), shown(age_ns, 6)
+        return None
 
     def _self_trade(self, asked: _Asked) -> Breach | None:
         intent, met = asked.intent, 0
