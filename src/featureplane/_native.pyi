@@ -8,9 +8,19 @@ import numpy.typing as npt
 from featureplane.errors import MalformedEvent
 
 _Words: TypeAlias = npt.NDArray[np.uint64]  # events or rows of eight words each
+_Column: TypeAlias = npt.NDArray[np.int64]
 
 __version__: str
 
+def compute_touch(
+    plan: str,
+    fingerprint: bytes,
+    columns: tuple[_Column, _Column, _Column, _Column],
+    source_ts_ns: _Column | None,
+    *,
+    tick: int | None,
+    locked_valid: bool,
+) -> tuple[list[_Words], _Words, npt.NDArray[np.uint32]] | None: ...
 def first_off_tick(events: _Words, symbol_id: int, tick: int) -> int | None: ...
 
 @final

@@ -68,7 +68,21 @@ CLOCK = fp.FeatureSet(
         "survival": k.tob_survival_ms(),
     },
 )
-SETS = (NINE, MORE, CLOCK)
+LANES = fp.FeatureSet(
+    "lanes_v1",
+    features={
+        "bid": k.best_bid(),
+        "ask": k.level_price("ask", 1),
+        "bid_qty": k.qty("bid", 1),
+        "ask_depth": k.depth("ask", 1),
+        "bid_cum": k.cumsum(k.best_bid()),
+        "imbalance_cum": k.cumsum(k.imbalance_ppm(1)),
+        **{f"ema{n}": k.ema(x, span=n) for n, x in enumerate((_OFI, k.best_ask(), k.mid_x2()), 2)},
+        **{f"ema{n}": k.ema(x, span=n) for n, x in enumerate((k.qty("ask", 1), k.microprice_x2()), 5)},
+    },
+)
+"""All that is computed many rows at once, and nothing else."""
+SETS = (NINE, MORE, CLOCK, LANES)
 EACH_SET = pytest.mark.parametrize("fset", SETS, ids=lambda fset: fset.feature_set_id)
 
 Row = tuple[int, int, int, int]
@@ -133,6 +147,18 @@ def test_rule_10_5_blocks_may_end_anywhere(fset: fp.FeatureSet, count: int) -> N
     if count > stop:
         streamed = fp.compute(_whole(table), fset)
         assert streamed.to_arrow().drop_columns("symbol").equals(got.to_arrow().drop_columns("symbol"))
+
+
+@needs_native
+def test_rule_1_2_a_sum_is_lost_where_the_reference_loses_it() -> None:
+    count = 8_400  # of 2^50 each: beyond 2^63 after 8,192
+    steps = np.arange(count)
+    sizes = np.full(count, 1 << 49)
+    table = {"best_bid": steps, "best_ask": steps + 1, "bid_qty": sizes, "ask_qty": sizes}
+    cum = fp.FeatureSet("cum_v1", features={"cum": k.cumsum(_OFI), "ema": k.ema(_OFI, span=8)})
+    wanted = fp.compute_touch(table, cum, backend="python")
+    assert bits(fp.compute_touch(table, cum, backend="rust")) == bits(wanted)
+    assert wanted.to_arrow()["cum"].null_count > 100
 
 
 def _whole(table: dict[str, Any]) -> EventBatch:

@@ -70,6 +70,25 @@ const fn shifted_integer(sum: f64) -> i64 {
     (sum.to_bits().wrapping_sub(ROUNDING_SHIFT.to_bits())).cast_signed()
 }
 
+/// R(n, d) of integers within the floating-point tier of [`half_even_div`].
+#[inline]
+pub(crate) const fn small_div(n: f64, d: f64) -> i64 {
+    shifted_integer(n / d + ROUNDING_SHIFT)
+}
+
+/// F(n) for |n| < 2^51. WHY: no processor of this kind without AVX-512 converts several at once.
+#[inline]
+pub(crate) const fn small_to_f64(n: i64) -> f64 {
+    f64::from_bits(n.cast_unsigned().wrapping_add(ROUNDING_SHIFT.to_bits())) - ROUNDING_SHIFT
+}
+
+/// Whether |n| >= 2^51: the top bit says it, the others nothing.
+#[inline]
+pub(crate) const fn is_not_small(n: f64) -> u64 {
+    const MOST: u64 = ((1023 + 51) << 52) - 1;
+    MOST.wrapping_sub(n.to_bits() & !(1 << 63))
+}
+
 /// R(n, d) of rule 1.3, halves to the even neighbour; `None` outside ±(2^63 - 1) and for d <= 0.
 ///
 /// Three tiers with one result. In the first, |n| < 2^51 and d < 2^53, the rounding error of the
@@ -90,7 +109,7 @@ pub fn half_even_div(n: i128, d: i128) -> Option<i64> {
 pub fn half_even_div_i64(n: i64, d: i64) -> Option<i64> {
     // d - 1 wraps for d <= 0 and fails the comparison.
     if n.unsigned_abs() < FLOAT_TIER_N && d.wrapping_sub(1).cast_unsigned() < FLOAT_TIER_D - 1 {
-        return Some(shifted_integer(i64_to_f64(n) / i64_to_f64(d) + ROUNDING_SHIFT));
+        return Some(small_div(i64_to_f64(n), i64_to_f64(d)));
     }
     divide_i64(n, d)
 }

@@ -10,6 +10,7 @@ mod push;
 mod sources_binance;
 mod sources_hftbacktest;
 mod sources_lobster;
+mod touch;
 
 use pyo3::prelude::*;
 
@@ -22,6 +23,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<sources_hftbacktest::HftbacktestReader>()?;
     module.add_function(wrap_pyfunction!(sources_hftbacktest::hftbacktest_precision, module)?)?;
     module.add_function(wrap_pyfunction!(agreement::first_off_tick, module)?)?;
+    module.add_function(wrap_pyfunction!(touch::compute_touch, module)?)?;
     module.add_class::<book::LobEngine>()?;
     module.add_class::<engine::Engine>()?;
     module.add_class::<sources_lobster::LobsterReader>()?;

@@ -20,7 +20,8 @@ struct BigBlocks;
 unsafe impl GlobalAlloc for BigBlocks {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if pages::is_big(layout) {
-            return pages::map(layout.size());
+            let kept = pages::KEPT.take(layout.size());
+            return if kept.is_null() { pages::map(layout.size()) } else { kept };
         }
         // SAFETY: as promised by the caller.
         unsafe { System.alloc(layout) }
@@ -28,7 +29,13 @@ unsafe impl GlobalAlloc for BigBlocks {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if pages::is_big(layout) {
-            return pages::map(layout.size());
+            let kept = pages::KEPT.take(layout.size());
+            if kept.is_null() {
+                return pages::map(layout.size());
+            }
+            // SAFETY: a whole mapping of ours, of so many bytes at least.
+            unsafe { kept.write_bytes(0, layout.size()) };
+            return kept;
         }
         // SAFETY: as promised by the caller.
         unsafe { System.alloc_zeroed(layout) }
@@ -36,7 +43,7 @@ unsafe impl GlobalAlloc for BigBlocks {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if pages::is_big(layout) {
-            pages::unmap(block, layout.size());
+            pages::KEPT.give(block, layout.size());
         } else {
             // SAFETY: as promised by the caller.
             unsafe { System.dealloc(block, layout) }
@@ -66,7 +73,9 @@ unsafe impl GlobalAlloc for BigBlocks {
 #[cfg(target_os = "linux")]
 mod pages {
     use std::alloc::Layout;
+    use std::cell::UnsafeCell;
     use std::ptr;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     const BIG_PAGE: usize = 2 << 20;
     const PAGE: usize = 4096;
@@ -100,8 +109,75 @@ mod pages {
         advised(moved, bytes)
     }
 
+    /// Blocks that were given back, for whoever asks for as much next: their pages are there.
+    ///
+    /// WHY: the kernel clears pages at 10 GB/s before it hands them out, and most who compute a table let go
+    /// of one like it. The oldest go when there is no more place.
+    pub(super) struct Kept {
+        busy: AtomicBool,
+        places: UnsafeCell<[(usize, usize); PLACES]>,
+    }
+
+    const PLACES: usize = 32;
+    const KEPT_BYTES: usize = 64 << 20;
+
+    pub(super) static KEPT: Kept =
+        Kept { busy: AtomicBool::new(false), places: UnsafeCell::new([(0, 0); PLACES]) };
+
+    // SAFETY: whoever looks at the places holds `busy`.
+    unsafe impl Sync for Kept {}
+
+    impl Kept {
+        /// A mapping of so many bytes that was written before; null if there is none.
+        pub(super) fn take(&self, bytes: usize) -> *mut u8 {
+            let found = self.with(|places| {
+                let at = places.iter().position(|&(_, held)| held == length(bytes))?;
+                let (block, _) = places[at];
+                places.copy_within(at + 1.., at);
+                places[PLACES - 1] = (0, 0);
+                Some(block)
+            });
+            found.flatten().map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut)
+        }
+
+        /// Takes a mapping back.
+        pub(super) fn give(&self, block: *mut u8, bytes: usize) {
+            let mut out = [(0, 0); PLACES + 1];
+            out[PLACES] = (block.expose_provenance(), length(bytes));
+            if length(bytes) <= KEPT_BYTES {
+                self.with(|places| {
+                    let mut held: usize = places.iter().map(|&(_, held)| held).sum();
+                    let free = places.iter().position(|&(_, held)| held == 0).unwrap_or(PLACES);
+                    let mut oldest = 0;
+                    while held + length(bytes) > KEPT_BYTES || free - oldest == PLACES {
+                        held -= places[oldest].1;
+                        out[oldest] = places[oldest];
+                        oldest += 1;
+                    }
+                    places.copy_within(oldest.., 0);
+                    places[PLACES - oldest..].fill((0, 0));
+                    places[free - oldest] = std::mem::take(&mut out[PLACES]);
+                });
+            }
+            for (block, bytes) in out.into_iter().filter(|&(_, bytes)| bytes > 0) {
+                unmap(ptr::with_exposed_provenance_mut(block), bytes);
+            }
+        }
+
+        /// None, and nothing done, while somebody else looks at the places: no one waits for memory here.
+        fn with<T>(&self, work: impl FnOnce(&mut [(usize, usize); PLACES]) -> T) -> Option<T> {
+            if self.busy.swap(true, Ordering::Acquire) {
+                return None;
+            }
+            // SAFETY: `busy` was free and is ours now; `work` allocates nothing.
+            let done = work(unsafe { &mut *self.places.get() });
+            self.busy.store(false, Ordering::Release);
+            Some(done)
+        }
+    }
+
     /// Gives a mapping back.
-    pub(super) fn unmap(block: *mut u8, bytes: usize) {
+    fn unmap(block: *mut u8, bytes: usize) {
         // SAFETY: a whole mapping of ours that nobody uses any more.
         unsafe { libc::munmap(block.cast(), length(bytes)) };
     }
@@ -132,7 +208,17 @@ mod pages {
         unreachable!("nothing is big")
     }
 
-    pub(super) fn unmap(_: *mut u8, _: usize) {
-        unreachable!("nothing is big")
+    pub(super) struct Kept;
+
+    pub(super) static KEPT: Kept = Kept;
+
+    impl Kept {
+        pub(super) fn take(&self, _: usize) -> *mut u8 {
+            unreachable!("nothing is big")
+        }
+
+        pub(super) fn give(&self, _: *mut u8, _: usize) {
+            unreachable!("nothing is big")
+        }
     }
 }

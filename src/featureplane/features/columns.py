@@ -5,7 +5,7 @@ Leans on `features.frame`. Knows nothing of Arrow, files or engines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from featureplane.errors import FeatureSetMismatch, PlanError, UnknownSymbol
 from featureplane.features.frame import FrameLayout
 from featureplane.features.spec import FeatureSet
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "LateColumns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,17 @@ class Columns:
         )
         if not agree:
             raise PlanError("columns of unlike lengths", f"{rows} rows, {len(fset)} features, contiguous")
+
+
+@dataclass(frozen=True, slots=True)
+class LateColumns:
+    """Columns that are made when somebody asks for them; how many rows they have is known before."""
+
+    rows: int
+    make: Callable[[], Columns]
+
+    def __len__(self) -> int:
+        return self.rows
 
 
 def _stored(dtype: str) -> str:

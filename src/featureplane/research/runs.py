@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from featureplane import __version__
 from featureplane.features.columns import Columns
@@ -48,7 +49,7 @@ class RunReport:
     _rows: int = 0
     _messages: int = 0
     _flags: Counter[str] = field(default_factory=Counter)
-    _uncounted: list[EventBatch | Columns] = field(default_factory=list, repr=False)
+    _uncounted: list[EventBatch | Columns | npt.NDArray[np.uint32]] = field(default_factory=list, repr=False)
 
     def __repr__(self) -> str:
         symbols = ", ".join(one.symbol for one in self.instruments)
@@ -76,6 +77,11 @@ class RunReport:
         self.frames += len(columns)
         self._uncounted.append(columns)
 
+    def add_flagged(self, frames: int, flags: npt.NDArray[np.uint32]) -> None:
+        """Take note of frames that were put out, and of the flags of those that have some."""
+        self.frames += frames
+        self._uncounted.append(flags)
+
     def count(self) -> None:
         """Count what was noted so far, and hold it no longer.
 
@@ -86,10 +92,10 @@ class RunReport:
             if isinstance(part, EventBatch):
                 self._rows += part.rows
                 self._messages += part.messages
-            else:
-                for flag in Quality:
-                    hits = np.count_nonzero(part.quality_flags & np.uint32(flag))
-                    self._flags[str(flag.name)] += int(hits)
+                continue
+            flags = part.quality_flags if isinstance(part, Columns) else part
+            for flag in Quality:
+                self._flags[str(flag.name)] += int(np.count_nonzero(flags & np.uint32(flag)))
         self._uncounted.clear()
 
     @property

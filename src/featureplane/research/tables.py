@@ -12,6 +12,7 @@ import os
 import secrets
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featureplane.errors import EmptyStream, SettingError
-from featureplane.features.columns import Columns
+from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.spec import FeatureSet
 from featureplane.research.runs import RunReport
 
@@ -127,7 +128,7 @@ class FeatureTable:
     def __init__(
         self,
         fset: FeatureSet,
-        parts: Iterable[Columns],
+        parts: Iterable[Columns | LateColumns],
         symbols: Sequence[str],
         *,
         metadata: Mapping[str, str] | None = None,
@@ -136,12 +137,12 @@ class FeatureTable:
         self.feature_set = fset
         self.symbols = tuple(symbols)
         self.report = report
-        self._parts = [part for part in parts if len(part)]
-        for part in self._parts:
+        self._given = [part for part in parts if len(part)]
+        made = [part for part in self._given if isinstance(part, Columns)]
+        for part in made:
             part.check(fset)
-        grid = any(part.grid_ts_ns is not None for part in self._parts)
-        said = dict(metadata or {}) if report is None else report.metadata() | dict(metadata or {})
-        self.schema = table_schema(fset, said, grid=grid)
+        self._grid = any(part.grid_ts_ns is not None for part in made)
+        self._said = dict(metadata or {})
         self._table: pa.Table | None = None
 
     @classmethod
@@ -165,6 +166,16 @@ class FeatureTable:
             packed = np.frombuffer(b"".join(frames), np.uint8).reshape(len(frames), -1)
         part = Columns.from_frames(fset, packed, tuple(symbols))
         return cls(fset, [part], tuple(symbols.values()), metadata=metadata)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns, and what the table says of itself; see `table_schema`."""
+        said = self._said if self.report is None else self.report.metadata() | self._said
+        return table_schema(self.feature_set, said, grid=self._grid)
+
+    @cached_property
+    def _parts(self) -> list[Columns]:
+        return [part if isinstance(part, Columns) else part.make() for part in self._given]
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -221,7 +232,7 @@ class FeatureTable:
         return stream
 
     def __len__(self) -> int:
-        return sum(len(part) for part in self._parts)
+        return sum(len(part) for part in self._given)
 
     def __repr__(self) -> str:
         return (

@@ -14,19 +14,24 @@ from typing import Final
 from featureplane.errors import EmptyStream, PlanError
 from featureplane.features.availability import undefined_here
 from featureplane.features.catalog import feature_set
+from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.engine import FeatureEngine
 from featureplane.features.kernels.declarations import KERNELS
 from featureplane.features.plan import Plan, PlanNode
 from featureplane.features.sampling import Emit
 from featureplane.features.spec import FeatureSet
 from featureplane.market.instruments import Instrument
+from featureplane.native import module, resolve
 from featureplane.research.runs import RunReport
 from featureplane.research.tables import FeatureTable
+from featureplane.research.touch_columns import touch_columns
 from featureplane.research.touch_rows import TABLE, TouchRows
 
 __all__ = ["compute_touch"]
 
-_PLAIN: Final = Instrument(venue="table", symbol="table", price_exponent=0, qty_exponent=0, reset_at="none")
+_PLAIN: Final = Instrument(
+    venue="table", symbol="table", price_exponent=0, qty_exponent=0, reset_at="none", book_levels=1
+)
 _CLOCKED: Final = frozenset({"window", "half_life"})
 
 
@@ -76,23 +81,56 @@ def compute_touch(
         raise EmptyStream("a table without rows")
     has_times = rows.source_ts_ns is not None
     _refuse_beyond(fset, has_times=has_times)
-    used = replace(_PLAIN if instrument is None else instrument, book_levels=1)
-    if not has_times:
-        used = replace(used, sessions=(), reset_at="none")
+    used = _PLAIN if instrument is None else _as_table(instrument, has_times=has_times)
     report = RunReport(fset, (used,), TABLE.name, local_time=False)
     report.options = {"emit": emit, "every": "" if every is None else str(every)}
     never = undefined_here(fset, used, has_trades=False)
     report.undefined_here = {used.symbol: never} if never else {}
     report.add_table(len(rows))
-    engine = FeatureEngine(fset, backend=backend, emit=emit, every=every)
-    parts = []
-    for part in engine.columns(rows.batches(used)):
-        report.add_frames(part)
-        parts.append(part)
+    parts: list[Columns | LateColumns] = []
+    if resolve(backend) == "rust" and every is None and emit == "update" and _never_resets(used):
+        parts.append(_computed(rows, fset, used, report))
+    else:
+        rows.check()
+        engine = FeatureEngine(fset, backend=backend, emit=emit, every=every)
+        for part in engine.columns(rows.batches(used)):
+            report.add_frames(part)
+            parts.append(part)
     report.seconds = time.perf_counter() - began
     if not report.frames:
         raise EmptyStream(f"frames of {fset.feature_set_id}", hint="is any row inside a session?")
     return FeatureTable(fset, parts, [used.symbol], report=report)
+
+
+def _as_table(instrument: Instrument, *, has_times: bool) -> Instrument:
+    """The instrument of a feed that shows the best levels alone."""
+    if has_times:
+        return replace(instrument, book_levels=1)
+    return replace(instrument, book_levels=1, sessions=(), reset_at="none")
+
+
+def _never_resets(instrument: Instrument) -> bool:
+    return not instrument.sessions and instrument.daily_reset is None
+
+
+def _computed(rows: TouchRows, fset: FeatureSet, instrument: Instrument, report: RunReport) -> LateColumns:
+    """The rows as they are, without events in between."""
+    computed = module().compute_touch(
+        fset.plan_json,
+        bytes.fromhex(fset.fingerprint)[:8],
+        (rows.best_bid, rows.best_ask, rows.bid_qty, rows.ask_qty),
+        rows.source_ts_ns,
+        tick=instrument.tick,
+        locked_valid=instrument.locked == "valid",
+    )
+    if computed is None:
+        rows.check()
+        raise AssertionError("both sides refuse the same rows")
+    words, flagged, flags = computed
+    report.add_flagged(len(rows), flags)
+    times = rows.source_ts_ns
+    # Masks and numbers follow from the values; to write them takes longer than to compute those.
+    return LateColumns(len(rows), lambda: touch_columns(fset, words, flagged, flags, times))
 
 
 def _refuse_beyond(fset: FeatureSet, *, has_times: bool) -> None:

@@ -67,7 +67,8 @@ class TouchRows:
         SettingError
             It is no table, or a column is missing, of another type or another length.
         MalformedEvent
-            A number beyond rule 1.2 or a time beyond rule 2.3; names the column and the row, from 0.
+            A number of more than 64 bits, or a time that is null. What rules 1.2 and 2.3 refuse besides is
+            found by `check`, or by whoever goes through the rows.
         """
         columns = _columns(table)
         missing = [name for name in (*_PRICES, *_SIZES) if name not in columns]
@@ -86,21 +87,28 @@ class TouchRows:
             row = int(np.flatnonzero(times[1])[0])
             raise MalformedEvent(f"{_TIME} null in row {row}", "a time in every row, or no such column")
         rows = cls(**held, source_ts_ns=None if times is None else times[0])
-        rows.check()
-        return rows
-
-    def check(self) -> None:
-        """Refuse columns of unlike lengths, and numbers no event may hold."""
-        for name in (*_PRICES, *_SIZES, *([] if self.source_ts_ns is None else [_TIME])):
-            column = getattr(self, name)
-            if len(column) != len(self):
+        for name, column in rows._named():
+            if len(column) != len(rows):
                 raise SettingError(
-                    f"{len(column)} rows in {name}, {len(self)} in best_bid",
+                    f"{len(column)} rows in {name}, {len(rows)} in best_bid",
                     hint="give columns of one length",
                 )
+        return rows
+
+    def _named(self) -> list[tuple[str, Column]]:
+        names = (*_PRICES, *_SIZES, *([] if self.source_ts_ns is None else [_TIME]))
+        return [(name, getattr(self, name)) for name in names]
+
+    def check(self) -> None:
+        """Refuse numbers no event may hold.
+
+        Raises `MalformedEvent` for one beyond rule 1.2 or a time beyond rule 2.3; names the column and the
+        row, from 0.
+        """
+        for name, column in self._named():
             least = 1 - MAGNITUDE_LIMIT if name in _PRICES else 0
             most = TIME_LIMIT_NS - 1 if name == _TIME else MAGNITUDE_LIMIT - 1
-            if len(column) and not (least <= column.min() and column.max() <= most):
+            if not (least <= column.min() and column.max() <= most):
                 row = int(np.flatnonzero((column < least) | (column > most))[0])
                 raise MalformedEvent(f"{name} {column[row]} in row {row}", f"{least} to {most}")
 

@@ -5,6 +5,7 @@
 mod block;
 mod blocks;
 pub mod config;
+mod lanes;
 mod lateness;
 mod nodes;
 mod output;
@@ -13,6 +14,7 @@ mod record;
 mod row;
 mod state;
 mod symbol;
+pub mod touch;
 
 use std::collections::HashMap;
 

@@ -11,14 +11,16 @@ use crate::units::{NANOS_PER_MS, elapsed};
 /// Order-flow imbalance at one level.
 ///
 /// Four independent comparisons rather than a match on the price move: each side is decided
-/// alone, and the compiler turns them into conditional moves.
-fn level_flow(before: (Level, Level), now: (Level, Level)) -> i64 {
+/// alone, and the compiler turns them into conditional moves. Nothing wraps for sizes of rule 1.2; rows of
+/// a table are computed before it is known whether theirs are.
+#[inline]
+pub(super) fn level_flow(before: (Level, Level), now: (Level, Level)) -> i64 {
     let ((bid0, ask0), (bid, ask)) = (before, now);
     let bid_added = if bid.price >= bid0.price { bid.qty } else { 0 };
     let bid_taken = if bid.price <= bid0.price { bid0.qty } else { 0 };
     let ask_added = if ask.price <= ask0.price { ask.qty } else { 0 };
     let ask_taken = if ask.price >= ask0.price { ask0.qty } else { 0 };
-    (bid_added - bid_taken) - (ask_added - ask_taken)
+    bid_added.wrapping_sub(bid_taken).wrapping_sub(ask_added.wrapping_sub(ask_taken))
 }
 
 fn save_level(level: Level, out: &mut StateWriter) {
@@ -40,6 +42,21 @@ pub struct Ofi {
 impl Ofi {
     pub(super) const fn new(level: usize) -> Self {
         Self { level, before: None }
+    }
+
+    /// Whether it looks at the best level alone.
+    pub(crate) const fn is_of_touch(&self) -> bool {
+        self.level == 1
+    }
+
+    /// Takes these for the last valid levels.
+    pub(crate) const fn follow(&mut self, bid: Level, ask: Level) {
+        self.before = Some((bid, ask));
+    }
+
+    /// Whether there are last valid levels.
+    pub(crate) const fn is_warm(&self) -> bool {
+        self.before.is_some()
     }
 
     pub(super) fn update(&mut self, book: &BookView<'_>) -> Cell {

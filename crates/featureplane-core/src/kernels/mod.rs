@@ -23,6 +23,7 @@ pub mod rolling;
 pub(crate) mod scans;
 pub mod series;
 pub mod state;
+pub(crate) mod touch;
 pub mod toxicity;
 pub mod trades;
 pub mod window;
