@@ -119,7 +119,7 @@ def test_rule_10_1_random_sets(seed: int) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(100, 200))
 def test_rule_10_1_many_random_sets(seed: int) -> None:
-    compare(seed, max(share(5_000), 500))  # below that nothing is warm
+    compare(seed, max(share(3_000), 500))  # below that nothing is warm
 
 
 def test_rule_10_1_every_constructor() -> None:

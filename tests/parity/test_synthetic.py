@@ -37,10 +37,10 @@ def test_rule_10_1_a_million_events_of_several_symbols(part: int) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("part", range(20))
+@pytest.mark.parametrize("part", range(40))
 def test_rule_10_1_ten_million_events_of_several_symbols(part: int) -> None:
     fset = (V2, V1, ODD, TRADES)[part % 4]
-    assert_agrees(parity(synthetic(share(500_000), seed=1000 + part, symbols=2 + part // 4), fset))
+    assert_agrees(parity(synthetic(share(250_000), seed=1000 + part, symbols=2 + part // 8), fset))
 
 
 @EACH_SET
