@@ -125,12 +125,18 @@ def test_a_tick_the_data_contradict_is_named_with_its_line(
     assert "declared as 0.05" in said
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["replay", str(SAMPLE), "--source", "binance-spot", "--features", "lob_shared_v1"]
-    assert main([*words, "--out", str(tmp_path / "nowhere" / "day.parquet")]) == 2
-    error, hint = capsys.readouterr().err.splitlines()[-2:]
-    assert "nowhere" in error
-    assert hint.startswith("hint: ")
+@pytest.mark.parametrize("words", [["replay", "--features", "lob_shared_v1"], ["capture"]], ids=" ".join)
+def test_a_folder_that_is_not_there_is_named(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for nowhere in (tmp_path / "nowhere", file):
+        given = [*words, str(SAMPLE), "--source", "binance-spot", "--out", str(nowhere / "day")]
+        assert main(given) == 2
+        said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
+        assert [line.split(": ")[0] for line in said] == ["error", "hint"]
+        assert nowhere.name in said[0]
 
 
 @pytest.mark.parametrize(

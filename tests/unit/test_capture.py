@@ -30,6 +30,7 @@ from featureplane.market.instruments import Instrument, load_instruments
 from featureplane.market.reading import iter_events, read_events
 from featureplane.market.sources.capture import CaptureFile, CaptureWriter, write_capture
 from featureplane.market.sources.capture_layout import FRAME_EVENTS_MAX, HEADER_BYTES
+from featureplane.market.sources.files import source_file
 from featureplane.market.synthetic import symbol_name, synthetic_events
 
 Array = npt.NDArray[np.void]
@@ -243,6 +244,16 @@ def test_no_flipped_byte_gives_anything_but_an_error_of_ours(
             got = CaptureFile(path).array().tobytes()
             assert compression == "none" or place < HEADER_BYTES or got == events[:300].tobytes()
         data[place] ^= 0x10
+
+
+@compressions
+def test_a_file_that_was_cut_off_has_a_hash_of_its_own(
+    compression: str, events: Array, tmp_path: Path
+) -> None:
+    path = write(tmp_path, events, compression)
+    whole = CaptureFile(path).source_file()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert CaptureFile(path).source_file() == source_file(path) != whole
 
 
 def test_what_is_absent_or_a_folder_is_unreadable(tmp_path: Path) -> None:

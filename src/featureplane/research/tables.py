@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from featureplane.errors import EmptyStream, SettingError
 from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.spec import FeatureSet
+from featureplane.market.sources.files import forget
 from featureplane.research.runs import RunReport
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ class ParquetSink:
     def __enter__(self) -> Self:
         self._part = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.part")
         # WHY before it is there: an interrupt between two lines of ours must not leave it behind.
-        weakref.finalize(self, self._part.unlink, missing_ok=True)
+        weakref.finalize(self, forget, self._part)
         try:
             self._part.touch(exist_ok=False)
         except OSError as error:

@@ -48,7 +48,7 @@ from featureplane.market.sources.capture_layout import (
     pack_index,
     read_index,
 )
-from featureplane.market.sources.files import check_file_order, source_file
+from featureplane.market.sources.files import check_file_order, forget, source_file
 
 __all__ = ["SOURCES", "CaptureFile", "CaptureWriter", "write_capture"]
 
@@ -82,9 +82,16 @@ class CaptureFile:
         return [("incomplete", self.incomplete)]
 
     def source_file(self) -> SourceFile:
-        """Name and hash: of the events as the header gives it, else of the file's bytes."""
+        """Name and hash: of the events as the header gives it; of the bytes where it does not, or cannot."""
         said = self.header.sha256
-        return source_file(self.path) if said is None else SourceFile(self.path.name, said)
+        return source_file(self.path) if said is None or self._is_cut() else SourceFile(self.path.name, said)
+
+    def _is_cut(self) -> bool:
+        """Whether the file ends before what its header speaks of."""
+        if self.header.compression == "none":
+            return self._bytes < HEADER_BYTES + (self.header.count or 0) * _EVENT_BYTES
+        with self.path.open("rb") as stream:
+            return self._frames(stream) is None
 
     def array(self) -> Array:
         """Every event, read-only: of a plain file a view of its mapping, else unpacked."""
@@ -262,7 +269,7 @@ class CaptureWriter:
             raise SettingError(f"{path} cannot be written: it is a folder", hint="name a file in it")
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         # WHY before it is there: an interrupt between two lines of ours must not leave it behind.
-        weakref.finalize(self, self._temporary.unlink, missing_ok=True)
+        weakref.finalize(self, forget, self._temporary)
         try:
             self._stream: IO[bytes] | None = self._temporary.open("xb")
         except OSError as error:
