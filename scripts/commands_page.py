@@ -16,8 +16,8 @@ INTRODUCTION = """\
 Data go to standard output, everything said to people to standard error; `--json` prints one object.
 Errors are two lines, `error:` and `hint:`, without a traceback unless `--debug` is given. Exit status of
 every command: 0 done; 1 the answer is no (disagreement, a check that failed); 2 it could not be done (bad
-input, bad arguments); 130 after Ctrl-C, with nothing left behind; 141 when the reader of the output went
-away before the answer was out."""
+input, bad arguments); 130 after Ctrl-C, 143 when told to end, with nothing left
+behind; 141 when the reader of the output went away before the answer was out."""
 
 
 def commands(node: App = app, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 Data go to standard output, everything said to people to standard error. Exit status of every
 command: 0 done; 1 the answer is no (disagreement, a check that failed); 2 it could not be done
-(bad input, bad arguments); 130 interrupted; 141 the reader of the output went away.
+(bad input, bad arguments); 130 interrupted, 143 told to end; 141 the reader of the output went away.
 """
 
 from __future__ import annotations

@@ -136,14 +136,19 @@ def parity(
             progress(comparison.report.events)
     comparison.end()
     if comparison.report.frames == 0 and comparison.report.mismatches == 0:
-        hint = (
-            'a stream without a snapshot needs `--seed increments` (`seed="increments"`); '
-            "`featureplane data inspect` says what is in it"
-        )
-        if until is not None and until < sum(map(len, batches)):
-            hint = f"the first {comparison.report.events} events make none; let `until` reach further"
-        raise EmptyStream("a comparison without frames", hint=hint)
+        is_cut = until is not None and until < sum(map(len, batches))
+        raise _nothing_compared(comparison.report.events, is_cut=is_cut)
     return comparison.report
+
+
+def _nothing_compared(events: int, *, is_cut: bool) -> EmptyStream:
+    hint = (
+        'a stream without a snapshot needs `--seed increments` (`seed="increments"`); '
+        "`featureplane data inspect` says what is in it"
+    )
+    if is_cut:
+        hint = f"the first {events} events make none; let `until` reach further"
+    return EmptyStream("a comparison without frames", hint=hint)
 
 
 def _pieces(batches: Sequence[EventBatch], until: int | None) -> Iterator[EventBatch]:
