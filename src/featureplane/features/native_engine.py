@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final, Literal, NoReturn
 
 import numpy as np
@@ -76,7 +77,11 @@ class NativeEngine:
         self._restored: dict[int, bytes] = {}  # until events come and say when the stream begins
         self._pushed_from: EventBatch | None = None
         self.layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
-        self._room = FrameRoom(self.layout)
+
+    @cached_property
+    def _room(self) -> FrameRoom:
+        """Made by the first push: who computes tables needs none."""
+        return FrameRoom(self.layout)
 
     def process(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
         """The frames of these events, each with the grid point it stands for, or 0."""

@@ -129,7 +129,7 @@ impl<const BID: bool> Ladder<BID> {
             }
             if self.near.len() > NEAR_MAX && (self.near.len() > NEAR_LIMIT || self.far.spend(self.occupied()))
             {
-                self.recentre();
+                self.recentre(self.sizes.len());
             }
         } else if qty == 0 {
             self.stale |= self.far.remove(key) && self.worst == usize::MAX;
@@ -164,40 +164,50 @@ impl<const BID: bool> Ladder<BID> {
         self.bits.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Moves the window so that the best level stands a quarter from its start.
+    /// Moves the window so that the best level stands a quarter from its start, and gives it `slots`.
     #[cold]
-    fn recentre(&mut self) {
-        self.empty_window();
+    fn recentre(&mut self, slots: usize) {
         self.stale = true;
-        let Some(best) = self.far.first() else { return };
-        self.base = best - self.margin();
-        let end = self.base + i64::try_from(self.sizes.len()).unwrap_or(0);
+        let near = self.near.first().map(|&(key, _)| key);
+        let best = near.or_else(|| self.first_slot().map(|slot| self.key_of(slot)));
+        let Some(best) = best.or_else(|| self.far.first()) else { return };
         let mut moving = std::mem::take(&mut self.moving);
-        self.far.take_before(end, &mut moving);
+        let end = self.key_of(self.sizes.len());
+        self.empty_window(&mut moving);
+        self.sizes.resize(slots, 0);
+        self.bits.resize(slots / 64, 0);
+        self.base = best - self.margin();
+        (self.low, self.worst) = (slots, usize::MAX);
+        if self.key_of(slots) > end && !self.far.is_empty() {
+            self.far.take_before(self.key_of(slots), &mut moving);
+        }
         for (key, qty) in moving.drain(..) {
             let slot = self.slot(key);
-            self.sizes[slot] = qty;
-            self.bits[slot / 64] |= 1 << (slot % 64);
-            self.low = self.low.min(slot);
+            if let Some(size) = self.sizes.get_mut(slot) {
+                *size = qty;
+                self.bits[slot / 64] |= 1 << (slot % 64);
+                self.low = self.low.min(slot);
+            } else {
+                self.far.insert(key, qty);
+            }
         }
         self.moving = moving;
     }
 
-    /// Moves everything out of the window and from before it.
-    fn empty_window(&mut self) {
-        let mut moving = std::mem::take(&mut self.moving);
-        moving.extend(self.window());
-        moving.append(&mut self.near);
-        for (key, qty) in moving.drain(..) {
+    /// Moves everything out of the window and from before it to `out`.
+    fn empty_window(&mut self, out: &mut Vec<(i64, i64)>) {
+        out.append(&mut self.near);
+        let inside = out.len();
+        out.extend(self.window());
+        for &(key, _) in &out[inside..] {
             let slot = self.slot(key);
-            if let Some(size) = self.sizes.get_mut(slot) {
-                *size = 0;
-            }
-            self.far.insert(key, qty);
+            self.sizes[slot] = 0;
         }
-        self.moving = moving;
         self.bits.fill(0);
-        (self.low, self.worst) = (self.sizes.len(), usize::MAX);
+    }
+
+    fn key_of(&self, slot: usize) -> i64 {
+        self.base + i64::try_from(slot).unwrap_or(i64::MAX)
     }
 
     fn window(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
@@ -208,7 +218,7 @@ impl<const BID: bool> Ladder<BID> {
                 rest &= rest - 1;
                 Some(at * 64 + bit)
             })
-            .map(|slot| (self.base + i64::try_from(slot).unwrap_or(0), self.sizes[slot]))
+            .map(|slot| (self.key_of(slot), self.sizes[slot]))
         })
     }
 
@@ -221,11 +231,7 @@ impl<const BID: bool> Ladder<BID> {
             return;
         }
         if self.rows_outside > self.rows / 20 && self.sizes.len() < SLOTS_MAX {
-            self.empty_window();
-            let slots = self.sizes.len() * 2;
-            self.sizes = vec![0; slots];
-            self.bits = vec![0; slots / 64];
-            self.recentre();
+            self.recentre(self.sizes.len() * 2);
         }
         (self.rows, self.rows_outside) = (0, 0);
     }
@@ -259,7 +265,7 @@ impl<const BID: bool> Ladder<BID> {
         if self.top.len() < self.depth && !self.far.is_empty() {
             // Most of the window lies behind the best level, or nothing is in it: a move helps.
             if self.first_slot().is_none_or(|slot| slot > self.sizes.len() / 2) {
-                self.recentre();
+                self.recentre(self.sizes.len());
                 self.stale = false;
                 self.read_window();
             }
@@ -285,7 +291,7 @@ impl<const BID: bool> Ladder<BID> {
             while rest != 0 {
                 let slot = at * 64 + rest.trailing_zeros() as usize;
                 rest &= rest - 1;
-                let price = self.price(self.base + i64::try_from(slot).unwrap_or(0));
+                let price = self.price(self.key_of(slot));
                 self.top.push(Level { price, qty: self.sizes[slot] });
                 if self.top.len() == self.depth {
                     self.worst = slot;
@@ -345,7 +351,7 @@ impl<const BID: bool> Ladder<BID> {
         (self.stale, self.worst) = (true, usize::MAX);
         self.near.drain(..self.near.partition_point(|&(key, _)| key <= bound));
         while let Some(slot) = self.first_slot() {
-            if self.base + i64::try_from(slot).unwrap_or(i64::MAX) > bound {
+            if self.key_of(slot) > bound {
                 return;
             }
             self.sizes[slot] = 0;
