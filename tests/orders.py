@@ -46,6 +46,10 @@ def approve(about: Instrument, intent: OrderIntent) -> Approved[OrderIntent]:
     return answer
 
 
+def _time(at: float, now_ns: int | None) -> int:
+    return START_NS + round(at * MS) if now_ns is None else now_ns
+
+
 class Trader:
     """One instrument at a paper venue; keeps every order and every event."""
 
@@ -63,17 +67,26 @@ class Trader:
         """The market moves, and what is known then is told."""
         array = as_array(messages)
         self.venue.on_market(array)
-        self.hear((int(array["local_ts_ns"][-1]) - START_NS) / MS)
+        self.hear(now_ns=int(array["local_ts_ns"][-1]))
 
-    def hear(self, at: float) -> list[OrderEvent]:
+    def hear(self, at: float = 0, *, now_ns: int | None = None) -> list[OrderEvent]:
         """What is known by then; every event must be one its order allows."""
-        told = self.venue.poll(START_NS + round(at * MS))
+        told = self.venue.poll(_time(at, now_ns))
         for event in told:
             self.orders[event.client_id].apply(event)
         self.events += told
         return told
 
-    def send(self, side: Side, qty: int, price: int | None = None, *, at: float = 0, **fields: Any) -> int:
+    def send(
+        self,
+        side: Side,
+        qty: int,
+        price: int | None = None,
+        *,
+        at: float = 0,
+        now_ns: int | None = None,
+        **fields: Any,
+    ) -> int:
         """The number of a new order; what is known at once is told."""
         number = len(self.orders) + 1
         if price is None:
@@ -82,13 +95,13 @@ class Trader:
             symbol=self.instrument.symbol, side=side, qty=qty, price=price, client_id=number, **fields
         )
         self.orders[number] = Order(intent)
-        self.venue.send(approve(self.instrument, intent), START_NS + round(at * MS))
-        self.hear(at)
+        self.venue.send(approve(self.instrument, intent), _time(at, now_ns))
+        self.hear(at, now_ns=now_ns)
         return number
 
     def cancel(self, number: int, *, at: float) -> None:
         """Ask for its end; what is known at once is told."""
-        self.venue.cancel(number, START_NS + round(at * MS))
+        self.venue.cancel(number, _time(at, None))
         self.hear(at)
 
     def story(self, number: int) -> list[tuple[str, int, int]]:

@@ -16,7 +16,7 @@ from featureplane.market.events import EventFlag, Kind
 from featureplane.market.messages import Event
 from featureplane.market.synthetic import Faults, synthetic_events, synthetic_instruments
 from tests.orders import Trader
-from tests.streams import MS, START_NS, Change, ask, bid, buy, clear, message, order, sell, snapshot, status
+from tests.streams import Change, ask, bid, buy, clear, message, order, sell, snapshot, status
 
 MODELS = tuple(FILL_MODELS)
 BOOK = snapshot(bid(100, 50), bid(99, 70), ask(102, 40), ask(103, 60))
@@ -186,7 +186,7 @@ def test_orders_of_ours_share_a_trade_unless_they_are_apart() -> None:
 
 
 @pytest.mark.parametrize("order_level", [False, True])
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     wanted=st.dictionaries(st.integers(0, 200), st.integers(-3, 3), max_size=12),
@@ -205,16 +205,16 @@ def side_by_side(seed: int, wanted: dict[int, int], *, order_level: bool) -> Ite
     array = synthetic_events(400, seed=seed, faults=Faults(), order_level=order_level)
     traders = {fill: Trader(about=about, fill=fill, own_orders="apart") for fill in MODELS}
     ends = [0, *(i + 1 for i, flags in enumerate(array["flags"].tolist()) if flags & EventFlag.LAST)]
-    now = 0.0
+    now = 0
     for i, (first, behind) in enumerate(pairwise(ends)):
-        now = max(now, (int(array["local_ts_ns"][first]) - START_NS) / MS)
+        now = max(now, int(array["local_ts_ns"][first]))
         for trader in traders.values():
             trader.venue.on_market(array[first:behind])
-            trader.hear(now)
+            trader.hear(now_ns=now)
             low, high = trader.venue.best(about.symbol)
             if i in wanted and low is not None and high is not None:
                 side = Side.BUY if i % 2 else Side.SELL
-                trader.send(side, 50, (low if i % 2 else high) + wanted[i], at=now)
+                trader.send(side, 50, (low if i % 2 else high) + wanted[i], now_ns=now)
         yield {fill: [order.filled for order in trader.orders.values()] for fill, trader in traders.items()}
 
 

@@ -278,6 +278,18 @@ def test_an_instrument_the_venue_does_not_have_is_unknown() -> None:
         made.venue.best("XYZ")
 
 
+def test_behind_a_reconnect_orders_wait_for_a_snapshot_and_new_ones_are_rejected() -> None:
+    made = trader()
+    number = made.send(BUY, 10, 100)
+    made.venue.reconnect("ABC")
+    assert made.venue.best("ABC") == (None, None)
+    assert made.story(made.send(BUY, 10, 100)) == [("no_book", 0, 0)]
+    made.see(message(ask(99, 5), at=1))
+    assert made.filled(number) == [0]
+    made.see(snapshot(bid(100, 20), ask(102, 40), at=2), message(sell(100, 23), at=3))
+    assert made.filled(number) == [3]
+
+
 def test_market_data_are_taken_as_the_stream_options_say() -> None:
     broken = [snapshot(bid(99, 1), ask(101, 1), last=5), message(bid(99, 2), ids=(7, 8), at=1)]
     with pytest.raises(SequenceGap):
@@ -328,27 +340,27 @@ def play(seed: int, fill: str, wanted: dict[int, tuple[int, int]], *, poll_often
     made = Trader(
         about=about, fill=fill, entry_ns=7 * MS, response_ns=3 * MS, life_ns=900 * MS, taker_bps="1"
     )
-    ends, now = cuts(array), 0.0
+    ends, now = cuts(array), 0
     for i, (first, behind) in enumerate(pairwise(ends)):
         made.venue.on_market(array[first:behind])
-        now = max(now, (int(array["local_ts_ns"][first]) - START_NS) / MS)
+        now = max(now, int(array["local_ts_ns"][first]))
         if i in wanted:
             kind, offset = wanted[i]
             low, high = made.venue.best(about.symbol)
             side = BUY if kind % 2 else SELL
             if low is not None and high is not None:
                 if kind < 2:
-                    made.send(side, 700, at=now)
+                    made.send(side, 700, now_ns=now)
                 else:
                     tif = (TimeInForce.GTC, IOC, POST)[kind // 2 - 1]
-                    made.send(side, 700, (low if kind % 2 else high) + offset, at=now, tif=tif)
+                    made.send(side, 700, (low if kind % 2 else high) + offset, now_ns=now, tif=tif)
         if poll_often:
-            made.hear(now)
-    made.hear(now + 10_000)
+            made.hear(now_ns=now)
+    made.hear(now_ns=now + 10**10)
     return made
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=SEEDS,
     fill=FILLS,
@@ -365,7 +377,7 @@ def test_the_same_orders_have_the_same_fate_however_often_one_asks(
     assert sorted(map(repr, play(seed, fill, wanted, poll_often=False).events)) == sorted(map(repr, often))
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=SEEDS,
     fill=FILLS,

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featureplane.errors import InvalidOrder, SettingError, StateError, UnknownSymbol
@@ -447,6 +447,9 @@ def test_a_loss_streak_ends_with_a_gain_or_with_a_person_and_a_reason() -> None:
     account.trade(Side.BUY, 10, BID)
     account.trade(Side.SELL, 10, BID + 1)
     assert account.check.loss_streak == 0
+    account.trade(Side.BUY, 10, BID)
+    account.trade(Side.SELL, 10, BID)
+    assert account.check.loss_streak == 0  # nothing lost is no loss
 
 
 def test_a_day_begins_without_the_loss_of_the_one_before() -> None:
@@ -458,6 +461,11 @@ def test_a_day_begins_without_the_loss_of_the_one_before() -> None:
     assert account.ask().code is RefusalCode.DAILY_LOSS
     account.now_ns += 1
     assert isinstance(account.ask(), Approved)
+    account.market(BID, ASK)
+    account.lose(4)
+    assert isinstance(account.ask(), Approved)
+    account.lose(2)
+    assert str(account.ask().actual) == "6"
 
 
 def test_a_peak_is_forgotten_when_its_time_is_over() -> None:
@@ -539,6 +547,7 @@ ORDERS = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(orders=st.lists(ORDERS, max_size=25))
 def test_a_refusal_changes_nothing_and_an_approval_keeps_the_position_in_bounds(
     orders: list[tuple[Side, int, int, bool, int]],

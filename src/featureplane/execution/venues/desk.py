@@ -210,6 +210,11 @@ class Desk:
 
     # -- the market moves
 
+    def reconnect(self) -> None:
+        """The market data begin anew; what waits goes on waiting."""
+        self._view.reconnect()
+        self._taken.clear()
+
     def on_message(self, message: Message, now_ns: int) -> None:
         """Take the next message of the instrument, and fill what it fills."""
         step = self._view.take(message, detailed=bool(self._orders or self._taken))

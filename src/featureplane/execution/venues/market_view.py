@@ -82,6 +82,11 @@ class MarketView:
         levels = self.book.side(side)
         return levels.price(1) if len(levels) and self.is_readable else None
 
+    def reconnect(self) -> None:
+        """A connection without proof that it continues the one before: wait for a snapshot."""
+        self._guard.reconnect()
+        self.book.clear()
+
     def take(self, message: Message, *, detailed: bool) -> Step | None:
         """Apply the next message; None if it says nothing new.
 

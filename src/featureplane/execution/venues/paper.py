@@ -89,6 +89,13 @@ class PaperVenue:
             self._pass_time(message.local_ts_ns)
             self._desks[message.symbol_id].on_message(message, self._now_ns)
 
+    def reconnect(self, symbol: str) -> None:
+        """Market data come over another connection: no book until the next snapshot, orders wait on.
+
+        Raises `UnknownSymbol`.
+        """
+        self._desk(symbol).reconnect()
+
     def poll(self, now_ns: int) -> list[OrderEvent]:
         """What has become known until now, in order; what comes at the very time of a message is later."""
         self._pass_time(now_ns)
