@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -353,3 +354,31 @@ def test_more_than_a_table_has_is_refused_by_name(feature: Any, *, times: bool, 
 def test_what_is_no_such_table_is_refused(table: object, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         fp.compute_touch(table, NINE, backend="python")
+
+
+@needs_native
+def test_memory_given_back_is_nobody_elses() -> None:
+    """Big columns lie where tables before them have lain; nothing is in use twice."""
+    rng = np.random.default_rng(1)
+
+    def table(count: int) -> dict[str, Any]:
+        bids = 1_000 + np.cumsum(rng.integers(-1, 2, count))
+        sizes = rng.integers(1, 100, (2, count))
+        return dict(zip(NAMES, (bids, bids + 1, *sizes), strict=True))
+
+    tables = [table(count) for count in (300_000, 300_000, 600_000, 270_000)]
+    wanted = [fp.compute_touch(one, NINE, backend="rust") for one in tables]
+    words = [[one.column(name)[0].tobytes() for name in NINE.feature_ids] for one in wanted]
+
+    def again(at: int) -> bool:
+        held = [fp.compute_touch(tables[n], NINE, backend="rust") for n in (at, (at + 1) % 4)]
+        return all(
+            one.column(name)[0].tobytes() == words[n][place]
+            for one, n in zip(held, (at, (at + 1) % 4), strict=True)
+            for place, name in enumerate(NINE.feature_ids)
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(again, [0, 1, 2, 3, 3, 2, 1, 0]))
+    for one, known in zip(wanted, words, strict=True):
+        assert [one.column(name)[0].tobytes() for name in NINE.feature_ids] == known

@@ -8,6 +8,14 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
+/// Keeps as much of what is given back as so many big blocks of so many bytes, 64 MiB at most.
+///
+/// WHY: the kernel clears pages at 10 GB/s before it hands them out. Who computes one table after the other
+/// lets go of one like it each time; a stream does not, and would only grow by what is kept.
+pub(crate) fn keep(blocks: usize, bytes: usize) {
+    pages::KEPT.allow(blocks, bytes);
+}
+
 /// What the extension allocates with.
 #[global_allocator]
 static ALLOCATOR: BigBlocks = BigBlocks;
@@ -75,7 +83,7 @@ mod pages {
     use std::alloc::Layout;
     use std::cell::UnsafeCell;
     use std::ptr;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     const BIG_PAGE: usize = 2 << 20;
     const PAGE: usize = 4096;
@@ -109,25 +117,35 @@ mod pages {
         advised(moved, bytes)
     }
 
-    /// Blocks that were given back, for whoever asks for as much next: their pages are there.
-    ///
-    /// WHY: the kernel clears pages at 10 GB/s before it hands them out, and most who compute a table let go
-    /// of one like it. The oldest go when there is no more place.
+    /// Blocks that were given back, for whoever asks for as much next: their pages are there. The oldest go
+    /// when there is no more place.
     pub(super) struct Kept {
+        /// Bytes to keep at most.
+        most: AtomicUsize,
         busy: AtomicBool,
         places: UnsafeCell<[(usize, usize); PLACES]>,
     }
 
     const PLACES: usize = 32;
-    const KEPT_BYTES: usize = 64 << 20;
+    const MOST: usize = 64 << 20;
 
-    pub(super) static KEPT: Kept =
-        Kept { busy: AtomicBool::new(false), places: UnsafeCell::new([(0, 0); PLACES]) };
+    pub(super) static KEPT: Kept = Kept {
+        most: AtomicUsize::new(0),
+        busy: AtomicBool::new(false),
+        places: UnsafeCell::new([(0, 0); PLACES]),
+    };
 
     // SAFETY: whoever looks at the places holds `busy`.
     unsafe impl Sync for Kept {}
 
     impl Kept {
+        /// Keeps that much from now on, if it is more than so far, within reason.
+        pub(super) fn allow(&self, blocks: usize, bytes: usize) {
+            if bytes >= BIG_PAGE {
+                self.most.fetch_max(length(bytes).saturating_mul(blocks).min(MOST), Ordering::Relaxed);
+            }
+        }
+
         /// A mapping of so many bytes that was written before; null if there is none.
         pub(super) fn take(&self, bytes: usize) -> *mut u8 {
             let found = self.with(|places| {
@@ -144,12 +162,13 @@ mod pages {
         pub(super) fn give(&self, block: *mut u8, bytes: usize) {
             let mut out = [(0, 0); PLACES + 1];
             out[PLACES] = (block.expose_provenance(), length(bytes));
-            if length(bytes) <= KEPT_BYTES {
+            let most = self.most.load(Ordering::Relaxed);
+            if length(bytes) <= most {
                 self.with(|places| {
                     let mut held: usize = places.iter().map(|&(_, held)| held).sum();
                     let free = places.iter().position(|&(_, held)| held == 0).unwrap_or(PLACES);
                     let mut oldest = 0;
-                    while held + length(bytes) > KEPT_BYTES || free - oldest == PLACES {
+                    while held + length(bytes) > most || free - oldest == PLACES {
                         held -= places[oldest].1;
                         out[oldest] = places[oldest];
                         oldest += 1;
@@ -213,6 +232,8 @@ mod pages {
     pub(super) static KEPT: Kept = Kept;
 
     impl Kept {
+        pub(super) fn allow(&self, _: usize, _: usize) {}
+
         pub(super) fn take(&self, _: usize) -> *mut u8 {
             unreachable!("nothing is big")
         }

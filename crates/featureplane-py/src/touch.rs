@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::into_py;
+use crate::memory;
 
 /// Eight bytes of each value by feature, rows that have flags, and their flags.
 type Computed<'py> = (Vec<Bound<'py, PyArray1<u64>>>, Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>);
@@ -26,6 +27,7 @@ pub(crate) fn compute_touch<'py>(
     locked_valid: bool,
 ) -> PyResult<Option<Computed<'py>>> {
     let plan = Plan::from_json(plan, fingerprint).map_err(into_py)?;
+    let features = plan.features.len();
     let mut engine = TouchEngine::new(plan, tick, locked_valid).map_err(into_py)?;
     let columns = columns.iter().map(PyArrayMethods::try_readonly).collect::<Result<Vec<_>, _>>()?;
     let times = source_ts_ns.as_ref().map(PyArrayMethods::try_readonly).transpose()?;
@@ -35,6 +37,7 @@ pub(crate) fn compute_touch<'py>(
     };
     let source_ts_ns = times.as_ref().map(slice).transpose()?;
     let rows = Rows { bid, ask, bid_qty, ask_qty, source_ts_ns };
+    memory::keep(features, size_of::<u64>() * rows.len());
     let Some(table) = py.detach(|| engine.run(&rows)) else { return Ok(None) };
     let (flagged, flags) = table.flagged.into_iter().unzip();
     let values = table.values.into_iter().map(|column| PyArray1::from_vec(py, column)).collect();
