@@ -179,8 +179,8 @@ class Workshop:
             else:
                 compile(changed, mutation.file, "exec")
             return self.disagreement()
-        except SyntaxError as error:
-            raise CannotRunError(f"{mutation.file}: {error}") from None
+        except (CannotRunError, SyntaxError) as error:
+            raise CannotRunError(f"{mutation.file}: {mutation.what}: {error}") from None
         finally:
             path.write_text(text, encoding="utf-8")
             self.library.write_bytes(library)
