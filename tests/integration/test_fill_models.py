@@ -75,7 +75,7 @@ def run(fill: str) -> dict[int, list[OrderEvent]]:
     number = 0
     *decisions, (end_ns, rest) = slices(batch)
     for now_ns, rows in decisions:
-        venue.on_market(rows)
+        venue.on_market(rows, checked=True)
         for event in venue.poll(now_ns):
             told[event.client_id].append(event)
             check.on_event(event)
@@ -88,7 +88,7 @@ def run(fill: str) -> dict[int, list[OrderEvent]]:
             assert isinstance(approved, Approved), approved
             told[number] = []
             venue.send(approved, now_ns)
-    venue.on_market(rest)
+    venue.on_market(rest, checked=True)
     for event in venue.poll(end_ns):
         told[event.client_id].append(event)
     return told

@@ -303,6 +303,15 @@ def test_market_data_are_taken_as_the_stream_options_say() -> None:
         made.venue.on_market(bad)
 
 
+def test_a_message_to_be_dropped_is_looked_at_even_if_it_was_checked() -> None:
+    made = Trader(stream={"on_malformed": "drop"})
+    made.see(BOOK)
+    bad = as_array([message(bid(101, 1), at=1)])
+    bad["kind"] = 0
+    made.venue.on_market(bad, checked=True)
+    assert made.venue.best("ABC") == (None, None)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -342,7 +351,7 @@ def play(seed: int, fill: str, wanted: dict[int, tuple[int, int]], *, poll_often
     )
     ends, now = cuts(array), 0
     for i, (first, behind) in enumerate(pairwise(ends)):
-        made.venue.on_market(array[first:behind])
+        made.venue.on_market(array[first:behind], checked=not poll_often)
         now = max(now, int(array["local_ts_ns"][first]))
         if i in wanted:
             kind, offset = wanted[i]
@@ -371,7 +380,10 @@ def play(seed: int, fill: str, wanted: dict[int, tuple[int, int]], *, poll_often
 def test_the_same_orders_have_the_same_fate_however_often_one_asks(
     seed: int, fill: str, wanted: dict[int, tuple[int, int]]
 ) -> None:
-    """Every event fits the table (`Trader.hear` applies it), and none moves for being asked for."""
+    """Every event fits the table (`Trader.hear` applies it), and none moves for being asked for.
+
+    Nor for being checked: the run that asks once is told that its events were.
+    """
     often = play(seed, fill, wanted, poll_often=True).events
     assert [event.ts_ns for event in often] == sorted(event.ts_ns for event in often)
     assert sorted(map(repr, play(seed, fill, wanted, poll_often=False).events)) == sorted(map(repr, often))

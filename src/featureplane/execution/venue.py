@@ -31,8 +31,11 @@ class OrderVenue(Protocol):
     def cancel(self, client_id: int, now_ns: int) -> None:
         """Ask for the end of an order; raises `StateError` for one that is known to be over."""
 
-    def on_market(self, events: npt.NDArray[Any]) -> None:
-        """Whole messages of the market, an array of `EVENT_DTYPE`; real venues need none."""
+    def on_market(self, events: npt.NDArray[Any], *, checked: bool = False) -> None:
+        """Whole messages of the market, an array of `EVENT_DTYPE`; real venues need none.
+
+        `checked`: they come from an `EventBatch`, and hold the rules of events.
+        """
 
     def poll(self, now_ns: int) -> list[OrderEvent]:
         """What has become known until now and was not told before, in order of `ts_ns`."""
