@@ -7,7 +7,7 @@ use crate::stores::{LINE, Stores};
 
 /// Rows there is room for when nothing is known of the stream, and when a little is.
 const FIRST_ROWS: usize = 1 << 10;
-const LITTLE_KNOWN: usize = 1 << 14;
+const LITTLE_KNOWN: usize = 1 << 12;
 
 /// Words of all columns beyond which they do not stay in the caches until somebody reads them.
 const BEYOND_CACHES: usize = 1 << 19;
@@ -61,6 +61,8 @@ pub struct Columns {
     unready: Vec<(usize, usize)>,
     /// Events taken and left of those that are run through, as last told.
     progress: (usize, usize),
+    /// Rows and events taken when there was made room the last time.
+    grown_at: (usize, usize),
 }
 
 impl Columns {
@@ -76,6 +78,7 @@ impl Columns {
             grid: Vec::new(),
             unready: Vec::new(),
             progress: (0, 0),
+            grown_at: (0, 0),
         }
     }
 
@@ -172,11 +175,13 @@ impl Columns {
             0 => FIRST_ROWS.min(left),
             rows if rows < LITTLE_KNOWN => LITTLE_KNOWN.min(rows + left),
             rows => {
-                // As many rows an event as so far and a quarter more, but one an event at most.
-                let share = (left / 4).saturating_mul(5).saturating_mul(rows.div_ceil(1 << 10));
-                rows + (share / taken.max(1)).saturating_mul(1 << 10).min(left)
+                // As many rows an event as since the last time and a quarter more, but one an event at most.
+                let (rows_then, taken_then) = self.grown_at;
+                let share = left / 4 * 5 / (taken - taken_then.min(taken)).max(1);
+                rows + share.saturating_add(1).saturating_mul(rows - rows_then).min(left)
             }
         };
+        self.grown_at = (self.rows, taken);
         let least = wanted.max(self.rows + self.rows / 2);
         let stride = (guess.max(least).div_ceil(LINE) | 1) * LINE;
         let columns = HEADS + 2 * self.mask_words() + self.features;
@@ -279,7 +284,10 @@ impl FrameSink for Columns {
         }
         let times = [frames.source_ts_ns, frames.local_ts_ns].map(as_words);
         for (mut head, words) in heads.zip([frames.source_seq, times[0], times[1]]) {
-            head.copy(words);
+            // All is zero from the start, and a page that nobody writes to costs nothing.
+            if words.iter().any(|&word| word != 0) {
+                head.copy(words);
+            }
         }
         let (both, rest) = rest.split_at_mut(2 * masks * stride);
         let (ready, changed) = both.split_at_mut(masks * stride);
@@ -296,7 +304,7 @@ impl FrameSink for Columns {
         for (feature, column) in (0..self.features).zip(values.by_ref()) {
             frames.write(feature, &mut stores.at(&mut column[row..row + count]));
         }
-        if let Some(flags) = values.next() {
+        if let Some(flags) = values.next().filter(|_| frames.flags.iter().any(|&flags| flags != 0)) {
             halves(flags)[row..row + count].copy_from_slice(frames.flags);
         }
         self.rows += count;

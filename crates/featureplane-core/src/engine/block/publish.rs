@@ -12,6 +12,9 @@ use crate::kernels::cell::why;
 use crate::plan::{Feature, Plan};
 use crate::stores::Place;
 
+/// So many states are looked at together, for most are 0.
+const STATES: usize = 32;
+
 /// Masks and values of the frames of a block.
 #[derive(Clone, Debug)]
 pub(super) struct Published {
@@ -104,9 +107,13 @@ impl Published {
                 let changed = &mut self.changed[word][..count];
                 mark(changed, &track.bits[1..=count], output.before(feature), feature % 64);
                 if !track.plain {
-                    let frames = self.ready[word].iter_mut().zip(steps.flags_mut());
-                    for ((ready, flags), &state) in frames.zip(&track.state[1..=count]) {
-                        unready(ready, flags, state, feature % 64);
+                    let (ready, flags) = (&mut self.ready[word], steps.flags_mut());
+                    for (part, states) in track.state[1..=count].chunks(STATES).enumerate() {
+                        if states.iter().fold(0, |any, state| any | state) != 0 {
+                            for (at, &state) in (STATES * part..).zip(states) {
+                                unready(&mut ready[at], &mut flags[at], state, feature % 64);
+                            }
+                        }
                     }
                 }
                 output.set_before(feature, track.bits[count]);
@@ -175,17 +182,13 @@ fn track<'a>(copies: &'a [Option<Track>], nodes: &[usize], feature: usize, track
 /// Finds where the cells of a node that stand run by run differ from those before.
 fn find_stretches(stretches: &mut Vec<Stretch>, node: &Node, books: &Books) {
     stretches.clear();
-    let mut last = None;
-    let mut look = |from: usize, cell: Cell| {
-        if last != Some(cell) {
-            last = Some(cell);
-            stretches.push(Stretch { from, bits: node.ticks.bits_of(cell), state: cell.state });
-        }
-    };
+    let mut last = Cell { bits: 0, state: u8::MAX };
     for ((start, ticks), (&first, &rest)) in books.spans().zip(node.first.iter().zip(&node.rest)) {
-        look(start, first);
-        if ticks > 1 {
-            look(start + 1, rest);
+        for (from, cell) in [(start, first), (start + 1, rest)].into_iter().take(ticks) {
+            if cell != last {
+                stretches.push(Stretch { from, bits: node.ticks.bits_of(cell), state: cell.state });
+                last = cell;
+            }
         }
     }
 }
