@@ -10,11 +10,16 @@ use super::{imbalance, price};
 pub(crate) struct Runs<'a> {
     /// At the first tick of each run.
     pub(crate) first: &'a mut Vec<Cell>,
-    /// At the others.
+    /// At the others, unless the kernel is steady.
     pub(crate) rest: &'a mut Vec<Cell>,
 }
 
 impl Kernel {
+    /// Of a kernel of the book: it holds the same at all ticks that see the same one.
+    pub(crate) const fn is_steady(&self) -> bool {
+        !matches!(self, Self::Ofi(_) | Self::OfiMulti(_) | Self::DeepFlow(_))
+    }
+
     /// [`Self::book`] for runs of ticks, the book of each given with the length of its run; `before` is
     /// the cell before. Not for kernels that look at the clock.
     pub(crate) fn scan_books<'a>(
@@ -64,7 +69,6 @@ impl<'v, I: Iterator<Item = (Option<BookView<'v>>, usize)>> Scan<'_, '_, I> {
                 cell.state |= if book.as_ref().is_some_and(has) { 0 } else { why::COLD };
             }
             self.out.first.push(cell);
-            self.out.rest.push(cell);
             self.before = cell;
         }
     }

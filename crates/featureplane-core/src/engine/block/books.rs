@@ -29,7 +29,7 @@ pub(super) fn run(tracks: &mut [Node], nodes: &mut Nodes, books: &Books) {
 /// A function of such nodes and of constants.
 fn evaluate(kernel: &Kernel, x: Option<&Node>, y: Option<&Node>, runs: usize, own: &mut Node) {
     let cells = |node: Option<&Node>, run: usize| match node {
-        Some(node) if node.class == Class::Runs => (node.first[run], node.rest[run]),
+        Some(node) if node.class == Class::Runs => (node.first[run], node.rest()[run]),
         Some(node) => (node.ticks.cell(0), node.ticks.cell(0)),
         None => (Cell { bits: 0, state: 0 }, Cell { bits: 0, state: 0 }),
     };

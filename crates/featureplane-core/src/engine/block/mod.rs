@@ -96,6 +96,7 @@ impl Block {
     /// Runs all kernels through the steps. `nodes` and `output` are then as behind the last of them.
     pub(super) fn compute(&mut self, nodes: &mut Nodes, output: &mut Output) {
         let Self { steps, tracks, running, rows, published, .. } = self;
+        steps.books.close();
         let ticks = [Channel::Book, Channel::Trades].map(|channel| steps.of(channel).ticks());
         let ticks_of = |node: &Node| ticks[usize::from(node.channel == Channel::Trades)];
         for (node, &before) in tracks.iter_mut().zip(&nodes.cells) {
@@ -114,8 +115,8 @@ impl Block {
         for (node, cell) in tracks.iter().zip(&mut nodes.cells) {
             *cell = match node.class {
                 Class::Constant => *cell,
-                Class::Runs => node.rest.last().copied().unwrap_or(*cell),
-                Class::Ticks(_) if node.in_runs => node.rest.last().copied().unwrap_or(*cell),
+                Class::Runs => node.rest().last().copied().unwrap_or(*cell),
+                Class::Ticks(_) if node.in_runs => node.rest().last().copied().unwrap_or(*cell),
                 Class::Ticks(_) => node.ticks.cell(ticks_of(node)),
                 Class::Steps(_) | Class::Row => node.steps.cell(steps.len()),
             }

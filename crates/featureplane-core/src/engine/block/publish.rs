@@ -32,7 +32,7 @@ pub(super) struct Published {
 }
 
 /// The same eight bytes in the same state, from a tick on until the next stretch begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Stretch {
     from: usize,
     bits: u64,
@@ -49,7 +49,7 @@ impl Published {
         };
         let stretches = |feature: &Feature| {
             let in_runs = steps.book_alone && matches!(class(feature), Class::Runs | Class::Ticks(_));
-            Vec::with_capacity(if in_runs { 2 * steps.size } else { 0 })
+            Vec::with_capacity(if in_runs { 2 * steps.size + 1 } else { 0 })
         };
         Self {
             ready: masks(),
@@ -137,7 +137,7 @@ impl Published {
         if stretches.iter().any(|stretch| stretch.state != 0) {
             let (ready, flags) = (&mut self.ready[word], steps.flags_mut());
             let ends = stretches.iter().skip(1).map(|next| next.from).chain([count]);
-            for (stretch, end) in stretches.iter().zip(ends) {
+            for (stretch, end) in stretches.iter().zip(ends).filter(|(stretch, _)| stretch.state != 0) {
                 for at in stretch.from..end {
                     unready(&mut ready[at], &mut flags[at], stretch.state, bit);
                 }
@@ -181,16 +181,23 @@ fn track<'a>(copies: &'a [Option<Track>], nodes: &[usize], feature: usize, track
 
 /// Finds where the cells of a node that stand run by run differ from those before.
 fn find_stretches(stretches: &mut Vec<Stretch>, node: &Node, books: &Books) {
-    stretches.clear();
+    stretches.resize(2 * books.runs() + 1, Stretch::default());
+    let mut found = 0;
     let mut last = Cell { bits: 0, state: u8::MAX };
-    for ((start, ticks), (&first, &rest)) in books.spans().zip(node.first.iter().zip(&node.rest)) {
-        for (from, cell) in [(start, first), (start + 1, rest)].into_iter().take(ticks) {
-            if cell != last {
-                stretches.push(Stretch { from, bits: node.ticks.bits_of(cell), state: cell.state });
-                last = cell;
-            }
+    // WHY no branch: nobody foresees which run changes what.
+    let mut look = |from, cell: Cell, is_there: bool| {
+        stretches[found] = Stretch { from, bits: node.ticks.bits_of(cell), state: cell.state };
+        let differs = u8::from(cell.bits != last.bits) | u8::from(cell.state != last.state);
+        found += usize::from(differs & u8::from(is_there));
+        last = cell;
+    };
+    for ((start, ticks), (first, rest)) in books.spans().zip(node.cells()) {
+        look(start, first, true);
+        if !node.steady {
+            look(start + 1, rest, ticks > 1);
         }
     }
+    stretches.truncate(found);
 }
 
 /// Marks with bit `bit` where a value differs from the one before it.

@@ -85,9 +85,9 @@ fn run_means<const N: usize>(
         return false;
     }
     let mut bits = group.map(|(at, _)| std::mem::take(&mut tracks[at].ticks.bits));
-    let inputs = group.map(|(_, input)| &tracks[input]);
+    let inputs = group.map(|(_, input)| (tracks[input].first.as_slice(), tracks[input].rest()));
     for (run, (start, ticks)) in books.spans().enumerate() {
-        let [first, rest] = [inputs.map(|input| input.first[run]), inputs.map(|input| input.rest[run])];
+        let [first, rest] = [inputs.map(|(first, _)| first[run]), inputs.map(|(_, rest)| rest[run])];
         let out = bits.each_mut().map(|bits| &mut bits[start + 1..][..ticks]);
         let defined = first.iter().chain(&rest).all(|cell| cell.is_defined());
         if defined { follow(&mut means, first, rest, out) } else { step_aside(&mut means, first, rest, out) }
@@ -97,9 +97,7 @@ fn run_means<const N: usize>(
         let (before, own) = tracks.split_at_mut(at);
         own[0].ticks.bits = bits;
         let states = before[input]
-            .first
-            .iter()
-            .zip(&before[input].rest)
+            .cells()
             .map(|(first, rest)| [first, rest].map(|cell| cell.state & (TRAVELS | why::UNDEFINED)));
         own[0].ticks.lay_states(states, books);
     }
@@ -149,10 +147,10 @@ fn run_sum(sum: &mut CumSum, input: &Node, own: &mut Node, books: &Books) {
         let cell = sum.read();
         Cell { state: cell.state | state, ..cell }
     };
-    let runs = books.spans().zip(input.first.iter().zip(&input.rest));
+    let runs = books.spans().zip(input.cells());
     own.in_runs = runs.clone().all(|((_, ticks), (_, rest))| ticks == 1 || rest.bits == 0);
     if own.in_runs {
-        for ((_, ticks), (&first, &rest)) in runs {
+        for ((_, ticks), (first, rest)) in runs {
             let first = tick(first);
             own.first.push(first);
             own.rest.push(if ticks > 1 { tick(rest) } else { first });
@@ -160,7 +158,7 @@ fn run_sum(sum: &mut CumSum, input: &Node, own: &mut Node, books: &Books) {
         return;
     }
     let mut any = 0;
-    for ((start, ticks), (&first, &rest)) in runs {
+    for ((start, ticks), (first, rest)) in runs {
         for at in start..start + ticks {
             let cell = tick(if at == start { first } else { rest });
             any |= cell.state;

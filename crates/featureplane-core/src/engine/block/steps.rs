@@ -32,7 +32,7 @@ impl Grid<'_> {
 #[derive(Clone, Debug)]
 pub(super) struct Books {
     depth: usize,
-    /// The tick at which each run of ticks that saw the same book begins.
+    /// The tick at which each run of ticks that saw the same book begins; when closed, where the last ends.
     starts: Vec<usize>,
     /// Best levels of each run, `depth` places for bids and as many for asks.
     levels: Vec<Level>,
@@ -47,7 +47,7 @@ impl Books {
     fn new(depth: usize, size: usize) -> Self {
         Self {
             depth,
-            starts: Vec::with_capacity(size),
+            starts: Vec::with_capacity(size + 1),
             levels: vec![Level { price: 0, qty: 0 }; 2 * depth * size],
             held: Vec::with_capacity(size),
             clocks: Vec::with_capacity(size),
@@ -72,15 +72,19 @@ impl Books {
         self.starts.push(self.ticks + ahead);
     }
 
-    /// Number of runs.
-    pub(super) fn runs(&self) -> usize {
-        self.starts.len()
+    /// All ticks are there.
+    pub(super) fn close(&mut self) {
+        self.starts.push(self.ticks);
     }
 
-    /// First tick and number of ticks of each run.
+    /// Number of runs.
+    pub(super) fn runs(&self) -> usize {
+        self.held.len()
+    }
+
+    /// First tick and number of ticks of each run, of books that are closed.
     pub(super) fn spans(&self) -> impl Iterator<Item = (usize, usize)> + Clone + '_ {
-        let ends = self.starts.iter().skip(1).copied().chain([self.ticks]);
-        self.starts.iter().zip(ends).map(|(&start, end)| (start, end - start))
+        self.starts.windows(2).map(|ends| (ends[0], ends[1] - ends[0]))
     }
 
     /// The book of each run; none if it is invalid.

@@ -147,6 +147,8 @@ pub(super) struct Node {
     pub(super) in_runs: bool,
     pub(super) first: Vec<Cell>,
     pub(super) rest: Vec<Cell>,
+    /// They are the same at all ticks of a run, and stand only once.
+    pub(super) steady: bool,
     /// They stand tick by tick too.
     laid_out: bool,
     /// Integral and time of a mean whose readers need them: at ticks, and at the ends of steps.
@@ -180,6 +182,7 @@ pub(super) fn of_plan(plan: &Plan, nodes: &Nodes, size: usize) -> Vec<Node> {
             in_runs,
             first: Vec::with_capacity(if in_runs { size } else { 0 }),
             rest: Vec::with_capacity(if in_runs { size } else { 0 }),
+            steady: in_runs && wiring[at].drive == Drive::Book && nodes.kernels[at].is_steady(),
             laid_out: false,
             integrals: relative.then(Default::default),
         }
@@ -220,11 +223,22 @@ impl Node {
         }
         self.laid_out = true;
         let mut any = 0;
-        for ((start, ticks), (&first, &rest)) in books.spans().zip(self.first.iter().zip(&self.rest)) {
+        let rest = if self.steady { &self.first } else { &self.rest };
+        for ((start, ticks), (&first, &rest)) in books.spans().zip(self.first.iter().zip(rest)) {
             self.ticks.lay(start + 1, ticks, first, rest);
             any |= first.state | rest.state;
         }
         self.ticks.end(any);
+    }
+
+    /// Its cell at the first tick of each run, and at the others.
+    pub(super) fn cells(&self) -> impl Iterator<Item = (Cell, Cell)> + Clone + '_ {
+        self.first.iter().copied().zip(self.rest().iter().copied())
+    }
+
+    /// Its cell at all ticks of a run but the first.
+    pub(super) fn rest(&self) -> &[Cell] {
+        if self.steady { &self.first } else { &self.rest }
     }
 
     /// Its cells stand tick by tick, whether or not they stand run by run.
