@@ -132,18 +132,19 @@ impl Lanes {
             // SAFETY: the processor has it.
             return unsafe { self.run_by_four(rows, at, nodes, out) };
         }
-        self.run_all(rows, at, nodes, out)
+        self.run_all::<false>(rows, at, nodes, out)
     }
 
     /// The same, compiled for processors that take four at once. No operation on floats is another one there.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     fn run_by_four(&mut self, rows: &Rows<'_>, at: usize, nodes: &mut Nodes, out: &mut [Vec<u64>]) -> usize {
-        self.run_all(rows, at, nodes, out)
+        self.run_all::<true>(rows, at, nodes, out)
     }
 
+    /// `AVX2`: what this is inlined in is compiled for processors that have it.
     #[inline(always)]
-    pub(super) fn run_all(
+    pub(super) fn run_all<const AVX2: bool>(
         &mut self,
         rows: &Rows<'_>,
         at: usize,
@@ -165,7 +166,7 @@ impl Lanes {
                 coming = None;
             }
             for (&node, column) in self.features.iter().zip(&mut *out) {
-                append(column, self.shown(&now, node), past_caches);
+                append::<AVX2>(column, self.shown(&now, node), past_caches);
             }
             taken += ROWS;
             if coming.is_none() {
@@ -352,8 +353,8 @@ fn follow<const N: usize>(
 
 /// Appends a lane to a column that has room.
 #[inline(always)]
-fn append(column: &mut Vec<u64>, lane: &[u64; ROWS], past_caches: bool) {
-    if past_caches && past::append(column, lane) {
+fn append<const AVX2: bool>(column: &mut Vec<u64>, lane: &[u64; ROWS], past_caches: bool) {
+    if past_caches && past::append::<AVX2>(column, lane) {
         return;
     }
     column.extend_from_slice(lane);
@@ -363,7 +364,10 @@ fn append(column: &mut Vec<u64>, lane: &[u64; ROWS], past_caches: bool) {
 /// overwrites.
 #[cfg(target_arch = "x86_64")]
 mod past {
-    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+    use std::arch::x86_64::{
+        __m128i, __m256i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128, _mm256_loadu_si256,
+        _mm256_stream_si256,
+    };
 
     use super::{LINE, ROWS};
 
@@ -375,16 +379,24 @@ mod past {
     /// Whether it was done: only where whole lines of the caches are free.
     #[inline(always)]
     #[allow(clippy::cast_ptr_alignment, reason = "loads need none, and that of the stores was asked for")]
-    pub(super) fn append(column: &mut Vec<u64>, lane: &[u64; ROWS]) -> bool {
+    pub(super) fn append<const AVX2: bool>(column: &mut Vec<u64>, lane: &[u64; ROWS]) -> bool {
         let rows = column.len();
         let spare = column.spare_capacity_mut();
         if spare.len() < ROWS || !spare.as_ptr().addr().is_multiple_of(LINE) {
             return false;
         }
-        let (from, to) = (lane.as_ptr().cast::<__m128i>(), spare.as_mut_ptr().cast::<__m128i>());
-        for pair in 0..ROWS / 2 {
-            // SAFETY: pairs of words of the lane, and as many of the room behind the column, which is aligned.
-            unsafe { _mm_stream_si128(to.add(pair), _mm_loadu_si128(from.add(pair))) };
+        let (from, to) = (lane.as_ptr(), spare.as_mut_ptr().cast::<u64>());
+        for at in (0..ROWS).step_by(if AVX2 { 4 } else { 2 }) {
+            // SAFETY: words of the lane, and as many of the room behind the column, which is aligned; the
+            // processor has the wide stores where it is asked for them.
+            unsafe {
+                let (from, to) = (from.add(at), to.add(at));
+                if AVX2 {
+                    _mm256_stream_si256(to.cast::<__m256i>(), _mm256_loadu_si256(from.cast::<__m256i>()));
+                } else {
+                    _mm_stream_si128(to.cast::<__m128i>(), _mm_loadu_si128(from.cast::<__m128i>()));
+                }
+            }
         }
         // SAFETY: so many more words were written. Nobody else sees them before the fence.
         unsafe { column.set_len(rows + ROWS) };
@@ -396,7 +408,40 @@ mod past {
 mod past {
     pub(super) fn fence() {}
 
-    pub(super) fn append(_: &mut Vec<u64>, _: &[u64; super::ROWS]) -> bool {
+    pub(super) fn append<const AVX2: bool>(_: &mut Vec<u64>, _: &[u64; super::ROWS]) -> bool {
         false
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_the_caches_arrives() {
+        let lane = std::array::from_fn(|at| 1_000 + at as u64);
+        let mut tried = 0;
+        for wide in [false, true].into_iter().filter(|wide| !wide || std::is_x86_feature_detected!("avx2")) {
+            for before in 0..8 {
+                let mut column: Vec<u64> = Vec::with_capacity(ROWS + 8);
+                column.extend(0..before);
+                let aligned = column.spare_capacity_mut().as_ptr().addr().is_multiple_of(LINE);
+                let append = if wide { past::append::<true> } else { past::append::<false> };
+                assert_eq!(append(&mut column, &lane), aligned);
+                past::fence();
+                if aligned {
+                    assert!(column.into_iter().eq((0..before).chain(lane)));
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 0);
+    }
+
+    #[test]
+    fn a_column_without_room_grows_as_any() {
+        let mut column = Vec::new();
+        append::<false>(&mut column, &[7; ROWS], true);
+        assert_eq!(column, [7; ROWS]);
     }
 }

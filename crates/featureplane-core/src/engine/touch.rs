@@ -241,7 +241,7 @@ mod tests {
         let mut lanes = engine.lanes.take().unwrap();
         let (mut any, mut own) = (engine.nodes.clone(), engine.nodes);
         let mut values = [const { Vec::new() }; 2].map(|_: Vec<u64>| vec![Vec::new(); 6]);
-        let taken = lanes.run_all(&all, ROWS, &mut any, &mut values[0]);
+        let taken = lanes.run_all::<false>(&all, ROWS, &mut any, &mut values[0]);
         assert_eq!(lanes.run(&all, ROWS, &mut own, &mut values[1]), taken);
         assert!(taken > 800);
         assert_eq!(values[0], values[1]);
