@@ -131,7 +131,8 @@ class BookMismatch(MalformedEvent):
             f"size {expected} as in the order-book file",
             file=file,
             line=line,
-            hint='do both files belong together? `on_mismatch="adopt"` takes the row as it stands',
+            hint="do both files belong together? "
+            '`on_mismatch="adopt"` (`--on-mismatch adopt`) takes the row as it stands',
         )
         self.side, self.price, self.expected_size, self.got_size = side, price, expected, got
 
@@ -164,7 +165,7 @@ class SequenceGap(InputError):
     def __init__(self, symbol: str, channel: str, expected: int, got: int) -> None:
         super().__init__(
             f"{symbol}: {channel} ids ({expected}, {got}] are missing",
-            hint='open the stream with on_gap="wait" to carry on behind the next snapshot',
+            hint='`on_gap="wait"` (`--on-gap wait`) carries on behind the next snapshot',
         )
         self.symbol, self.channel, self.expected, self.got = symbol, channel, expected, got
 
