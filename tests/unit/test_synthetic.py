@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from featureplane.errors import SettingError
-from featureplane.market.events import EventFlag, Kind
+from featureplane.errors import MalformedEvent, SettingError
+from featureplane.market.events import EventBatch, EventFlag, Kind
 from featureplane.market.order_flow import splitmix64
 from featureplane.market.reading import iter_events, read_events
-from featureplane.market.synthetic import Faults, SyntheticStream, synthetic_events
+from featureplane.market.synthetic import (
+    Faults,
+    SyntheticStream,
+    synthetic_events,
+    synthetic_instruments,
+)
+from featureplane.research.compute import compute
 from featureplane.units import MAGNITUDE_LIMIT
 
 PINNED: dict[str, tuple[dict[str, Any], str]] = {
@@ -113,7 +120,68 @@ def test_a_spec_stands_in_place_of_a_path() -> None:
     assert b"".join(part.array.tobytes() for part in parts) == batch.array.tobytes()
 
 
-@pytest.mark.parametrize("spec", ["synthetic", "synthetic:x", "synthetic:1:2:3:4", "1:2", "synthetic:-1"])
+CORRUPT = "synthetic:7:20000:2:corrupt=5000"
+
+
+def test_a_spec_may_name_faults() -> None:
+    batch = read_events(CORRUPT + ":gap_book=0", "synthetic", on_malformed="drop")
+    faults = Faults(corrupt=5_000, gap_book=0)
+    assert batch.array.tobytes() == synthetic_events(20_000, seed=7, symbols=2, faults=faults).tobytes()
+    parts = list(iter_events(CORRUPT, "synthetic", events_max=300, on_malformed="drop"))
+    wanted = synthetic_events(20_000, seed=7, symbols=2, faults=Faults(corrupt=5_000))
+    assert b"".join(part.array.tobytes() for part in parts) == wanted.tobytes()
+
+
+def test_corrupt_messages_of_a_spec_are_dropped_and_counted(tmp_path: Path) -> None:
+    out = tmp_path / "made.parquet"
+    report = compute(CORRUPT, "lob_shared_v1", source="synthetic", on_malformed="drop", out=out)
+    assert report.dropped["malformed"] > 20
+
+
+def test_a_corrupt_message_of_a_spec_is_an_error_with_its_place() -> None:
+    good: list[EventBatch] = []
+    with pytest.raises(MalformedEvent, match=f"{CORRUPT} at byte ") as caught:
+        good.extend(iter_events(CORRUPT, "synthetic", events_max=300))
+    events = synthetic_events(20_000, seed=7, symbols=2, faults=Faults(corrupt=5_000))
+    with pytest.raises(MalformedEvent) as wanted:
+        EventBatch(events, synthetic_instruments(2), good[0].source)
+    said = caught.value
+    assert (said.found, said.expected, said.offset) == (
+        wanted.value.found, wanted.value.expected, wanted.value.offset
+    )  # fmt: skip
+    whole = b"".join(batch.array.tobytes() for batch in good)
+    assert len(whole) > 0
+    assert whole == events.tobytes()[: len(whole)]
+    with pytest.raises(MalformedEvent):
+        read_events(CORRUPT, "synthetic")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("synthetic:1:corupt=5", "'corupt' is no fault"),
+        ("synthetic:1:corrupt=5:corrupt=6", "named twice"),
+        ("synthetic:1:corrupt=5000000", "corrupt=5000000"),
+    ],
+)
+def test_a_fault_that_cannot_be_is_refused(spec: str, said: str) -> None:
+    with pytest.raises(SettingError, match=said) as caught:
+        read_events(spec, "synthetic")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "synthetic",
+        "synthetic:x",
+        "synthetic:1:2:3:4",
+        "1:2",
+        "synthetic:-1",
+        "synthetic:1:corrupt",
+        "synthetic:1:corrupt=x",
+    ],
+)
 def test_another_spec_is_refused(spec: str) -> None:
     with pytest.raises(SettingError, match=spec) as caught:
         read_events(spec, "synthetic")
