@@ -256,7 +256,7 @@ def test_trial_matches_before_the_open_are_read_by_nobody() -> None:
     # Told before the open, read by nobody, counted.
     engine = ReferenceEngine(fset, events.instruments, events.source, events.options)
     assert not list(engine.process(before))
-    assert engine.symbol(events.instrument.symbol_id).counts["unread_trades"] == len(trials)
+    assert engine.symbol(events.instrument.symbol_id).unread_trades == len(trials)
 
 
 @pytest.mark.parametrize("symbol", ["AAPL", "AMZN"])

@@ -225,6 +225,7 @@ def test_what_a_row_says(backend: str) -> None:
     assert table.report is not None
     assert (table.report.rows, table.report.frames) == (6, 6)
     assert table.report.flags["CROSSED_BOOK"] == 1
+    assert (table.report.resets, table.report.broken) == ({"first": 1}, {})
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -26,10 +26,11 @@ def test_the_file_and_the_answer_agree(tmp_path: Path, capsys: pytest.CaptureFix
     answer = json.loads(capsys.readouterr().out)
     assert answer.keys() >= {
         "events", "messages", "frames", "dropped", "flags", "seconds", "rows", "instrument", "undefined_here",
-        "set", "fingerprint", "version",
+        "resets", "broken", "set", "fingerprint", "version",
     }  # fmt: skip
     assert answer["frames"] == pq.read_metadata(out).num_rows > 300
     assert answer["instrument"]["inferred"] is True
+    assert (answer["resets"], answer["broken"]) == ({"daily": 1, "first": 1, "recovery": 1}, {})
     assert list(tmp_path.iterdir()) == [out]
 
 

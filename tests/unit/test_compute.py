@@ -95,6 +95,10 @@ def test_the_report_counts_what_was_read_and_put_out() -> None:
     told = json.loads(json.dumps(report.to_json()))
     assert told["set"] == "mine"
     assert told["dropped"]["duplicate"] == report.dropped["duplicate"]
+    assert told["resets"] == dict(sorted(report.resets.items()))
+    assert report.resets["first"] == len(table.symbols)
+    assert told["broken"] == {"gap": report.broken["gap"]}
+    assert report.broken["gap"] > 0
     assert [one["symbol"] for one in told["instrument"]] == list(table.symbols)
 
 

@@ -136,6 +136,7 @@ def test_corrupt_messages_of_a_spec_are_dropped_and_counted(tmp_path: Path) -> N
     out = tmp_path / "made.parquet"
     report = compute(CORRUPT, "lob_shared_v1", source="synthetic", on_malformed="drop", out=out)
     assert report.dropped["malformed"] > 20
+    assert 0 < report.broken["malformed"] <= report.dropped["malformed"]
 
 
 def test_a_corrupt_message_of_a_spec_is_an_error_with_its_place() -> None:

@@ -29,6 +29,15 @@ pub mod quality {
     pub const PARTIAL_FEATURES: u32 = 1 << 4;
     /// The best bid is not below the best ask.
     pub const CROSSED_BOOK: u32 = 1 << 5;
+    /// Names by bit.
+    pub const NAMES: [&str; 6] = [
+        "GAP_DETECTED",
+        "STATE_RESET",
+        "STALE_INPUT",
+        "OUT_OF_ORDER_INPUT",
+        "PARTIAL_FEATURES",
+        "CROSSED_BOOK",
+    ];
 }
 
 /// What a frame says besides its values.

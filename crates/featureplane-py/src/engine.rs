@@ -1,13 +1,14 @@
 //! The engine, and what it put out, as NumPy arrays.
 
 use featureplane_core::columns::{Column, Columns};
-use featureplane_core::engine::Engine as CoreEngine;
 use featureplane_core::engine::config::Config;
+use featureplane_core::engine::{Engine as CoreEngine, ResetCause};
 use featureplane_core::error::Error;
 use featureplane_core::event::Event;
+use featureplane_core::frame::quality;
 use featureplane_core::frame::{Frame, FrameSink, Layout};
 use featureplane_core::plan::Plan;
-use featureplane_core::quality::Reason;
+use featureplane_core::quality::{Cause, Reason};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
@@ -205,28 +206,36 @@ impl Engine {
         self.core.restore(symbol_id, state).map_err(into_py)
     }
 
+    /// Resets all kernels of a symbol at its next step.
+    fn reset(&mut self, symbol_id: u32) -> PyResult<()> {
+        self.core.reset(symbol_id).map_err(into_py)
+    }
+
+    /// A symbol's connection is another one, without proof that it continues the one before.
+    fn reconnect(&mut self, symbol_id: u32) -> PyResult<()> {
+        self.core.reconnect(symbol_id).map_err(into_py)
+    }
+
     /// Exact counts, summed over symbols.
     fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let mut dropped = [0u64; Reason::NAMES.len()];
-        let (mut messages, mut gaps, mut others) = ([0u64; 4], [0u64; 4], [0u64; 5]);
+        let mut resets = [0u64; ResetCause::NAMES.len()];
+        let (mut messages, mut gaps, mut breaks) = ([0u64; 4], [0u64; 4], [0u64; 5]);
+        let (mut flags, mut others) = ([0u64; 6], [0u64; 4]);
+        let add = |sums: &mut [u64], counts: &[u64]| {
+            for (sum, n) in sums.iter_mut().zip(counts) {
+                *sum += n;
+            }
+        };
         for (counts, drops, holes) in self.core.counts() {
-            for (sum, n) in dropped.iter_mut().zip(drops) {
-                *sum += n;
-            }
-            for at in 0..4 {
-                messages[at] += counts.messages[at];
-                gaps[at] += holes[at];
-            }
-            let more = [
-                counts.frames,
-                counts.steps_back,
-                counts.clock_faults,
-                counts.daily_resets,
-                counts.unread_trades,
-            ];
-            for (sum, n) in others.iter_mut().zip(more) {
-                *sum += n;
-            }
+            add(&mut dropped, &drops);
+            add(&mut messages, &counts.messages);
+            add(&mut gaps, &holes);
+            add(&mut breaks, &counts.breaks);
+            add(&mut resets, &counts.resets);
+            add(&mut flags, &counts.flags);
+            let more = [counts.frames, counts.steps_back, counts.clock_faults, counts.unread_trades];
+            add(&mut others, &more);
         }
         let out = PyDict::new(py);
         let table = |names: &[&str], counts: &[u64]| -> PyResult<Bound<'py, PyDict>> {
@@ -239,9 +248,10 @@ impl Engine {
         out.set_item("dropped", table(&Reason::NAMES, &dropped)?)?;
         out.set_item("messages", table(&["book", "trade", "quote", "status"], &messages)?)?;
         out.set_item("gaps", table(&["book", "trade", "quote", "status"], &gaps)?)?;
-        for (name, count) in
-            ["frames", "steps_back", "clock_faults", "daily_resets", "unread_trades"].iter().zip(others)
-        {
+        out.set_item("broken", table(&Cause::NAMES[1..], &breaks[1..])?)?;
+        out.set_item("resets", table(&ResetCause::NAMES, &resets)?)?;
+        out.set_item("flags", table(&quality::NAMES, &flags)?)?;
+        for (name, count) in ["frames", "steps_back", "clock_faults", "unread_trades"].iter().zip(others) {
             out.set_item(name, count)?;
         }
         Ok(out)

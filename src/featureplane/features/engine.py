@@ -6,12 +6,14 @@ Leans on `reference` and `native`. Knows nothing of tables, files or sources.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 
 from featureplane import native
-from featureplane.errors import EmptyStream, InputError, SettingError, StateError
+from featureplane.errors import EmptyStream, InputError, SettingError, StateError, UnknownSymbol
 from featureplane.features.columns import Columns
+from featureplane.features.counts import COUNTS
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.native_engine import NativeEngine
 from featureplane.features.reference import ReferenceEngine
@@ -52,7 +54,9 @@ class FeatureEngine:
         self.backend = native.resolve(backend)
         self._emit: Emit = emit
         self._every = parse_every(every)
-        self._dropped: Counter[str] = Counter()
+        self._counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
+        self._replaying: Execution | None = None  # the stream that is replayed
+        self._asked: list[Callable[[], None]] = []  # of it, before its next batch
         self._pushing: Execution | None = None  # the stream that is pushed
         self._events: EventBatch | None = None  # the batch it is pushed from
         self._failed = False
@@ -111,13 +115,76 @@ class FeatureEngine:
         """End the stream that was pushed; the next push begins another."""
         if self._pushing is not None:
             self._pushing.finish()
-            self._dropped = self._pushing.dropped
+            self._counts = self._pushing.counts
         self._pushing, self._events, self._failed = None, None, False
 
     @property
     def dropped(self) -> Counter[str]:
         """What the guard left out, by reason: of the stream being pushed, else of the last one that ended."""
-        return self._dropped if self._pushing is None else self._pushing.dropped
+        return self.counts["dropped"]
+
+    @property
+    def counts(self) -> dict[str, Counter[str]]:
+        """Exact counts by name, of the same stream as `dropped`, all its symbols together.
+
+        `dropped`: messages and empty trades not used, by reason. `gaps`: holes in the ids, by channel.
+        `broken`: books that broke, by cause (`gap`, `crossed`, `malformed`, `queue`; rule 3.9).
+        `resets`: steps at which kernels were reset, by cause (`first`, `recovery`, `trading`, `daily`,
+        `gap`, `reconnect`, `explicit`, `restored`; rule 3.6); causes that meet at one step count there
+        once each. `flags`: frames computed on which a quality flag stands that did not stand on the
+        symbol's frame before (rule 4), put out or not. `steps`: `back` and `clock_fault` of the clock
+        (rules 5.3, 3.10), and each `unread_trade` outside trading. Both backends count alike; what did
+        not happen is not listed. A restored state brings no counts with it.
+        """
+        return self._counts if self._pushing is None else self._pushing.counts
+
+    def reset(self, symbol: str | int | None = None) -> None:
+        """Reset all kernels of a symbol, by name or id, or of all symbols, at its next step (rule 3.6).
+
+        Book, guard and clock stay. The frame of that step carries `STATE_RESET`, and what is ready in it
+        contains nothing older. Concerns the stream that is pushed, from the next push on; else the one
+        that `replay` or `columns` takes, from its next batch on, in both backends.
+
+        Raises
+        ------
+        UnknownSymbol
+            The stream does not have the symbol.
+        StateError
+            No stream is being taken; one begins with everything reset.
+        """
+        for engine, symbol_id in self._meant(symbol):
+            self._ask(partial(engine.reset, symbol_id))
+
+    def reconnect(self, symbol: str | int | None = None) -> None:
+        """Tell that a symbol's connection, or that of all, is another one and may not go on where it was.
+
+        All ids are forgotten, the book and what is buffered for it emptied, the book waits for a snapshot
+        (with `seed="increments"` it grows from the next message), and so does every frame of a set that
+        reads it. Lateness is measured anew (rule 3.10), the clock and `seq` go on. All kernels are reset
+        at the next step, trades too; the next frame carries `STATE_RESET`, and `GAP_DETECTED` if the set
+        reads a book that was begun before. When it counts, and what it raises, is as in `reset`.
+        """
+        for engine, symbol_id in self._meant(symbol):
+            self._ask(partial(engine.reconnect, symbol_id))
+
+    def _meant(self, symbol: str | int | None) -> list[tuple[Execution, int]]:
+        """The stream that is taken, and those of its symbols."""
+        if self._failed:
+            raise _ended()
+        engine = self._pushing or self._replaying
+        if engine is None:
+            raise StateError("no stream is being taken", hint="`push`, `replay` or `columns` begins one")
+        known = {one.symbol_id: one.symbol for one in engine.instruments}
+        meant = [(engine, one) for one, name in known.items() if symbol in {None, one, name}]
+        if not meant:
+            raise UnknownSymbol(symbol, list(known.values()))
+        return meant
+
+    def _ask(self, call: Callable[[], None]) -> None:
+        if self._pushing is not None:
+            call()
+        else:
+            self._asked.append(call)
 
     def columns(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[Columns]:
         """The same frames as columns, a run for each batch; raises what `replay` raises."""
@@ -129,11 +196,19 @@ class FeatureEngine:
         first = next(batches, None)
         if first is None:
             raise EmptyStream("a stream without batches", hint="give at least one batch")
-        engine = self._begun(first)
-        for batch in chain((first,), batches):
-            yield engine, batch
+        engine, asked = self._begun(first), list[Callable[[], None]]()
+        self._replaying, self._asked = engine, asked
+        try:
+            for batch in chain((first,), batches):
+                for call in asked:
+                    call()
+                asked.clear()
+                yield engine, batch
+        finally:
+            if self._replaying is engine:
+                self._replaying = None
         engine.finish()
-        self._dropped = engine.dropped
+        self._counts = engine.counts
 
     def _begun(self, first: EventBatch) -> Execution:
         make = NativeEngine if self.backend == "rust" else ReferenceEngine
@@ -143,11 +218,15 @@ class FeatureEngine:
 
     def _turn_to(self, events: EventBatch) -> Execution:
         if self._failed:
-            raise StateError(
-                "the stream that was pushed has ended with an error",
-                hint='`finish()` lets another begin; one read with on_malformed="drop" goes on by itself',
-            )
+            raise _ended()
         pushing = self._pushing or self._begun(events)
         pushing.turn_to(events)
         self._pushing, self._events = pushing, events
         return pushing
+
+
+def _ended() -> StateError:
+    return StateError(
+        "the stream that was pushed has ended with an error",
+        hint='`finish()` lets another begin; one read with on_malformed="drop" goes on by itself',
+    )

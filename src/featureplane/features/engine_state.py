@@ -13,7 +13,16 @@ from featureplane.errors import FeatureSetMismatch, MalformedEvent
 from featureplane.features.kernels.state import StateReader, StateWriter
 from featureplane.features.symbol import SymbolRun
 from featureplane.market.messages import EVENT_BYTES, Event, Message
-from featureplane.market.quality import Base, BookState, Cause, Chain, Quality, Reads, StreamGuard
+from featureplane.market.quality import (
+    Base,
+    BookState,
+    Cause,
+    Chain,
+    Quality,
+    Reads,
+    ResetCause,
+    StreamGuard,
+)
 from featureplane.market.stream_clock import StreamClock
 
 __all__ = ["STATE_MAGIC", "load_symbol", "save_symbol"]
@@ -68,6 +77,7 @@ def _load(run: SymbolRun, state: StateReader) -> None:
     _load_clock(run.clock, state)
     run.seq = state.u64()
     run.values = state.raw(len(run.layout.undefined))
+    run.flags = Quality(0)  # not in the state: it changes no frame
     _load_book(run.book, state)
     run.nodes.load(state)
 
@@ -113,6 +123,7 @@ def _load_guard(guard: StreamGuard, state: StateReader) -> None:
         guard.buffer.append(Message(events))
     guard.pending_flags = Quality(_below(state, 1 << len(Quality)))
     guard.pending_resets = Reads(_below(state, 1 << len(Reads)))
+    guard.causes = {ResetCause.RESTORED} if guard.pending_resets else set()
 
 
 def _load_chain(chain: Chain, state: StateReader) -> None:

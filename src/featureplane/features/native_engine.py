@@ -18,6 +18,7 @@ import numpy.typing as npt
 from featureplane import native
 from featureplane.errors import FeatureSetMismatch, MalformedEvent, PlanError, UnknownSymbol
 from featureplane.features.columns import Columns
+from featureplane.features.counts import COUNTS
 from featureplane.features.engine_state import STATE_MAGIC
 from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.pushed import FrameRoom, check_range
@@ -66,7 +67,7 @@ class NativeEngine:
     ) -> None:
         self._fset = fset
         self._block = block_steps if execution == "block" else 0
-        self._instruments = instruments
+        self.instruments = instruments
         self._source = source
         self._options = options or StreamOptions()
         self._choice: dict[str, Any] = {"emit": emit, "every": _every(every)}
@@ -122,14 +123,37 @@ class NativeEngine:
         """End of the stream."""
 
     @property
-    def counts(self) -> Mapping[str, Any]:
-        """Exact counts so far: messages, gaps and drops by name, frames, clock steps."""
-        return {} if self._engine is None else self._engine.counts()
+    def counts(self) -> dict[str, Counter[str]]:
+        """Exact counts so far, all symbols together; see `FeatureEngine.counts`."""
+        counted: Mapping[str, Any] = {} if self._engine is None else self._engine.counts()
+        names = {"back": "steps_back", "clock_fault": "clock_faults", "unread_trade": "unread_trades"}
+        steps = {name: counted.get(key, 0) for name, key in names.items()}
+        tables = {"steps": steps, **counted}
+        return {name: +Counter(tables.get(name, {})) for name in COUNTS}
 
     @property
     def dropped(self) -> Counter[str]:
         """Messages and empty trades that were not used, by reason, all symbols together."""
-        return +Counter(self.counts.get("dropped", {}))
+        return self.counts["dropped"]
+
+    def reset(self, symbol_id: int) -> None:
+        """Reset all kernels of a symbol at its next step."""
+        self._symbol(symbol_id)
+        self._ask("reset", symbol_id)
+
+    def reconnect(self, symbol_id: int) -> None:
+        """A symbol's connection is another one, without proof that it continues the one before."""
+        self._symbol(symbol_id)
+        self._ask("reconnect", symbol_id)
+
+    def _ask(self, what: Literal["reset", "reconnect"], symbol_id: int) -> None:
+        """At once: between two calls no step waits to be computed, in either execution."""
+        engine = self._engine or self._made(_NOTHING)
+        if self._engine is None and symbol_id in self._restored:
+            engine.restore(symbol_id, self._restored[symbol_id])
+        getattr(engine, what)(symbol_id)
+        if self._engine is None:
+            self._restored[symbol_id] = bytes(engine.save(symbol_id))
 
     def snapshot(self, symbol_id: int) -> bytes:
         """The whole state of a symbol (`docs/reference/engine-state.md`)."""
@@ -164,10 +188,10 @@ class NativeEngine:
         raise AssertionError("both sides know the same messages")
 
     def _symbol(self, symbol_id: int) -> Instrument:
-        for one in self._instruments:
+        for one in self.instruments:
             if one.symbol_id == symbol_id:
                 return one
-        raise UnknownSymbol(symbol_id, [one.symbol_id for one in self._instruments])
+        raise UnknownSymbol(symbol_id, [one.symbol_id for one in self.instruments])
 
     def _started(self, events: npt.NDArray[Any]) -> Any:
         """The engine, made when the first events say when the stream begins."""
@@ -188,7 +212,7 @@ class NativeEngine:
         known = first[first > 0] if first.any() else times[times > 0]
         begins = int(known.min()) if len(known) else 0
         return {
-            "symbols": [_symbol(one, begins) for one in self._instruments],
+            "symbols": [_symbol(one, begins) for one in self.instruments],
             "on_gap": self._options.on_gap,
             "on_malformed": self._options.on_malformed,
             "seed": self._options.seed,

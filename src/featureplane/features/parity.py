@@ -206,14 +206,15 @@ class _Comparison:
         return error is None
 
     def end(self) -> None:
-        """Compare what is left: drops and the state of every symbol."""
+        """Compare what is left: counts and the state of every symbol."""
         self.reference.finish()
-        self.report.dropped = dict(self.reference.dropped)
+        counts = self.reference.counts
+        self.report.dropped = dict(counts["dropped"])
         if self.report.error is not None:
             return
         for name, engine in self.others.items():
-            if dict(engine.dropped) != self.report.dropped:
-                self._note_words(name, {"dropped": (self.report.dropped, dict(engine.dropped))})
+            if engine.counts != counts:
+                self._note_words(name, {"counts": (counts, engine.counts)})
             for one in self.batch.instruments:
                 left = self.reference.snapshot(one.symbol_id)
                 right = engine.snapshot(one.symbol_id)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from featureplane.errors import UnknownSymbol
 from featureplane.features.columns import Columns
+from featureplane.features.counts import COUNTS
 from featureplane.features.engine_state import load_symbol, save_symbol
 from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.pushed import FrameRoom, check_range
@@ -51,6 +52,7 @@ class ReferenceEngine:
     ) -> None:
         options = options or StreamOptions()
         self._fset = fset
+        self.instruments = instruments
         self._grid = every is not None and every.period_ns is not None
         self.layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
         self._symbols = {
@@ -131,10 +133,32 @@ class ReferenceEngine:
     @property
     def dropped(self) -> Counter[str]:
         """Messages and empty trades that were not used, by reason, all symbols together."""
-        total: Counter[str] = Counter({Drop.INCOMPLETE.value: self._incomplete})
+        return self.counts["dropped"]
+
+    @property
+    def counts(self) -> dict[str, Counter[str]]:
+        """Exact counts so far, all symbols together; see `FeatureEngine.counts`."""
+        tables: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
+        tables["dropped"][Drop.INCOMPLETE] = self._incomplete
         for run in self._symbols.values():
-            total.update({str(reason): count for reason, count in run.guard.dropped.items()})
-        return +total
+            guard, clock = run.guard, run.clock.counts
+            steps = {
+                "back": clock["clock_back"],
+                "clock_fault": clock["clock_fault"],
+                "unread_trade": run.unread_trades,
+            }
+            by_name = (guard.dropped, guard.gaps, guard.broken, run.resets, run.rises, steps)
+            for name, counts in zip(COUNTS, by_name, strict=True):
+                tables[name].update({str(cause): count for cause, count in counts.items()})
+        return {name: +table for name, table in tables.items()}
+
+    def reset(self, symbol_id: int) -> None:
+        """Reset all kernels of a symbol at its next step."""
+        self.symbol(symbol_id).reset()
+
+    def reconnect(self, symbol_id: int) -> None:
+        """A symbol's connection is another one, without proof that it continues the one before."""
+        self.symbol(symbol_id).reconnect()
 
     def snapshot(self, symbol_id: int) -> bytes:
         """The whole state of a symbol (`docs/reference/engine-state.md`)."""

@@ -24,7 +24,15 @@ from featureplane.features.sampling import ComputedFrame
 from featureplane.market.events import EventFlag, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
 from featureplane.market.messages import Message
-from featureplane.market.quality import Admission, Cause, Outcome, Quality, Reads, StreamGuard
+from featureplane.market.quality import (
+    Admission,
+    Cause,
+    Outcome,
+    Quality,
+    Reads,
+    ResetCause,
+    StreamGuard,
+)
 from featureplane.market.schedule import Schedule
 from featureplane.market.stream_clock import StreamClock
 from featureplane.units import NANOS_PER_SECOND
@@ -55,8 +63,8 @@ class _Row(Enum):
 class SymbolRun:
     """The state of one symbol under one plan.
 
-    `counts` has what the guard and the clock do not count: daily resets, unread trades, frames by
-    the flags that rise.
+    What the guard and the clock do not count is here: `resets` by cause, `rises` the frames on which a
+    flag stands that did not stand on the one computed before, and `unread_trades`.
     """
 
     def __init__(
@@ -95,7 +103,10 @@ class SymbolRun:
         self._had_book = False  # whether the book was whole before the message at hand
         self.seq = 0
         self.values = layout.undefined  # of the frame before
-        self.counts: Counter[str] = Counter()
+        self.flags = Quality(0)  # of the frame before
+        self.resets: Counter[str] = Counter()
+        self.rises: Counter[str] = Counter()
+        self.unread_trades = 0
 
     @property
     def is_trading(self) -> bool:
@@ -119,9 +130,9 @@ class SymbolRun:
             return self._take_status(message)
         return self._take_change(message, admission)
 
-    def reset(self) -> None:
+    def reset(self, cause: ResetCause = ResetCause.EXPLICIT) -> None:
         """Reset all kernels at the next step (reading 24)."""
-        self.guard.pending_resets |= self.nodes.reads
+        self.guard.reset(_EVERYTHING, cause)
 
     def reconnect(self) -> None:
         """A connection without proof that it continues the one before (reading 24)."""
@@ -155,7 +166,7 @@ class SymbolRun:
             return
         was_trading, self.status = self.is_trading, message.status
         if self.is_trading and not was_trading:
-            self.reset()
+            self.reset(ResetCause.TRADING)
             self.clock.forget_offset()
         if not self.is_trading:
             self.crossed_since = None
@@ -196,7 +207,7 @@ class SymbolRun:
         self._look_up_session(clock_ns, times if before is not None else None)
         self._reset_kernels(before, clock_ns)
         if not self.is_trading:
-            self.counts["unread_trades"] += len(message.trades)
+            self.unread_trades += len(message.trades)
             self._change_book(admission)
             if was_trading and before is not None and self._makes_frames():
                 return self._blank_frame(Quality.STATE_RESET | self._staleness(*times), *times)
@@ -240,18 +251,21 @@ class SymbolRun:
         """`times` are those of the message, None if it is the symbol's first."""
         was_trading, self.session_open = self.is_trading, self.schedule.is_open(clock_ns)
         if self.is_trading and not was_trading and times is not None:
-            self.reset()
+            self.reset(ResetCause.TRADING)
             self.clock.begin_offset(*times)
         if not self.is_trading:
             self.crossed_since = None
 
     def _reset_kernels(self, before: int | None, clock_ns: int) -> None:
+        if before is None:
+            self.resets[ResetCause.FIRST] += 1
+        elif self.schedule.resets(before, clock_ns):
+            self.reset(ResetCause.DAILY)
         resets, self.guard.pending_resets = self.guard.pending_resets, Reads.NOTHING
-        if before is not None and self.schedule.resets(before, clock_ns):
-            self.counts["daily_resets"] += 1
-            resets = _EVERYTHING
         if resets and self.nodes.reset(resets):
             self.guard.pending_flags |= Quality.STATE_RESET
+            self.resets.update(self.guard.causes)
+            self.guard.causes.clear()
 
     def _read_trades(self, message: Message, clock_ns: int, *, trades_only: bool) -> None:
         """The trades see the book as it was before the message."""
@@ -320,6 +334,11 @@ class SymbolRun:
             flags |= self.guard.standing_flags
         return self._frame(flags, source_ts_ns, local_ts_ns, self.layout.undefined, 0)
 
+    def _note_rises(self, flags: Quality) -> None:
+        before, self.flags = self.flags, flags
+        if flags != before:
+            self.rises.update(str(flag.name) for flag in flags & ~before)
+
     def _frame(
         self, flags: Quality, source_ts_ns: int, local_ts_ns: int, values: bytes, ready: int
     ) -> ComputedFrame:
@@ -327,6 +346,7 @@ class SymbolRun:
         self.guard.frame_made()
         flags |= self.guard.pending_flags
         self.guard.pending_flags = Quality(0)
+        self._note_rises(flags)
         changed, before, self.values = 0, self.values, values
         if values != before:
             for i in range(len(self.layout.dtypes)):

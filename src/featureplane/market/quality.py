@@ -25,6 +25,7 @@ __all__ = [
     "Outcome",
     "Quality",
     "Reads",
+    "ResetCause",
     "StreamGuard",
 ]
 
@@ -63,6 +64,19 @@ class Reads(IntFlag):
     NOTHING = 0
     BOOK = 1
     TRADES = 2
+
+
+class ResetCause(StrEnum):
+    """Why kernels were reset (rule 3.6)."""
+
+    FIRST = "first"  # the first step of a symbol
+    RECOVERY = "recovery"  # a recovery snapshot
+    TRADING = "trading"  # trading was entered, by status or session
+    DAILY = "daily"  # the clock has reached `reset_at`
+    GAP = "gap"  # messages that some kernel reads are missing and not waited for
+    RECONNECT = "reconnect"
+    EXPLICIT = "explicit"
+    RESTORED = "restored"  # it was pending in a saved state, which knows no causes
 
 
 class BookState(IntEnum):
@@ -161,8 +175,8 @@ class StreamGuard:
 
     `symbol` is for messages to people. `reads` are the channels of the plan: what happens to a
     channel nobody reads raises nothing. `pending_flags` wait for the next frame,
-    `pending_resets` for the next step; the engine takes them. `dropped` counts by reason,
-    `broken` the books by cause, `gaps` the holes by channel.
+    `pending_resets` and their `causes` for the next step; the engine takes them. `dropped` counts by
+    reason, `broken` the books by cause, `gaps` the holes by channel.
     """
 
     def __init__(
@@ -184,6 +198,7 @@ class StreamGuard:
         self.gaps: Counter[str] = Counter()
         self.pending_flags = Quality.STATE_RESET
         self.pending_resets = Reads.NOTHING
+        self.causes: set[ResetCause] = set()  # of the pending resets
         self.mixed = False  # whether book messages carry trades
         self.book = Chain()
         self.trades = Chain()
@@ -222,7 +237,7 @@ class StreamGuard:
         """A connection without proof that it continues the one before: all ids are forgotten."""
         if self.state is not BookState.WAITING:
             self._raise(Quality.GAP_DETECTED, Reads.BOOK)
-        self._reset(Reads.BOOK | Reads.TRADES)
+        self.reset(Reads.BOOK | Reads.TRADES, ResetCause.RECONNECT)
         for chain in (self.book, self.trades, self.status):
             chain.unset()
         self._wait()
@@ -274,7 +289,7 @@ class StreamGuard:
         if message.seq_prev > chain.applied:
             self._note_gap(message, chain)
             self._raise(Quality.GAP_DETECTED, concerned)
-            self._reset(concerned)
+            self.reset(concerned, ResetCause.GAP)
             chain.begin(Base.PASSED_OVER, message.seq_prev, message.seq_last)
         chain.applied = message.seq_last
         return True
@@ -379,7 +394,7 @@ class StreamGuard:
         times = [m.source_ts_ns for m in (snapshot, *self.buffer) if m.source_ts_ns]  # 0: it has none
         source_ts_ns = max(times, default=snapshot.local_ts_ns)
         if snapshot.recovery:
-            self._reset(Reads.BOOK)
+            self.reset(Reads.BOOK, ResetCause.RECOVERY)
         begins = not self.is_whole
         self._become_whole(begins=True)
         joined = [snapshot]
@@ -436,13 +451,13 @@ class StreamGuard:
     def _pass_over(self, message: Message) -> None:
         self.book.begin(Base.PASSED_OVER, message.seq_prev, message.seq_last)
         self.passed_over = True
-        self._reset(Reads.BOOK)
+        self.reset(Reads.BOOK, ResetCause.GAP)
         if self.mixed:
             self._lose_trades()
 
     def _lose_trades(self) -> None:
         """A hole in book messages that carry trades is a hole in trades."""
-        self._reset(Reads.TRADES)
+        self.reset(Reads.TRADES, ResetCause.GAP)
         if not self.reads & Reads.BOOK:
             self._raise(Quality.GAP_DETECTED, Reads.TRADES)
 
@@ -460,10 +475,13 @@ class StreamGuard:
         if self.reads & concerned:
             self.pending_flags |= flag
 
-    def _reset(self, concerned: Reads) -> None:
+    def reset(self, concerned: Reads, cause: ResetCause) -> None:
+        """Reset the kernels that read one of these channels, if any, at the next step."""
         if self.mixed and concerned & Reads.BOOK:
             concerned |= Reads.TRADES
-        self.pending_resets |= concerned & self.reads
+        if concerned & self.reads:
+            self.pending_resets |= concerned & self.reads
+            self.causes.add(cause)
 
 
 def _by_ids(message: Message) -> tuple[int, int]:

@@ -222,7 +222,7 @@ class _Run:
 
     def _end(self) -> None:
         report = self.report
-        report.dropped.update(self._engine.dropped)
+        report.add_counts(self._engine.counts)
         for one in report.instruments:
             never = undefined_here(self.fset, one, has_trades=self._has_trades)
             if never:

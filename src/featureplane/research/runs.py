@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ class RunReport:
     """What one run read, dropped and put out.
 
     `rows` are book and trade events, `messages` all messages. `dropped` counts by reason, of reader
-    and guard together; `flags` counts frames by the name of a quality flag; `undefined_here` has, by
-    symbol, the features that feed can never define and why.
+    and guard together; `resets` the steps at which kernels were reset and `broken` the books that broke,
+    by cause (`FeatureEngine.counts`); `flags` counts frames by the name of a quality flag;
+    `undefined_here` has, by symbol, the features that feed can never define and why.
     """
 
     feature_set: FeatureSet
@@ -43,6 +45,8 @@ class RunReport:
     events: int = 0
     frames: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    resets: Counter[str] = field(default_factory=Counter)
+    broken: Counter[str] = field(default_factory=Counter)
     undefined_here: dict[str, dict[str, str]] = field(default_factory=dict)
     seconds: float = 0.0
     out: Path | None = None
@@ -81,6 +85,12 @@ class RunReport:
         """Take note of frames that were put out, and of the flags of those that have some."""
         self.frames += frames
         self._uncounted.append(flags)
+
+    def add_counts(self, counts: Mapping[str, Counter[str]]) -> None:
+        """Take note of what the engine counted over the whole run."""
+        self.dropped.update(counts["dropped"])
+        self.resets.update(counts["resets"])
+        self.broken.update(counts["broken"])
 
     def count(self) -> None:
         """Count what was noted so far, and hold it no longer.
@@ -125,7 +135,7 @@ class RunReport:
             "source_files": json.dumps([{"name": f.name, "sha256": f.sha256} for f in self.files]),
             "local_time": "venue and receiver" if self.local_time else "none; local_ts_ns = source_ts_ns",
             "undefined_here": json.dumps(self.undefined_here),
-            "dropped": json.dumps(self._dropped()),
+            "dropped": json.dumps(_by_name(self.dropped)),
             "options": json.dumps(self.options),
             "featureplane": __version__,
         }
@@ -145,15 +155,18 @@ class RunReport:
             "messages": self.messages,
             "frames": self.frames,
             "features": len(self.feature_set),
-            "dropped": self._dropped(),
+            "dropped": _by_name(self.dropped),
+            "resets": _by_name(self.resets),
+            "broken": _by_name(self.broken),
             "flags": self.flags,
             "undefined_here": self.undefined_here,
             "seconds": round(self.seconds, 6),
             "out": None if self.out is None else str(self.out),
         }
 
-    def _dropped(self) -> dict[str, int]:
-        return {str(reason): count for reason, count in sorted(self.dropped.items())}
+
+def _by_name(counts: Counter[str]) -> dict[str, int]:
+    return {str(name): count for name, count in sorted(counts.items())}
 
 
 def _described(one: Instrument) -> dict[str, Any]:

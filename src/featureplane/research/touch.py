@@ -21,6 +21,7 @@ from featureplane.features.plan import Plan, PlanNode
 from featureplane.features.sampling import Emit
 from featureplane.features.spec import FeatureSet
 from featureplane.market.instruments import Instrument
+from featureplane.market.quality import ResetCause
 from featureplane.native import module, resolve
 from featureplane.research.runs import RunReport
 from featureplane.research.tables import FeatureTable
@@ -96,6 +97,7 @@ def compute_touch(
         for part in engine.columns(rows.batches(used)):
             report.add_frames(part)
             parts.append(part)
+        report.add_counts(engine.counts)
     report.seconds = time.perf_counter() - began
     if not report.frames:
         raise EmptyStream(f"frames of {fset.feature_set_id}", hint="is any row inside a session?")
@@ -128,6 +130,7 @@ def _computed(rows: TouchRows, fset: FeatureSet, instrument: Instrument, report:
         raise AssertionError("both sides refuse the same rows")
     words, flagged, flags = computed
     report.add_flagged(len(rows), flags)
+    report.resets[ResetCause.FIRST] = 1
     times = rows.source_ts_ns
     # Masks and numbers follow from the values; to write them takes longer than to compute those.
     return LateColumns(len(rows), lambda: touch_columns(fset, words, flagged, flags, times))

@@ -4,6 +4,7 @@
 
 mod block;
 mod blocks;
+mod calls;
 pub mod config;
 mod lanes;
 mod lateness;
@@ -14,6 +15,7 @@ mod record;
 mod row;
 mod state;
 mod symbol;
+mod tally;
 pub mod touch;
 
 use std::collections::HashMap;
@@ -30,6 +32,7 @@ use crate::quality::{Drops, Reason};
 
 pub use self::nodes::Reads;
 pub use self::symbol::Counts;
+pub use self::tally::{ResetCause, Resets};
 
 /// A plan running over a stream of one or many symbols.
 #[derive(Clone, Debug)]
@@ -86,7 +89,10 @@ impl Engine {
 
     /// Counts of each symbol, in the order of the configuration.
     pub fn counts(&self) -> impl Iterator<Item = (Counts, Drops, [u64; 4])> + '_ {
-        self.symbols.iter().map(|symbol| (symbol.counts, symbol.guard.drops, symbol.guard.gaps))
+        self.symbols.iter().map(|symbol| {
+            let counts = Counts { flags: symbol.rises.counts, breaks: symbol.guard.breaks, ..symbol.counts };
+            (counts, symbol.guard.drops, symbol.guard.gaps)
+        })
     }
 
     /// [`Self::run`] for events that are known to keep the rules: made by our readers, or checked before.

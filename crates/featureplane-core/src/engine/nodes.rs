@@ -24,8 +24,12 @@ pub struct Reads {
 impl Reads {
     /// Both channels.
     pub const ALL: Self = Self { book: true, trades: true };
+    /// The book alone.
+    pub const BOOK: Self = Self { book: true, trades: false };
+    /// Trades alone.
+    pub const TRADES: Self = Self { book: false, trades: true };
 
-    const fn meets(self, other: Self) -> bool {
+    pub(super) const fn meets(self, other: Self) -> bool {
         (self.book && other.book) || (self.trades && other.trades)
     }
 }

@@ -5,6 +5,7 @@ use super::config::Trading;
 use super::nodes::Reads;
 use super::plain::PlainStep;
 use super::symbol::{Shared, Symbol};
+use super::tally::ResetCause;
 use crate::event::{Event, flag, side};
 use crate::frame::quality::{CROSSED_BOOK, GAP_DETECTED, PARTIAL_FEATURES, STALE_INPUT, STATE_RESET};
 use crate::frame::{FrameSink, Head};
@@ -117,6 +118,7 @@ impl Symbol {
         self.counts.clock_faults += u64::from(fault);
         let Some(before) = self.clock else {
             self.clock = Some(source_ns);
+            self.counts.resets[ResetCause::First as usize] += 1;
             self.next_reset = self.reset_after(source_ns);
             return source_ns;
         };
@@ -127,8 +129,8 @@ impl Symbol {
         let clock = before.max(source_ns);
         self.clock = Some(clock);
         if clock >= self.next_reset {
-            self.counts.daily_resets += 1;
             self.pending_reset = Reads::ALL;
+            self.pending_causes.add(ResetCause::Daily);
             self.next_reset = self.reset_after(clock);
         }
         clock
@@ -154,6 +156,7 @@ impl Symbol {
             && !was_trading
         {
             self.pending_reset = Reads::ALL;
+            self.pending_causes.add(ResetCause::Trading);
             self.lateness.begin(times.source_ns, times.local_ns);
         }
         if !self.is_trading() {
@@ -167,6 +170,7 @@ impl Symbol {
         let reset = std::mem::take(&mut self.pending_reset);
         if reset != Reads::default() && self.nodes.reset(reset) {
             self.pending_flags |= STATE_RESET;
+            self.pending_causes.count(&mut self.counts.resets);
         }
     }
 
@@ -314,6 +318,7 @@ impl Symbol {
     #[inline]
     fn frame(&mut self, flags: u32, times: Times, sink: &mut impl FrameSink) {
         let flags = flags | self.count_frames(1);
+        self.rises.note(flags);
         self.output.mark();
         let head = Head {
             symbol_id: self.config.symbol_id,
@@ -330,6 +335,7 @@ impl Symbol {
     /// Computes the steps of a block.
     pub(super) fn compute(&mut self, block: &mut Block) {
         block.compute(&mut self.nodes, &mut self.output);
+        self.rises.note_all(block.flags());
     }
 
     /// Puts out the frames of the next `count` steps of a block that is computed.

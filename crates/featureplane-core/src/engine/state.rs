@@ -4,6 +4,7 @@
 
 use super::config::Trading;
 use super::symbol::{Shared, Symbol};
+use super::tally::{Causes, ResetCause};
 use crate::book::Book;
 use crate::book::l3::{Order, Orders};
 use crate::error::Error;
@@ -191,6 +192,11 @@ fn load_guard(symbol: &mut Symbol, from: &mut StateReader<'_>) -> Result<(), Err
     }
     symbol.pending_reset.book = resets & BOOK != 0;
     symbol.pending_reset.trades = resets & TRADES != 0;
+    symbol.pending_causes = Causes::default();
+    if resets != 0 {
+        symbol.pending_causes.add(ResetCause::Restored);
+    }
+    symbol.rises.forget();
     Ok(())
 }
 

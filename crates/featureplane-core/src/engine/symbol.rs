@@ -5,6 +5,7 @@ use super::lateness::Lateness;
 use super::nodes::{Nodes, Reads};
 use super::output::{Output, Sampler};
 use super::row::{Change, Row, Times, times};
+use super::tally::{Causes, ResetCause, Resets, Rises};
 use crate::book::Book;
 use crate::error::Error;
 use crate::event::{Event, kind};
@@ -57,8 +58,12 @@ pub struct Counts {
     pub steps_back: u64,
     /// Steps beyond the limit of rule 3.10.
     pub clock_faults: u64,
-    /// Resets by `reset_at`.
-    pub daily_resets: u64,
+    /// Steps at which kernels were reset, by cause (rule 3.6).
+    pub resets: Resets,
+    /// Books that broke, in the order of [`Cause`] (rule 3.9).
+    pub breaks: [u64; 5],
+    /// Frames on which a flag rises, by its bit (rule 4).
+    pub flags: [u64; 6],
     /// Market trades outside trading (rule 2.5).
     pub unread_trades: u64,
 }
@@ -81,6 +86,7 @@ pub(super) struct Symbol {
     pub(super) next_reset: i64,
     pub(super) pending_flags: u32,
     pub(super) pending_reset: Reads,
+    pub(super) pending_causes: Causes,
     /// Book messages of this symbol carry trades (reading 16).
     pub(super) carries_trades: bool,
     /// The book is valid as last observed.
@@ -91,6 +97,7 @@ pub(super) struct Symbol {
     pub(super) seed_frames: u64,
     pub(super) output: Output,
     pub(super) sampler: Sampler,
+    pub(super) rises: Rises,
     pub(super) counts: Counts,
 }
 
@@ -115,6 +122,7 @@ impl Symbol {
             next_reset: i64::MAX,
             pending_flags: STATE_RESET,
             pending_reset: Reads::default(),
+            pending_causes: Causes::default(),
             carries_trades: false,
             valid: true,
             crossed_since: None,
@@ -122,6 +130,7 @@ impl Symbol {
             seed_frames: 0,
             output: Output::new(&shared.layout),
             sampler: Sampler::new(config.emit, config.every, config.local_time, &shared.layout),
+            rises: Rises::default(),
             counts: Counts::default(),
             config: symbol,
         })
@@ -214,7 +223,7 @@ impl Symbol {
     /// Ids of trades are missing: kernels that read them forget.
     fn trade_gap(&mut self, shared: &Shared) {
         if shared.reads.trades {
-            self.pending_reset.trades = true;
+            self.ask_reset(shared, Reads::TRADES, ResetCause::Gap);
             self.pending_flags |= GAP_DETECTED;
         }
     }
@@ -243,7 +252,7 @@ impl Symbol {
                 self.book.reset();
             }
             Verdict::Passed => {
-                self.pending_reset.book = true;
+                self.ask_reset(shared, Reads::BOOK, ResetCause::Gap);
                 self.book_gap(shared);
             }
             Verdict::Break => self.book_gap(shared),
@@ -271,9 +280,12 @@ impl Symbol {
         if shared.reads.book {
             self.pending_flags |= joined.flags;
         }
-        if joined.resets || joined.passed {
-            self.pending_reset.book = true;
-            self.pending_reset.trades |= self.carries_trades;
+        let concerned = Reads { book: true, trades: self.carries_trades };
+        if joined.resets {
+            self.ask_reset(shared, concerned, ResetCause::Recovery);
+        }
+        if joined.passed {
+            self.ask_reset(shared, concerned, ResetCause::Gap);
         }
         if joined.passed || joined.torn {
             self.book_gap(shared);
@@ -283,7 +295,7 @@ impl Symbol {
     /// A hole in book messages is one in trades where they carry them (reading 16).
     fn book_gap(&mut self, shared: &Shared) {
         if self.carries_trades {
-            self.pending_reset.trades = true;
+            self.ask_reset(shared, Reads::TRADES, ResetCause::Gap);
             if !shared.reads.book {
                 self.trade_gap(shared);
             }
@@ -322,6 +334,7 @@ impl Symbol {
         self.status = last.and_then(|event| Trading::from_status(event.qty)).unwrap_or(self.status);
         if self.is_trading() && !was_trading {
             self.pending_reset = Reads::ALL;
+            self.pending_causes.add(ResetCause::Trading);
             self.lateness.forget();
         }
         if !self.is_trading() {

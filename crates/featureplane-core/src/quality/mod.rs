@@ -77,6 +77,11 @@ pub enum Cause {
     Queue,
 }
 
+impl Cause {
+    /// Names in the order of the counts; that of the first is none of them.
+    pub const NAMES: [&'static str; 5] = ["none", "gap", "crossed", "malformed", "queue"];
+}
+
 /// What becomes of a book message.
 #[derive(Debug)]
 pub enum Verdict {
@@ -185,6 +190,15 @@ impl Guard {
         self.cause = cause;
         self.buffer.clear();
         self.breaks[cause as usize] += 1;
+    }
+
+    /// A connection without proof that it continues the one before: all ids are forgotten, and the book
+    /// waits. Whether there was one to wait for no longer.
+    pub(crate) fn reconnect(&mut self) -> bool {
+        let had_book = self.state != State::Waiting;
+        let (drops, breaks, gaps) = (self.drops, self.breaks, self.gaps);
+        *self = Self { drops, breaks, gaps, ..Self::default() };
+        had_book
     }
 
     /// Follows the ids of a channel that waits for nothing, trades or status.

@@ -124,6 +124,11 @@ impl Block {
         published.run(tracks, steps, output);
     }
 
+    /// Flags of the frames of all steps, which are computed.
+    pub(super) fn flags(&self) -> &[u32] {
+        self.steps.flags()
+    }
+
     /// The frames of the next `count` steps that were not handed out; all of them are computed. Their
     /// values can be looked at one by one unless they are wanted `by_column`.
     pub(super) fn frames(&mut self, symbol_id: u32, count: usize, by_column: bool) -> Frames<'_> {
