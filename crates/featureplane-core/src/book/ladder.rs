@@ -12,6 +12,8 @@ use super::grid::{Grid, gcd};
 
 /// Window slots at the start; grows while more than one row in 20 falls outside.
 const SLOTS_MIN: usize = 1 << 12;
+/// Slots of a deep book, and the rows outside a smaller window that show one: its first snapshot does.
+const DEEP: (usize, u32) = (1 << 14, 1 << 6);
 const SLOTS_MAX: usize = 1 << 16;
 /// Levels better than the window that are kept in a list before the window moves.
 const NEAR_MAX: usize = 8;
@@ -119,6 +121,11 @@ impl<const BID: bool> Ladder<BID> {
             return;
         }
         self.rows_outside += 1;
+        if self.rows_outside > DEEP.1 && self.sizes.len() < DEEP.0 {
+            (self.rows, self.rows_outside) = (0, 0);
+            self.recentre(DEEP.0);
+            return self.set(self.price(key), qty);
+        }
         if key < self.base {
             self.stale = true;
             match (self.near.binary_search_by_key(&key, |&(key, _)| key), qty) {
