@@ -23,7 +23,8 @@
     |- StateError            asked for in a state that does not allow it
     |  |- NotReady
     |  |- IllegalTransition
-    |  `- BackendUnavailable
+    |  |- BackendUnavailable
+    |  `- ExtraUnavailable
     |- StoreError            the store or its manifest cannot be trusted
     `- SettingError          a setting or an argument cannot be read
 
@@ -40,6 +41,7 @@ __all__ = [
     "BookMismatch",
     "ContractError",
     "EmptyStream",
+    "ExtraUnavailable",
     "FeaturePlaneError",
     "FeatureSetConflict",
     "FeatureSetMismatch",
@@ -355,6 +357,16 @@ class BackendUnavailable(StateError):
             hint="`featureplane doctor` says what is missing; `backend='auto'` falls back to the reference",
         )
         self.backend = backend
+
+
+class ExtraUnavailable(StateError):
+    """A package that an optional extra brings is not installed, or cannot be imported."""
+
+    def __init__(self, package: str, extra: str, why: str) -> None:
+        super().__init__(
+            f"{package} cannot be used: {why}", hint=f"pip install 'featureplane[{extra}]' brings it"
+        )
+        self.package, self.extra, self.why = package, extra, why
 
 
 class StoreError(FeaturePlaneError):

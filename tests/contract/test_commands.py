@@ -27,6 +27,7 @@ def test_all_commands_of_the_contract_are_there() -> None:
     assert {" ".join(command) for command in COMMANDS} >= {
         "bench",
         "capture",
+        "convert",
         "data inspect",
         "data verify",
         "demo",

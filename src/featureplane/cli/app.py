@@ -16,6 +16,7 @@ from featureplane import __version__
 from featureplane.cli import interrupt
 from featureplane.cli.bench import bench
 from featureplane.cli.capture import capture
+from featureplane.cli.convert import convert
 from featureplane.cli.data import data
 from featureplane.cli.demo import demo
 from featureplane.cli.doctor import doctor
@@ -48,6 +49,7 @@ app = App(
 )
 app.command(bench)
 app.command(capture)
+app.command(convert)
 app.command(data)
 app.command(demo)
 app.command(doctor)

@@ -39,11 +39,13 @@ class HftbacktestArray:
     """Rows as hftbacktest reads them (`ROW_DTYPE`), and what was added to their local times.
 
     hftbacktest asks for local times not before the venue's; `local_shift_ns` made them so. Rows
-    whose order differs by the two clocks stand twice, once for each side of a simulation.
+    whose order differs by the two clocks stand twice, once for each side of a simulation. `held`
+    counts rows whose local time went back and was replaced by the latest before.
     """
 
     rows: npt.NDArray[Any]
     local_shift_ns: int
+    held: int = 0
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an `.npz` with the keys `data` and `local_shift_ns`; a failure leaves nothing behind."""
@@ -64,16 +66,21 @@ class HftbacktestArray:
             raise
 
 
-def to_hftbacktest(batch: EventBatch) -> HftbacktestArray:
+def to_hftbacktest(batch: EventBatch, *, local_time: str = "refuse") -> HftbacktestArray:
     """The events of one instrument as rows.
 
     A snapshot and what was kept for it are one full book at the snapshot's local time; `ival` is
     the last id of a book message, `order_id` the one before its first. A full book that does not
     restart ours becomes the changes it makes.
 
-    Raises `SettingError` for several instruments or books of orders, `MalformedEvent` where local
-    times go back: hftbacktest takes events in their order.
+    hftbacktest takes events in the order of local times: where they go back, because our clock was
+    set, `local_time="hold"` puts the latest before in their place and counts (`held`).
+
+    Raises `SettingError` for several instruments or books of orders, and with `local_time="refuse"`
+    `MalformedEvent` where local times go back.
     """
+    if local_time not in {"refuse", "hold"}:
+        raise SettingError(f"local_time={local_time!r}", hint="choose one of refuse, hold")
     instrument = batch.instrument
     writer = _RowWriter()
     options = batch.options
@@ -92,7 +99,9 @@ def to_hftbacktest(batch: EventBatch) -> HftbacktestArray:
                 )
             else:
                 writer.book(message, admission, guard.book.applied)
-    return _finished(writer.rows, instrument.price_exponent, instrument.qty_exponent)
+    return _finished(
+        writer.rows, instrument.price_exponent, instrument.qty_exponent, hold=local_time == "hold"
+    )
 
 
 class _RowWriter:
@@ -177,7 +186,7 @@ class _RowWriter:
             self._asks = {p: q for p, q in self._asks.items() if bounded and p > event.price}
 
 
-def _finished(rows: list[_Row], price_exponent: int, qty_exponent: int) -> HftbacktestArray:
+def _finished(rows: list[_Row], price_exponent: int, qty_exponent: int, *, hold: bool) -> HftbacktestArray:
     """Floats for integers, local times not before the venue's, and both orders at once."""
     table = np.array(rows, np.int64).reshape(-1, 7)
     out = np.zeros(len(table), ROW_DTYPE)
@@ -186,14 +195,18 @@ def _finished(rows: list[_Row], price_exponent: int, qty_exponent: int) -> Hftba
     out["px"] = table[:, 3] / 10.0**price_exponent
     out["qty"] = table[:, 4] / 10.0**qty_exponent
     out["order_id"], out["ival"] = table[:, 5], table[:, 6]
-    back = np.flatnonzero(np.diff(out["local_ts"]) < 0)
-    if len(back):
-        row = int(back[0])
-        found = f"local time {out['local_ts'][row + 1]} behind {out['local_ts'][row]}"
-        raise MalformedEvent(found, "local times that do not go back, as hftbacktest's arrays have them")
+    latest = np.maximum.accumulate(out["local_ts"])
+    held = np.flatnonzero(latest > out["local_ts"])
+    if len(held) and not hold:
+        row = int(held[0])
+        found = f"local time {out['local_ts'][row]} behind {latest[row]}"
+        expected = "local times that do not go back, as hftbacktest's arrays have them"
+        hint = '`local_time="hold"` (`--local-time hold`) puts the latest in their place and counts'
+        raise MalformedEvent(found, expected, hint=hint)
+    out["local_ts"] = latest
     shift = max(0, -int((out["local_ts"] - out["exch_ts"]).min())) if len(out) else 0
     out["local_ts"] += shift
-    return HftbacktestArray(_in_both_orders(out), shift)
+    return HftbacktestArray(_in_both_orders(out), shift, len(held))
 
 
 def _in_both_orders(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -225,8 +238,10 @@ def _in_both_orders(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return out
 
 
-def save_hftbacktest(path: str | os.PathLike[str], batch: EventBatch) -> HftbacktestArray:
+def save_hftbacktest(
+    path: str | os.PathLike[str], batch: EventBatch, *, local_time: str = "refuse"
+) -> HftbacktestArray:
     """Write the events of one instrument as an `.npz`; see `to_hftbacktest`."""
-    array = to_hftbacktest(batch)
+    array = to_hftbacktest(batch, local_time=local_time)
     array.save(path)
     return array

@@ -1,0 +1,163 @@
+"""hftbacktest keeps clock, latencies, queue and fills; our book and features walk along.
+
+    hftbacktest returns -> its clock -> messages known by then -> FeatureEngine.push -> frames
+
+Messages are handed on one by one, also those of one local time, for which hftbacktest returns once.
+Its last feed comes back as the end of the data. Leans on `library`, `assets`, `columns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from featureplane.errors import SettingError, StateError
+from featureplane.features.catalog import feature_set
+from featureplane.features.engine import FeatureEngine
+from featureplane.features.frame import FeatureFrame
+from featureplane.features.spec import FeatureSet
+from featureplane.market.instruments import check_ids
+from featureplane.research.backtest.assets import HftAsset, Stream, joined
+from featureplane.research.backtest.columns import FeatureRows, feature_rows
+from featureplane.research.backtest.library import (
+    END_OF_DATA,
+    FEED,
+    FOREVER_NS,
+    RESPONSE,
+    TIMEOUT,
+    HftMarket,
+    Simulation,
+)
+
+__all__ = ["FeatureMode", "HftBacktestAdapter", "Walk"]
+
+FeatureMode = Literal["stats_only", "lob_feature"]
+
+_MODES: Final = ("stats_only", "lob_feature")
+_RESPONSES_TOO: Final = True
+_GOES_ON: Final = frozenset({TIMEOUT, FEED, RESPONSE})
+
+
+class Walk:
+    """Walks the messages of a stream behind the clock of a simulation."""
+
+    def __init__(self, stream: Stream, simulation: Simulation) -> None:
+        self.hbt = simulation.hbt
+        self.events = stream.batch
+        self.now_ns = 0
+        self.ended = False
+        self._stops, self._clock = stream.stops, stream.clock_ns
+        self._at = 0
+
+    def wait(self) -> list[int]:
+        """Let hftbacktest go on to its next feed or order response; the messages known by then.
+
+        Given is where each ends in `events`; it begins where the one before it ended. At the end of the
+        data they are those that are left. Raises `StateError` for any other answer of hftbacktest.
+        """
+        code = self.hbt.wait_next_feed(_RESPONSES_TOO, FOREVER_NS)
+        clock, first = self._clock, self._at
+        if code in _GOES_ON:
+            now_ns = self.now_ns = self.hbt.current_timestamp
+            at, count = first, len(clock)
+            while at < count and clock[at] <= now_ns:
+                at += 1
+        elif code == END_OF_DATA:
+            # WHY the messages' clock: hftbacktest leaves its own where it was before the last feed.
+            at = len(clock)
+            self.ended = True
+            self.now_ns = max(self.now_ns, clock[-1])
+        else:
+            raise StateError(f"hftbacktest stopped with {code}", hint="its log says more")
+        self._at = at
+        return self._stops[first:at]
+
+
+class HftBacktestAdapter:
+    """Backtests of hftbacktest in which every message updates our book and features.
+
+    `assets` are numbered as in hftbacktest. `feature_mode="lob_feature"` computes `fset` after every
+    message; `"stats_only"` computes no features and takes none. `market` says how orders are treated.
+    One adapter runs as often as one likes, each time from the beginning.
+
+    Raises `ExtraUnavailable` where hftbacktest is not installed, when it is first needed; `SettingError`
+    for what is no choice.
+    """
+
+    def __init__(
+        self,
+        assets: HftAsset | Sequence[HftAsset],
+        fset: FeatureSet | str | None = None,
+        *,
+        feature_mode: FeatureMode = "lob_feature",
+        market: HftMarket | None = None,
+        backend: str = "auto",
+    ) -> None:
+        if feature_mode not in _MODES:
+            raise SettingError(f"feature_mode={feature_mode!r}", hint=f"choose one of {', '.join(_MODES)}")
+        if (fset is None) is (feature_mode == "lob_feature"):
+            hint = "`lob_feature` needs a feature set, `stats_only` takes none"
+            raise SettingError(f"feature_mode={feature_mode!r} with {fset!r}", hint=hint)
+        self.assets = (assets,) if isinstance(assets, HftAsset) else tuple(assets)
+        if not self.assets:
+            raise SettingError("no assets", hint="give at least one")
+        self.instruments = check_ids(one.instrument for one in self.assets)
+        self.fset = feature_set(fset) if isinstance(fset, str) else fset
+        self.feature_mode = feature_mode
+        self.market = market or HftMarket()
+        self.backend = backend
+        self._streams = dict[tuple[int, ...], Stream]()
+
+    @contextmanager
+    def walk(self) -> Iterator[Walk]:
+        """A simulation at its beginning, and the messages that become known as it goes on."""
+        with Simulation(self.assets, self.market) as simulation:
+            yield Walk(self._stream(simulation.offsets_ns), simulation)
+
+    def frames(self) -> Iterator[FeatureFrame]:
+        """The frames as they become known, each to look at until the next: those of `FeatureEngine.push`.
+
+        Several assets come as their messages come. Raises `SettingError` in `stats_only`.
+        """
+        engine = FeatureEngine(self._features(), backend=self.backend)
+        start = 0
+        with self.walk() as walk:
+            while not walk.ended:
+                for stop in walk.wait():
+                    yield from engine.push(walk.events, start, stop)
+                    start = stop
+
+    @contextmanager
+    def numba(self) -> Iterator[tuple[Any, tuple[FeatureRows, ...]]]:
+        """The object of hftbacktest at its beginning, and the frames of each asset as arrays.
+
+        Both are arguments of a function that numba compiles. `FeatureRows.clock_ns` is on the clock of
+        this object; what is read before it has come would be read from the future.
+        """
+        fset = self._features()
+        with Simulation(self.assets, self.market) as simulation:
+            yield (
+                simulation.hbt,
+                tuple(
+                    _on_clock(feature_rows(one, fset, backend=self.backend), offset)
+                    for one, offset in zip(self.assets, simulation.offsets_ns, strict=True)
+                ),
+            )
+
+    def _stream(self, offsets_ns: Sequence[int]) -> Stream:
+        key = tuple(offsets_ns)
+        if key not in self._streams:
+            self._streams = {key: joined(self.assets, key)}
+        return self._streams[key]
+
+    def _features(self) -> FeatureSet:
+        if self.fset is None:
+            raise SettingError("no features in `stats_only`", hint='feature_mode="lob_feature" has them')
+        return self.fset
+
+
+def _on_clock(rows: FeatureRows, offset_ns: int) -> FeatureRows:
+    return rows._replace(clock_ns=rows.clock_ns + np.int64(offset_ns)) if offset_ns else rows
