@@ -240,7 +240,7 @@ impl Engine {
         let out = PyDict::new(py);
         let table = |names: &[&str], counts: &[u64]| -> PyResult<Bound<'py, PyDict>> {
             let table = PyDict::new(py);
-            for (name, count) in names.iter().zip(counts) {
+            for (name, count) in names.iter().zip(counts).filter(|&(_, &count)| count > 0) {
                 table.set_item(name, count)?;
             }
             Ok(table)
@@ -251,9 +251,8 @@ impl Engine {
         out.set_item("broken", table(&Cause::NAMES[1..], &breaks[1..])?)?;
         out.set_item("resets", table(&ResetCause::NAMES, &resets)?)?;
         out.set_item("flags", table(&quality::NAMES, &flags)?)?;
-        for (name, count) in ["frames", "steps_back", "clock_faults", "unread_trades"].iter().zip(others) {
-            out.set_item(name, count)?;
-        }
+        out.set_item("steps", table(&["back", "clock_fault", "unread_trade"], &others[1..])?)?;
+        out.set_item("frames", others[0])?;
         Ok(out)
     }
 

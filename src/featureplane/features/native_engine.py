@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, NoReturn
 
 import numpy as np
@@ -70,7 +70,8 @@ class NativeEngine:
         self.instruments = instruments
         self._source = source
         self._options = options or StreamOptions()
-        self._choice: dict[str, Any] = {"emit": emit, "every": _every(every)}
+        self._emit: Emit = emit
+        self._every = every
         self._grid = every is not None and every.period_ns is not None
         # Events that were not checked are those of a stream in which malformed ones are left for the guard.
         self._trusted = self._options.on_malformed == "raise"
@@ -125,11 +126,8 @@ class NativeEngine:
     @property
     def counts(self) -> dict[str, Counter[str]]:
         """Exact counts so far, all symbols together; see `FeatureEngine.counts`."""
-        counted: Mapping[str, Any] = {} if self._engine is None else self._engine.counts()
-        names = {"back": "steps_back", "clock_fault": "clock_faults", "unread_trade": "unread_trades"}
-        steps = {name: counted.get(key, 0) for name, key in names.items()}
-        tables = {"steps": steps, **counted}
-        return {name: +Counter(tables.get(name, {})) for name in COUNTS}
+        tables: Mapping[str, Any] = {} if self._engine is None else self._engine.counts()
+        return {name: Counter(tables.get(name, {})) for name in COUNTS}
 
     @property
     def dropped(self) -> Counter[str]:
@@ -202,26 +200,18 @@ class NativeEngine:
         return self._engine
 
     def _made(self, events: npt.NDArray[Any]) -> Any:
-        config = json.dumps(self._config(events))
+        dated = any(_is_dated(one) for one in self.instruments)
+        begins_ns = _begins_ns(events["source_ts_ns"]) if dated else 0
+        config = _config(
+            self.instruments,
+            self._source,
+            self._options,
+            emit=self._emit,
+            every=self._every,
+            begins_ns=begins_ns,
+        )
         fingerprint = bytes.fromhex(self._fset.fingerprint)[:8]
         return native.module().Engine(self._fset.plan_json, fingerprint, config)
-
-    def _config(self, events: npt.NDArray[Any]) -> dict[str, Any]:
-        times = events["source_ts_ns"]
-        first = times[:_FIRST_EVENTS]
-        known = first[first > 0] if first.any() else times[times > 0]
-        begins = int(known.min()) if len(known) else 0
-        return {
-            "symbols": [_symbol(one, begins) for one in self.instruments],
-            "on_gap": self._options.on_gap,
-            "on_malformed": self._options.on_malformed,
-            "seed": self._options.seed,
-            "seed_after": self._options.seed_after,
-            "has_snapshots": self._source.has_snapshots,
-            "local_time": self._source.local_time,
-            "trade_sides": self._source.trade_sides,
-            **self._choice,
-        }
 
 
 def _words(events: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
@@ -235,6 +225,44 @@ def _every(every: Every | None) -> dict[str, int] | None:
     if every is None:
         return None
     return {"nanos": every.period_ns} if every.period_ns is not None else {"frames": every.frames or 0}
+
+
+def _is_dated(instrument: Instrument) -> bool:
+    """Whether its hours or resets go by the date."""
+    at = instrument.daily_reset
+    return bool(instrument.sessions) or (at is not None and at.time_zone != "UTC")
+
+
+def _begins_ns(times: npt.NDArray[np.int64]) -> int:
+    first = times[:_FIRST_EVENTS]
+    known = first[first > 0] if first.any() else times[times > 0]
+    return int(known.min()) if len(known) else 0
+
+
+@lru_cache(maxsize=64)  # who computes one day after the other asks for the same each time
+def _config(
+    instruments: tuple[Instrument, ...],
+    source: SourceInfo,
+    options: StreamOptions,
+    *,
+    emit: Emit,
+    every: Every | None,
+    begins_ns: int,
+) -> str:
+    return json.dumps(
+        {
+            "symbols": [_symbol(one, begins_ns) for one in instruments],
+            "on_gap": options.on_gap,
+            "on_malformed": options.on_malformed,
+            "seed": options.seed,
+            "seed_after": options.seed_after,
+            "has_snapshots": source.has_snapshots,
+            "local_time": source.local_time,
+            "trade_sides": source.trade_sides,
+            "emit": emit,
+            "every": _every(every),
+        }
+    )
 
 
 def _symbol(instrument: Instrument, begins_ns: int) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class _Run:
         self._sampling = {"emit": emit, "every": "" if every is None else str(every)}
         self.report = RunReport(fset)
         self._progress = progress
-        self._has_trades = False
+        self._has_trades = "trade" not in fset.plan.reads  # then nobody asks
         self._has_snapshot = False
         self._began = time.perf_counter()
         first = next(batches, None)
