@@ -72,6 +72,14 @@ def _listed(names: Sequence[object], most: int = 12) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "") if names else "none"
 
 
+def _nearest(name: object, known: Sequence[str]) -> str:
+    """What may have been meant, as the beginning of a hint."""
+    import difflib  # noqa: PLC0415 - for an error alone, and importing the package is to cost nothing
+
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {close[0]}? " if close else ""
+
+
 class FeaturePlaneError(Exception):
     """The root of the tree. `hint` says what to do next, or is None."""
 
@@ -248,8 +256,10 @@ class UnknownFeature(ContractError):
     """A feature id that the set does not have."""
 
     def __init__(self, feature_id: object, known: Sequence[str] = ()) -> None:
+        near = _nearest(feature_id, known)
         super().__init__(
-            f"no feature {feature_id!r} in this set", hint=f"it has: {_listed(known)}" if known else None
+            f"no feature {feature_id!r} in this set",
+            hint=f"{near}it has: {_listed(known)}" if known else None,
         )
         self.feature_id, self.known = feature_id, tuple(known)
 

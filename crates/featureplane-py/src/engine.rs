@@ -16,6 +16,7 @@ use pyo3::types::{PyBytes, PyDict, PySlice};
 
 use crate::array::as_events;
 use crate::errors::into_py;
+use crate::latest::Latest;
 use crate::push::Door;
 
 /// Packed frames, one behind the other, and their grid points.
@@ -117,6 +118,12 @@ impl Engine {
     /// The array that `push` puts frames into; those of the last one are put there now.
     fn bind_room(&mut self, room: PyBuffer<u64>) -> PyResult<()> {
         self.door.bind_room(room)
+    }
+
+    /// Where `push` puts the last values of each symbol, or None.
+    #[pyo3(signature = (latest, /))]
+    fn bind_latest(&mut self, latest: Option<&Latest>) {
+        self.door.bind_latest(latest.map(Latest::words));
     }
 
     /// Takes events `start` to `stop` of those bound, event by event, and puts their frames into the room,

@@ -5,6 +5,8 @@ mod array;
 mod book;
 mod engine;
 mod errors;
+mod latest;
+mod market;
 mod memory;
 mod push;
 mod sources_binance;
@@ -26,6 +28,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(touch::compute_touch, module)?)?;
     module.add_class::<book::LobEngine>()?;
     module.add_class::<engine::Engine>()?;
+    module.add_class::<latest::Handle>()?;
+    module.add_class::<latest::Latest>()?;
+    module.add_class::<market::MarketBooks>()?;
     module.add_class::<sources_lobster::LobsterReader>()?;
     Ok(())
 }

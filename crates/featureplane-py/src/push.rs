@@ -2,6 +2,8 @@
 //!
 //! WHY both are bound once: what NumPy and PyO3 do to hand over an array takes longer than most messages.
 
+use std::sync::Arc;
+
 use featureplane_core::engine::Engine;
 use featureplane_core::event::Event;
 use featureplane_core::frame::{Frame, FrameSink, Layout};
@@ -12,17 +14,61 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::array::WORDS;
 use crate::errors::into_py;
+use crate::latest::Words;
 
 /// Events beyond which other threads may run meanwhile; for fewer it is not worth the while.
 const LONG: usize = 4096;
 
+/// Events to take from, bound to the array they are in.
+#[derive(Default)]
+pub(crate) struct Intake {
+    events: Option<PyBuffer<u64>>,
+    /// WHY a copy: nobody can change it while it is checked and used.
+    taken: Vec<u64>,
+}
+
+impl Intake {
+    /// Binds the events that are taken from.
+    pub(crate) fn bind(&mut self, events: PyBuffer<u64>) -> PyResult<()> {
+        if !events.is_c_contiguous() || !events.item_count().is_multiple_of(WORDS) {
+            return Err(PyValueError::new_err("events must be contiguous, eight words each"));
+        }
+        self.events = Some(events);
+        Ok(())
+    }
+
+    /// Events `start` to `stop`; none if they are not there, or do not begin and end where messages do.
+    #[allow(unsafe_code)]
+    pub(crate) fn take(&mut self, start: usize, stop: usize) -> Option<&[Event]> {
+        self.taken.clear();
+        let events = self.events.as_ref().and_then(PyBuffer::as_slice_ptr)?;
+        if start > stop || stop > events.len() / WORDS {
+            return None;
+        }
+        let first = start.saturating_sub(1); // the one before shows whether a message begins
+        let count = WORDS * (stop - first);
+        self.taken.reserve(count);
+        // SAFETY: those words lie in the buffer, which stays as long as it is bound; there is room for them
+        // in `taken`, which is ours alone, and every bit pattern is a `u64`.
+        unsafe {
+            let from = events.as_ptr().cast::<u64>().cast_const().add(WORDS * first);
+            from.copy_to_nonoverlapping(self.taken.as_mut_ptr(), count);
+            self.taken.set_len(count);
+        }
+        let events = <[Event]>::ref_from_bytes(self.taken.as_bytes()).unwrap_or_default();
+        let (before, pushed) = events.split_at(start - first);
+        (before.last().is_none_or(Event::is_last) && pushed.last().is_none_or(Event::is_last))
+            .then_some(pushed)
+    }
+}
+
 /// Events to push, and room for the frames they make. Both stay bound to the arrays they are in.
 #[derive(Default)]
 pub(crate) struct Door {
-    events: Option<PyBuffer<u64>>,
+    intake: Intake,
     room: Option<PyBuffer<u64>>,
-    /// WHY a copy: nobody can change it while it is checked and used.
-    taken: Vec<u64>,
+    /// Where the last frame of each symbol is read value by value.
+    latest: Option<Arc<Words>>,
     packed: Vec<u8>,
     /// Frames of the last push.
     pub(crate) frames: usize,
@@ -31,25 +77,31 @@ pub(crate) struct Door {
 struct Packing<'a> {
     layout: &'a Layout,
     out: &'a mut Vec<u8>,
+    latest: Option<&'a Words>,
     frames: usize,
 }
 
 impl FrameSink for Packing<'_> {
     #[inline]
-    fn frame(&mut self, _symbol: usize, frame: &Frame<'_>) {
+    fn frame(&mut self, symbol: usize, frame: &Frame<'_>) {
+        let first = self.out.len();
         self.layout.write(frame, self.out);
         self.frames += 1;
+        if let Some(latest) = self.latest {
+            latest.put(symbol, &self.out[first..]);
+        }
     }
 }
 
 impl Door {
     /// Binds the events that are pushed from.
     pub(crate) fn bind_events(&mut self, events: PyBuffer<u64>) -> PyResult<()> {
-        if !events.is_c_contiguous() || !events.item_count().is_multiple_of(WORDS) {
-            return Err(PyValueError::new_err("events must be contiguous, eight words each"));
-        }
-        self.events = Some(events);
-        Ok(())
+        self.intake.bind(events)
+    }
+
+    /// Binds where the last values are put, or nothing.
+    pub(crate) fn bind_latest(&mut self, latest: Option<Arc<Words>>) {
+        self.latest = latest;
     }
 
     /// Binds the room for frames, and puts those of the last push there.
@@ -72,39 +124,14 @@ impl Door {
     ) -> PyResult<Option<usize>> {
         self.packed.clear();
         self.frames = 0;
-        if !self.take(start, stop) {
-            return Ok(None);
-        }
-        let events = &as_events(&self.taken)[usize::from(start > 0)..];
-        let mut sink = Packing { layout, out: &mut self.packed, frames: 0 };
+        let Some(events) = self.intake.take(start, stop) else { return Ok(None) };
+        let latest = self.latest.as_deref();
+        let mut sink = Packing { layout, out: &mut self.packed, latest, frames: 0 };
         let mut run = || core.run(events, &mut sink);
         let ended = if stop - start > LONG { py.detach(run) } else { run() };
         self.frames = sink.frames;
         self.show();
         ended.map_err(into_py).map(|()| Some(self.frames))
-    }
-
-    /// Copies events; whether they are there and begin and end where messages do.
-    #[allow(unsafe_code)]
-    fn take(&mut self, start: usize, stop: usize) -> bool {
-        self.taken.clear();
-        let Some(events) = self.events.as_ref().and_then(PyBuffer::as_slice_ptr) else { return false };
-        if start > stop || stop > events.len() / WORDS {
-            return false;
-        }
-        let first = start.saturating_sub(1); // the one before shows whether a message begins
-        let count = WORDS * (stop - first);
-        self.taken.reserve(count);
-        // SAFETY: those words lie in the buffer, which stays as long as it is bound; there is room for them
-        // in `taken`, which is ours alone, and every bit pattern is a `u64`.
-        unsafe {
-            let from = events.as_ptr().cast::<u64>().cast_const().add(WORDS * first);
-            from.copy_to_nonoverlapping(self.taken.as_mut_ptr(), count);
-            self.taken.set_len(count);
-        }
-        let events = as_events(&self.taken);
-        let (before, pushed) = events.split_at(start - first);
-        before.last().is_none_or(Event::is_last) && pushed.last().is_none_or(Event::is_last)
     }
 
     /// Puts frames where Python looks, as many as there is room for.
@@ -116,8 +143,4 @@ impl Door {
         // runs in this thread, or waits for it, and `packed` is ours alone.
         unsafe { room.as_ptr().cast::<u8>().copy_from_nonoverlapping(self.packed.as_ptr(), bytes) };
     }
-}
-
-fn as_events(words: &[u64]) -> &[Event] {
-    <[Event]>::ref_from_bytes(words.as_bytes()).unwrap_or_default()
 }

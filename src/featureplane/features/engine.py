@@ -11,10 +11,18 @@ from functools import partial
 from itertools import chain
 
 from featureplane import native
-from featureplane.errors import EmptyStream, InputError, SettingError, StateError, UnknownSymbol
+from featureplane.errors import (
+    EmptyStream,
+    FeatureSetMismatch,
+    InputError,
+    SettingError,
+    StateError,
+    UnknownSymbol,
+)
 from featureplane.features.columns import Columns
 from featureplane.features.counts import COUNTS
 from featureplane.features.frame import FeatureFrame
+from featureplane.features.latest import LatestFrames
 from featureplane.features.native_engine import NativeEngine
 from featureplane.features.reference import ReferenceEngine
 from featureplane.features.sampling import Emit, parse_every
@@ -60,6 +68,7 @@ class FeatureEngine:
         self._pushing: Execution | None = None  # the stream that is pushed
         self._events: EventBatch | None = None  # the batch it is pushed from
         self._failed = False
+        self._latest: LatestFrames | None = None
 
     def replay(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[FeatureFrame]:
         """The frames of a stream from its beginning, in the order of the messages that make them.
@@ -104,7 +113,28 @@ class FeatureEngine:
             return pushing.push(start, len(events) if stop is None else stop)
         except InputError:
             self._events, self._failed = None, True
+            if self._latest is not None:
+                self._latest.clear()
             raise
+
+    def follow(self, latest: LatestFrames | None) -> None:
+        """Let `latest` have the last frame of each symbol pushed from now on; None: nobody.
+
+        What was there is forgotten, here, when another stream begins and when one ends with an error.
+        Raises `FeatureSetMismatch` for one of another set.
+        """
+        if latest is not None:
+            if latest.layout.fingerprint != self.fset.fingerprint:
+                raise FeatureSetMismatch(self.fset.fingerprint, latest.layout.fingerprint)
+            latest.clear()
+        self._latest = latest
+        if self._pushing is not None:
+            self._pushing.follow(latest)
+
+    def retire(self) -> None:
+        """End the frames of the last push: whoever still holds one and reads it gets `StateError`."""
+        if self._pushing is not None:
+            self._pushing.retire()
 
     @property
     def pushed(self) -> tuple[FeatureFrame, ...]:
@@ -221,6 +251,9 @@ class FeatureEngine:
             raise _ended()
         pushing = self._pushing or self._begun(events)
         pushing.turn_to(events)
+        if self._pushing is None and self._latest is not None:
+            self._latest.clear()
+            pushing.follow(self._latest)
         self._pushing, self._events = pushing, events
         return pushing
 

@@ -18,12 +18,19 @@ from typing import Any, Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from featureplane.errors import FeatureSetMismatch, MalformedEvent, NotReady, UnknownFeature, UnknownSymbol
+from featureplane.errors import (
+    FeatureSetMismatch,
+    MalformedEvent,
+    NotReady,
+    StateError,
+    UnknownFeature,
+    UnknownSymbol,
+)
 from featureplane.features.spec import FeatureSet
 from featureplane.market.quality import Quality
 from featureplane.units import UNDEFINED_F64_BITS, UNDEFINED_I64
 
-__all__ = ["FRAME_MARKER", "FeatureFrame", "FeatureUpdateEvent", "FrameLayout", "Value"]
+__all__ = ["FRAME_MARKER", "FeatureFrame", "FeatureUpdateEvent", "FrameLayout", "Value", "end_frame"]
 
 FRAME_MARKER: Final = "feature_update_v1"
 """The name of this layout in text."""
@@ -319,6 +326,11 @@ class FeatureFrame:
         return Quality(self._unsigned(1, 2) >> 32)
 
     @property
+    def has_gap(self) -> bool:
+        """Whether messages are missing before it: `Quality.GAP_DETECTED` in `flags`."""
+        return self._words[1] >> 32 & 1 == 1
+
+    @property
     def changed(self) -> int:
         """Bit i: feature i differs from the frame computed before."""
         return self._unsigned(8, 8 + self.layout.mask_words)
@@ -386,6 +398,27 @@ class FeatureFrame:
         flags = "|".join(flag.name or "" for flag in self.flags) or "well"
         values = ", ".join(f"{i}={v}" for i, v in zip(self.feature_ids, self.values, strict=True))
         return f"<FeatureFrame {self.symbol} {self.seq} {flags}: {values}>"
+
+
+class _EndedFrame(FeatureFrame):
+    """A frame that somebody held longer than it stood."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__"):
+            return object.__getattribute__(self, name)
+        raise StateError(
+            "a frame is read behind the handler it was given to", hint="keep `frame.copy()`, or the values"
+        )
+
+    def __repr__(self) -> str:
+        return "<FeatureFrame that has ended>"
+
+
+def end_frame(frame: FeatureFrame) -> None:
+    """Let whoever still holds this frame get `StateError` when it is read."""
+    frame.__class__ = _EndedFrame
 
 
 FeatureUpdateEvent = FeatureFrame

@@ -21,6 +21,7 @@ from featureplane.features.columns import Columns
 from featureplane.features.counts import COUNTS
 from featureplane.features.engine_state import STATE_MAGIC
 from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.features.latest import LatestFrames, check_symbols
 from featureplane.features.pushed import FrameRoom, check_range
 from featureplane.features.sampling import Emit, Every
 from featureplane.features.spec import FeatureSet
@@ -106,6 +107,15 @@ class NativeEngine:
         engine.bind_events(_words(events.array))
         engine.bind_room(self._room.words)
         self._pushed_from, self._push = events, engine.push
+
+    def follow(self, latest: LatestFrames | None) -> None:
+        """Put the last frame of each symbol there from now on."""
+        check_symbols(latest, self.layout)
+        self._engine.bind_latest(None if latest is None else latest.store)
+
+    def retire(self) -> None:
+        """See `FeatureEngine.retire`."""
+        self._room.retire(self._engine.pushed)
 
     def push(self, start: int, stop: int) -> tuple[FeatureFrame, ...]:
         """The frames of whole messages, event by event; see `FeatureEngine.push`."""

@@ -5,6 +5,7 @@ Leans on `features.frame`. Knows nothing of engines.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureplane.errors import SettingError
-from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.features.frame import FeatureFrame, FrameLayout, end_frame
 from featureplane.market.events import EventBatch, EventFlag
 
 __all__ = ["FrameRoom", "check_range"]
@@ -27,7 +28,7 @@ class FrameRoom:
     WHY views made ahead: no object is made for a message or its frame then.
     """
 
-    __slots__ = ("_layout", "_runs", "_views", "words")
+    __slots__ = ("_alone", "_layout", "_runs", "_views", "words")
 
     def __init__(self, layout: FrameLayout) -> None:
         self._layout = layout
@@ -41,8 +42,25 @@ class FrameRoom:
     def grow(self, frames: int) -> None:
         """Make new room; frames seen before keep the old."""
         self.words: npt.NDArray[np.uint64] = np.zeros(frames * (self._layout.size // 8), np.uint64)
-        self._views = tuple(FeatureFrame.run(self.words, self._layout))
-        self._runs = [self._views[:count] for count in range(_FRAMES + 1)]
+        self._show(tuple(FeatureFrame.run(self.words, self._layout)))
+
+    def _show(self, views: tuple[FeatureFrame, ...]) -> None:
+        self._views = views
+        self._runs = [views[:count] for count in range(_FRAMES + 1)]
+        self._alone = [_references(views, at) for at in range(len(views))]
+
+    def retire(self, count: int) -> None:
+        """End those of the first `count` frames that somebody outside still holds: reading one raises then.
+
+        WHY counts of references: nothing is made for a frame that nobody kept, and that is most of them.
+        """
+        views = self._views
+        held = [at for at in range(min(count, len(views))) if _references(views, at) > self._alone[at]]
+        if held:
+            fresh = tuple(FeatureFrame.run(self.words, self._layout))
+            for at in held:
+                end_frame(views[at])
+            self._show(tuple(fresh[at] if at in held else view for at, view in enumerate(views)))
 
     def seen(self, count: int) -> tuple[FeatureFrame, ...]:
         """The first `count` frames in the room."""
@@ -55,6 +73,10 @@ class FrameRoom:
         words = np.frombuffer(b"".join(packed), np.uint64)
         self.words[: len(words)] = words
         return self.seen(len(packed))
+
+
+def _references(views: tuple[FeatureFrame, ...], at: int) -> int:
+    return sys.getrefcount(views[at])
 
 
 def check_range(events: EventBatch, start: int, stop: int) -> None:

@@ -18,6 +18,7 @@ from featureplane.features.columns import Columns
 from featureplane.features.counts import COUNTS
 from featureplane.features.engine_state import load_symbol, save_symbol
 from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.features.latest import LatestFrames, check_symbols
 from featureplane.features.pushed import FrameRoom, check_range
 from featureplane.features.sampling import ComputedFrame, Emit, Every, Sampler
 from featureplane.features.spec import FeatureSet
@@ -64,6 +65,8 @@ class ReferenceEngine:
         self._reader = MessageReader(self._symbols.keys(), on_malformed=options.on_malformed)
         self._incomplete = 0
         self._room = FrameRoom(self.layout)
+        self._rows = {one.symbol_id: row for row, one in enumerate(instruments)}
+        self._latest: LatestFrames | None = None
         self.pushed: tuple[FeatureFrame, ...] = ()
 
     def process(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
@@ -90,9 +93,20 @@ class ReferenceEngine:
         try:
             for frame, _ in self.process(self._pushed_from.array[start:stop]):
                 made.append(frame.pack())
+                if self._latest is not None:
+                    self._latest.store.put(self._rows[frame.symbol_id], made[-1])
         finally:
             self.pushed = self._room.put(made)
         return self.pushed
+
+    def follow(self, latest: LatestFrames | None) -> None:
+        """Put the last frame of each symbol there from now on."""
+        check_symbols(latest, self.layout)
+        self._latest = latest
+
+    def retire(self) -> None:
+        """See `FeatureEngine.retire`."""
+        self._room.retire(len(self.pushed))
 
     def _put_out(self, frame: ComputedFrame | None) -> Iterator[tuple[FeatureFrame, int]]:
         if frame is None:

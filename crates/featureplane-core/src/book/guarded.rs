@@ -3,6 +3,7 @@
 use super::{Book, Level};
 use crate::error::{Error, Place as At};
 use crate::event::Event;
+use crate::frame::quality::GAP_DETECTED;
 use crate::message::{self, Channel, Message, Next};
 use crate::quality::{Cause, Followed, Guard, Policy, Reason, State, Verdict};
 
@@ -19,6 +20,18 @@ pub struct GuardedBook {
     coming: Vec<Event>,
     events: u64,
     source_ts_ns: Option<i64>,
+    did: Did,
+}
+
+/// What messages did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Did {
+    /// The book was applied to.
+    pub book: bool,
+    /// Trades came that were not there before.
+    pub trades: bool,
+    /// Messages of the book are missing: it broke, went on without them, or begins anew behind them.
+    pub gap: bool,
 }
 
 /// The best levels of a book that can be read.
@@ -54,7 +67,37 @@ impl GuardedBook {
             coming: Vec::new(),
             events: 0,
             source_ts_ns: None,
+            did: Did::default(),
         }
+    }
+
+    /// The same, still empty, with so many levels a side to be read.
+    #[must_use]
+    pub fn with_levels(self, tick: i64, levels: usize) -> Self {
+        Self { book: Book::new(tick, levels), ..self }
+    }
+
+    /// Takes whole messages, and says what they did.
+    ///
+    /// # Errors
+    /// As [`Self::take`]; what was before the message at fault is done.
+    pub fn step(&mut self, events: &[Event]) -> Result<Did, Error> {
+        self.did = Did::default();
+        let mut rest = events;
+        while !rest.is_empty() {
+            let taken = match message::take(rest) {
+                Next::Incomplete => break,
+                Next::Message(message) => self.message(&message).map(|()| message.events.len()),
+                Next::Malformed { events, .. } if self.drop_malformed && !events.is_empty() => {
+                    self.malformed(events);
+                    Ok(events.len())
+                }
+                Next::Malformed { error, .. } => Err(self.placed(error)),
+            }?;
+            self.events += taken as u64;
+            rest = &rest[taken..];
+        }
+        Ok(self.did)
     }
 
     /// Takes events; a message is applied when its `LAST` has come.
@@ -112,6 +155,7 @@ impl GuardedBook {
         self.guard.count(Reason::Malformed);
         if message::channel_of(events) == Channel::Book && self.guard.state == State::Whole {
             self.guard.break_book(Cause::Malformed);
+            self.did.gap = true;
         }
     }
 
@@ -121,7 +165,10 @@ impl GuardedBook {
             return self.other(channel, message);
         }
         let seeded = self.guard.seeded;
-        match self.guard.judge(message, self.policy) {
+        let verdict = self.guard.judge(message, self.policy);
+        self.did.trades |= message.has_market_trades() && !matches!(verdict, Verdict::Drop(..));
+        self.did.gap |= matches!(verdict, Verdict::Break | Verdict::Passed);
+        match verdict {
             Verdict::Drop(reason, _) => self.guard.count(reason),
             Verdict::Unread | Verdict::Break => {}
             Verdict::Plain | Verdict::Passed => {
@@ -132,6 +179,7 @@ impl GuardedBook {
                 self.apply(message.events, message.head().source_ts_ns);
             }
             Verdict::Joined(joined) => {
+                self.did.gap |= joined.torn || joined.passed || joined.flags & GAP_DETECTED != 0;
                 if joined.replaces {
                     self.book.reset();
                 }
@@ -156,7 +204,7 @@ impl GuardedBook {
             Followed::Gap(applied) if self.policy.refuse_gaps => {
                 return Err(self.refused(channel, applied, message.head().seq_prev));
             }
-            Followed::New | Followed::Gap(_) => {}
+            Followed::New | Followed::Gap(_) => self.did.trades |= message.has_market_trades(),
         }
         Ok(())
     }
@@ -166,6 +214,7 @@ impl GuardedBook {
             self.book.apply(event);
         }
         self.source_ts_ns = Some(source_ts_ns);
+        self.did.book = true;
     }
 
     /// Whether the book can be read.
@@ -174,18 +223,28 @@ impl GuardedBook {
         self.guard.state
     }
 
-    /// The best levels; none while the book is waiting, broken or crossed.
-    pub fn touch(&mut self) -> Touch {
+    /// The last id of the book applied, 0 if none.
+    #[must_use]
+    pub const fn applied(&self) -> u64 {
+        self.guard.book.applied
+    }
+
+    /// The best bids and asks, best first; none while the book is waiting, broken or crossed.
+    pub fn readable(&mut self) -> Option<(&[Level], &[Level])> {
         self.book.observe();
-        let (bid, ask) = (self.book.bids().first().copied(), self.book.asks().first().copied());
-        let valid = match (bid, ask) {
+        let (bids, asks) = (self.book.bids(), self.book.asks());
+        let valid = match (bids.first(), asks.first()) {
             (Some(bid), Some(ask)) => bid.price < ask.price || (self.locked_valid && bid.price == ask.price),
             _ => true,
         };
-        if self.guard.state == State::Whole && valid {
-            return Touch { source_ts_ns: self.source_ts_ns, bid, ask };
-        }
-        Touch { source_ts_ns: self.source_ts_ns, ..Touch::default() }
+        (self.guard.state == State::Whole && valid).then_some((bids, asks))
+    }
+
+    /// The best levels; none while the book is waiting, broken or crossed.
+    pub fn touch(&mut self) -> Touch {
+        let source_ts_ns = self.source_ts_ns;
+        let Some((bids, asks)) = self.readable() else { return Touch { source_ts_ns, ..Touch::default() } };
+        Touch { source_ts_ns, bid: bids.first().copied(), ask: asks.first().copied() }
     }
 
     /// The levels themselves.

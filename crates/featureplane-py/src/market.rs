@@ -1,0 +1,152 @@
+//! Guarded books of several symbols, a message at a time, and their best levels in room that Python looks at.
+//!
+//! Twin of `PlainBooks` in `strategy/market.py`, which says what stands where.
+
+use featureplane_core::book::Level;
+use featureplane_core::book::guarded::GuardedBook;
+use featureplane_core::quality::{Policy, State};
+use featureplane_core::units::{half_even_div, to_i64};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::errors::into_py;
+use crate::push::Intake;
+
+const HEAD: usize = 16;
+const STATS_LEVELS: usize = 5;
+const BOOK: u32 = 1;
+const TRADES: u32 = 2;
+const GAP: u32 = 4;
+const READABLE: u32 = 8;
+const TWO_SIDED: u32 = 16;
+const WHOLE: u32 = 32;
+
+/// Books by symbol. Not frozen: it is one running state.
+#[pyclass(module = "featureplane._native")]
+pub(crate) struct MarketBooks {
+    books: Vec<(u32, GuardedBook)>,
+    levels: usize,
+    intake: Intake,
+    room: Option<PyBuffer<i64>>,
+    seen: Vec<i64>,
+}
+
+#[pymethods]
+impl MarketBooks {
+    /// `symbols` are (symbol, id, tick, whether locked is valid).
+    #[new]
+    #[pyo3(signature = (symbols, levels, *, on_gap, seed, drop_malformed))]
+    fn new(
+        symbols: Vec<(String, u32, i64, bool)>,
+        levels: usize,
+        on_gap: &str,
+        seed: &str,
+        drop_malformed: bool,
+    ) -> Self {
+        let policy = Policy {
+            pass_gaps: on_gap == "continue",
+            refuse_gaps: on_gap == "refuse",
+            seed_increments: seed == "increments",
+        };
+        let depth = levels.max(STATS_LEVELS);
+        let book = |(symbol, id, tick, locked)| {
+            let empty = GuardedBook::new(symbol, id, tick, policy, drop_malformed, locked);
+            (id, empty.with_levels(tick, depth))
+        };
+        let books = symbols.into_iter().map(book).collect();
+        Self { books, levels, intake: Intake::default(), room: None, seen: Vec::new() }
+    }
+
+    /// The array of events that `push` takes from.
+    fn bind_events(&mut self, events: PyBuffer<u64>) -> PyResult<()> {
+        self.intake.bind(events)
+    }
+
+    /// The array that `push` writes to.
+    fn bind_room(&mut self, room: PyBuffer<i64>) -> PyResult<()> {
+        if !room.is_c_contiguous() || room.readonly() || room.item_count() != HEAD + 4 * self.levels {
+            return Err(PyValueError::new_err("room of another size"));
+        }
+        self.room = Some(room);
+        self.show();
+        Ok(())
+    }
+
+    /// Takes one message, events `start` to `stop`; what it did, as bits. None, and nothing has happened, if
+    /// that is no whole message of a symbol that is here.
+    #[pyo3(signature = (start, stop, /))]
+    fn push(&mut self, start: usize, stop: usize) -> PyResult<Option<u32>> {
+        let Some(events) = self.intake.take(start, stop) else { return Ok(None) };
+        let Some(head) = events.first() else { return Ok(None) };
+        if events.iter().filter(|event| event.is_last()).count() != 1 {
+            return Ok(None);
+        }
+        let Some((_, book)) = self.books.iter_mut().find(|(id, _)| *id == head.symbol_id) else {
+            return Ok(None);
+        };
+        let did = book.step(events).map_err(into_py)?;
+        let mut code = if did.book { BOOK } else { 0 };
+        code |= if did.trades { TRADES } else { 0 } | if did.gap { GAP } else { 0 };
+        code |= if book.state() == State::Whole { WHOLE } else { 0 };
+        self.seen.clear();
+        self.seen.resize(HEAD, 0);
+        self.seen[..4].copy_from_slice(&[
+            i64::from(head.symbol_id),
+            head.source_ts_ns,
+            head.local_ts_ns,
+            book.applied().cast_signed(),
+        ]);
+        if let Some((bids, asks)) = book.readable() {
+            code |= READABLE;
+            if seen(bids, asks, self.levels, &mut self.seen) {
+                code |= TWO_SIDED;
+            }
+        }
+        self.show();
+        Ok(Some(code))
+    }
+}
+
+/// Writes levels and what they add up to; whether both sides are there and nothing overflows.
+fn seen(bids: &[Level], asks: &[Level], levels: usize, out: &mut Vec<i64>) -> bool {
+    out[4] = count(bids, levels);
+    out[5] = count(asks, levels);
+    for side in [bids, asks] {
+        let first = out.len();
+        out.extend(side.iter().take(levels).flat_map(|level| [level.price, level.qty]));
+        out.resize(first + 2 * levels, 0);
+    }
+    let (Some(bid), Some(ask)) = (bids.first(), asks.first()) else { return false };
+    let depth =
+        |side: &[Level]| side.iter().take(STATS_LEVELS).map(|level| i128::from(level.qty)).sum::<i128>();
+    let (below, above) = (depth(bids), depth(asks));
+    let ppm = half_even_div((below - above) * 1_000_000, below + above);
+    let (Some(below), Some(above), Some(ppm)) = (to_i64(below), to_i64(above), ppm) else { return false };
+    out[6..13].copy_from_slice(&[
+        bid.price,
+        ask.price,
+        below,
+        above,
+        bid.price + ask.price,
+        ask.price - bid.price,
+        ppm,
+    ]);
+    true
+}
+
+impl MarketBooks {
+    /// Puts what was seen where Python looks.
+    #[allow(unsafe_code)]
+    fn show(&self) {
+        let Some(room) = self.room.as_ref().and_then(PyBuffer::as_slice_ptr) else { return };
+        let words = self.seen.len().min(room.len());
+        // SAFETY: so many words lie in both. Python holds the room for views and nothing else; it runs in this
+        // thread, and `seen` is ours alone.
+        unsafe { room.as_ptr().cast::<i64>().copy_from_nonoverlapping(self.seen.as_ptr(), words) };
+    }
+}
+
+fn count(side: &[Level], most: usize) -> i64 {
+    i64::try_from(side.len().min(most)).unwrap_or(i64::MAX)
+}
