@@ -1,0 +1,207 @@
+"""Guarded books of several symbols, a message at a time, and their best levels in one block of room.
+
+What a message did is a word of bits; what the book looks like then stands in the room, 16 words and
+then `levels` pairs of price and size a side. In Rust when it is installed, else in Python; the same
+numbers. Leans on `book` and `market`. Knows nothing of strategies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntFlag
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from featureplane import native
+from featureplane.book.orders import OrderBook
+from featureplane.errors import SettingError
+from featureplane.features.pushed import check_range
+from featureplane.market.events import EventBatch, EventFlag, StreamOptions
+from featureplane.market.instruments import Instrument, check_ids
+from featureplane.market.messages import Message, MessageReader
+from featureplane.market.quality import Outcome, Quality, Reads, StreamGuard
+from featureplane.units import I64_MAX, half_even_div
+
+__all__ = ["HEAD_WORDS", "STATS_LEVELS", "Did", "MarketBooks", "PlainBooks"]
+
+HEAD_WORDS: Final = 16
+"""Symbol id, venue's and local time, last id, bids and asks there; then what `LOBStatsEvent` has."""
+
+STATS_LEVELS: Final = 5
+"""Levels of a side that depths are summed over."""
+
+_APPLIED: Final = frozenset({Outcome.APPLIED, Outcome.UNFINISHED})
+_BREAKS: Final = frozenset({Outcome.BROKE, Outcome.UNFINISHED, Outcome.SPOILED})
+_NO_TRADES: Final = frozenset({Outcome.IGNORED, Outcome.SPOILED, Outcome.STATUS})
+
+
+class Did(IntFlag):
+    """What a message did, and how the book stands behind it."""
+
+    BOOK = 1  # the book was applied to
+    TRADES = 2  # trades came that were not there before
+    GAP = 4  # messages of the book are missing
+    READABLE = 8  # the book is whole and not crossed
+    TWO_SIDED = 16  # and has both sides
+    WHOLE = 32
+
+
+class MarketBooks:
+    """The books of some symbols; `room` is written by every `push`.
+
+    Raises `SettingError` for less than one level.
+    """
+
+    def __init__(
+        self,
+        instruments: Iterable[Instrument],
+        options: StreamOptions | None = None,
+        *,
+        levels: int = STATS_LEVELS,
+        backend: str = "auto",
+    ) -> None:
+        if type(levels) is not int or not 0 < levels <= 1000:
+            raise SettingError(f"levels={levels!r}", hint="an integer of 1 to 1000")
+        self.instruments = check_ids(instruments)
+        self.levels = levels
+        self.backend = native.resolve(backend)
+        options = options or StreamOptions()
+        self._books: Any
+        if self.backend == "rust":
+            self._books = native.module().MarketBooks(
+                [
+                    (one.symbol, one.symbol_id, one.tick or 1, one.locked == "valid")
+                    for one in self.instruments
+                ],
+                levels,
+                on_gap=options.on_gap,
+                seed=options.seed,
+                drop_malformed=options.on_malformed == "drop",
+            )
+        else:
+            self._books = PlainBooks(self.instruments, options, levels)
+        self._events: EventBatch | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """New room: what looks at the old one keeps what it shows."""
+        self.room: npt.NDArray[np.int64] = np.zeros(HEAD_WORDS + 4 * self.levels, np.int64)
+        self._books.bind_room(self.room)
+
+    def turn_to(self, events: EventBatch) -> None:
+        """Let `push` take from this batch."""
+        self._events = events
+        words = np.ascontiguousarray(events.array).view(np.uint64)
+        self._books.bind_events(words if self.backend == "rust" else events)
+        self.push_bits = self._books.push  # None instead of bits for what is no whole message
+
+    def push(self, start: int, stop: int) -> Did:
+        """Take one message, events `start` to `stop` of the batch.
+
+        Raises `SettingError` for events that are not one whole message of a symbol that is here, and what
+        reading them raises: `MalformedEvent`, `SequenceGap`.
+        """
+        bits = self.push_bits(start, stop)
+        if bits is None:
+            self.refuse(start, stop)
+        return Did(bits)
+
+    def refuse(self, start: int, stop: int) -> None:
+        """Raise `SettingError` for events that were not taken."""
+        if self._events is not None:
+            check_range(self._events, start, stop)
+        raise SettingError(
+            f"events {start} to {stop} are not one message of a symbol that is here",
+            hint=f"these are: {', '.join(one.symbol for one in self.instruments)}",
+        )
+
+
+class _PlainBook:
+    """One symbol."""
+
+    def __init__(self, instrument: Instrument, options: StreamOptions) -> None:
+        self.guard = StreamGuard(
+            instrument.symbol, reads=Reads.BOOK, on_gap=options.on_gap, seed=options.seed
+        )
+        self.book = OrderBook()
+        self.locked = instrument.locked == "valid"
+
+    def take(self, message: Message) -> Did:
+        guard = self.guard
+        was_whole, gaps = guard.is_whole, guard.gaps["book"]
+        admission = guard.admit(message)
+        outcome, did = admission.outcome, Did(0)
+        if outcome in _APPLIED:
+            self.book.admit(admission)
+            did |= Did.BOOK
+        if message.trades and outcome not in _NO_TRADES:
+            did |= Did.TRADES
+        broke = outcome in _BREAKS and was_whole
+        if broke or guard.gaps["book"] > gaps or guard.pending_flags & Quality.GAP_DETECTED:
+            did |= Did.GAP
+        guard.pending_flags = Quality(0)
+        return did
+
+    @property
+    def is_readable(self) -> bool:
+        return self.guard.is_whole and self.book.is_valid(locked=self.locked)
+
+
+class PlainBooks:
+    """The reference."""
+
+    def __init__(self, instruments: Iterable[Instrument], options: StreamOptions, levels: int) -> None:
+        self._books = {one.symbol_id: _PlainBook(one, options) for one in instruments}
+        self._reader = MessageReader(list(self._books), on_malformed=options.on_malformed)
+        self._levels = levels
+
+    def bind_events(self, events: EventBatch) -> None:
+        """Let `push` take from this batch."""
+        self._events = events
+
+    def bind_room(self, room: npt.NDArray[np.int64]) -> None:
+        """Let `push` write here."""
+        self._room = room
+
+    def push(self, start: int, stop: int, /) -> int | None:
+        """Take one message; see `MarketBooks.push`."""
+        check_range(self._events, start, stop)
+        part = self._events.array[start:stop]
+        if np.count_nonzero(part["flags"] & EventFlag.LAST) != 1:
+            return None
+        book = self._books.get(int(part["symbol_id"][0]))
+        if book is None:
+            return None
+        did = Did(0)
+        for message in self._reader.read(part):
+            did |= book.take(message)
+        return int(did | self._show(book, part[0]))
+
+    def _show(self, book: _PlainBook, head: Any) -> Did:
+        room, levels = self._room, self._levels
+        room[:] = 0
+        room[:4] = head["symbol_id"], head["source_ts_ns"], head["local_ts_ns"], book.guard.book.applied
+        stands = Did.WHOLE if book.guard.is_whole else Did(0)
+        if not book.is_readable:
+            return stands
+        bids, asks = book.book.bids.levels(), book.book.asks.levels()
+        for side, (count_at, values) in enumerate(((4, bids), (5, asks))):
+            first = HEAD_WORDS + 2 * levels * side
+            room[count_at] = min(len(values), levels)
+            for i, (price, qty) in enumerate(values[:levels]):
+                room[first + 2 * i], room[first + 2 * i + 1] = price, qty
+        return stands | Did.READABLE | self._sums(bids, asks)
+
+    def _sums(self, bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> Did:
+        if not bids or not asks:
+            return Did(0)
+        below = sum(qty for _, qty in bids[:STATS_LEVELS])
+        above = sum(qty for _, qty in asks[:STATS_LEVELS])
+        if max(below, above) > I64_MAX:
+            return Did(0)
+        bid, ask = bids[0][0], asks[0][0]
+        ppm = half_even_div((below - above) * 1_000_000, below + above)
+        self._room[6:13] = bid, ask, below, above, bid + ask, ask - bid, ppm
+        return Did.TWO_SIDED

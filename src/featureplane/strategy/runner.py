@@ -1,0 +1,399 @@
+"""Who calls strategies: one message at a time, from the engine's push to the orders.
+
+Everything follows from the messages: no clock is read but to count handlers that take too long, and
+that changes nothing. One strategy's exception is its own affair. Leans on `strategy.api`, `desk`,
+`dispatch` and `market`. Knows no files, no services.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from featureplane.errors import FeaturePlaneError, InputError, SettingError, StateError
+from featureplane.execution.orders import EventKind, OrderEvent
+from featureplane.execution.risk import RiskCheck
+from featureplane.execution.venue import OrderVenue
+from featureplane.features.engine import FeatureEngine
+from featureplane.features.frame import FeatureFrame
+from featureplane.features.latest import LatestFrames
+from featureplane.market.events import EventBatch, StreamOptions
+from featureplane.market.instruments import Instrument, check_ids
+from featureplane.strategy.api import HANDLERS, BaseStrategy, StrategyContext, check_features
+from featureplane.strategy.desk import Decision, Desk, Exchange
+from featureplane.strategy.dispatch import EventRoom
+from featureplane.strategy.events import TickEvent
+from featureplane.strategy.market import STATS_LEVELS, Did, MarketBooks
+
+__all__ = ["Listener", "StrategyRunner", "StrategyState"]
+
+_BOOK: Final = int(Did.BOOK)
+_TRADES: Final = int(Did.TRADES)
+_GAP: Final = int(Did.GAP)
+_READABLE: Final = int(Did.READABLE)
+_TWO_SIDED: Final = int(Did.TWO_SIDED)
+_WHOLE: Final = int(Did.WHOLE)
+
+
+class Listener:
+    """Hears what strategies do; override what is needed. It has no say in anything."""
+
+    def on_decision(self, decision: Decision) -> None:
+        """A strategy asked for an order, or for the end of one."""
+
+    def on_order_event(self, strategy: str, event: OrderEvent) -> None:
+        """Something happened to an order of a strategy, before the strategy is told."""
+
+    def on_stopped(self, state: StrategyState) -> None:
+        """A strategy was stopped by an error."""
+
+
+class StrategyState:
+    """How a strategy stands: whether it runs, the error that stopped it, what it was late with.
+
+    `exceptions` and `over_budget` count by handler.
+    """
+
+    def __init__(self, strategy: BaseStrategy, desk: Desk) -> None:
+        self.strategy, self.desk = strategy, desk
+        self.is_running = True
+        self.error: Exception | None = None
+        self.exceptions: Counter[str] = Counter()
+        self.over_budget: Counter[str] = Counter()
+
+    @property
+    def name(self) -> str:
+        """The strategy's name."""
+        return self.strategy.name
+
+    def __repr__(self) -> str:
+        stands = "running" if self.is_running else f"stopped by {self.error!r}" if self.error else "off"
+        return f"<{self.name}: {stands}>"
+
+
+_Handlers = list[tuple[StrategyState, Callable[[Any], None]]]
+
+
+class StrategyRunner:
+    """Runs strategies over messages.
+
+    `engine` computes the features; without one there are no frames, and strategies that require some are
+    refused. `venue` and `risk` take orders; without them `submit` raises. `stream` says how the market data
+    are to be taken, as for an engine; `levels` is how many a `BidAskEvent` has a side. A handler that takes
+    longer than `budget_ns` is counted in its state. One runner, one stream, one thread.
+
+    Raises `FeatureSetMismatch`, `UnknownFeatureSet`, `StateError` or `SettingError` for a strategy that
+    cannot run here, and what its `on_start` raises: nothing has run then.
+    """
+
+    def __init__(
+        self,
+        strategies: Iterable[BaseStrategy],
+        instruments: Iterable[Instrument],
+        *,
+        engine: FeatureEngine | None = None,
+        venue: OrderVenue | None = None,
+        risk: RiskCheck | None = None,
+        stream: StreamOptions | None = None,
+        levels: int = STATS_LEVELS,
+        budget_ns: int | None = None,
+        listener: Listener | None = None,
+        backend: str = "auto",
+        timer: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        given = tuple(strategies)
+        if repeated := [name for name, count in Counter(one.name for one in given).items() if count > 1]:
+            raise SettingError(f"two strategies named {repeated[0]!r}", hint="give one of them another name=")
+        if budget_ns is not None and (type(budget_ns) is not int or budget_ns < 0):
+            raise SettingError(f"budget_ns={budget_ns!r}", hint="nanoseconds, an integer from 0, or None")
+        if (venue is None) is not (risk is None):
+            raise SettingError("a venue without a risk check, or the other way", hint="give both or none")
+        self.instruments = check_ids(instruments)
+        self._backend = backend if engine is None else engine.backend
+        self._books = MarketBooks(self.instruments, stream, levels=levels, backend=self._backend)
+        self._room = EventRoom(self._books)
+        self._listener = listener or Listener()
+        self._budget_ns, self._timer = budget_ns, timer
+        told = None if listener is None else listener.on_decision
+        self._exchange = Exchange(risk, venue, self._mark, told)
+        self._marks: dict[str, tuple[int | None, int | None, int]] = {}
+        self._holds = risk is not None and any(risk.portfolio[one.symbol].qty for one in self.instruments)
+        self._events: EventBatch | None = None
+        self._engine: FeatureEngine | None = None
+        self._latest: LatestFrames | None = None
+        self._checked: str | None = None
+        self.states: Mapping[str, StrategyState] = {}
+        self._handlers: dict[str, _Handlers] = {name: [] for name in HANDLERS}
+        self._use(engine)
+        for strategy in given:
+            check_features(strategy, None if engine is None else engine.fset)
+        self._checked = None if engine is None else engine.fset.fingerprint
+        self.states = {one.name: self._bound(one) for one in given}
+        for state in self.states.values():
+            state.strategy.on_start()
+        self._subscribe()
+
+    # -- strategies come and go
+
+    def _bound(self, strategy: BaseStrategy) -> StrategyState:
+        desk = Desk(strategy.name, self._exchange)
+        strategy.ctx = StrategyContext(self.instruments, self._latest, desk)
+        return StrategyState(strategy, desk)
+
+    def _subscribe(self) -> None:
+        """Who is called for what; handlers that are not overridden are not."""
+        running = [state for state in self.states.values() if state.is_running]
+        for name in HANDLERS:
+            self._handlers[name] = [
+                (state, self._timed(state, name, getattr(state.strategy, name)))
+                for state in running
+                if getattr(type(state.strategy), name) is not getattr(BaseStrategy, name)
+            ]
+        handlers = self._handlers
+        self._on_tick, self._on_bid_ask = handlers["on_tick"], handlers["on_bid_ask"]
+        self._on_stats, self._on_features = handlers["on_lob_stats"], handlers["on_features"]
+
+    def _timed(self, state: StrategyState, name: str, call: Callable[[Any], None]) -> Callable[[Any], None]:
+        budget_ns, timer = self._budget_ns, self._timer
+        if budget_ns is None:
+            return call
+
+        def timed(event: Any) -> None:
+            began = timer()
+            try:
+                call(event)
+            finally:
+                if timer() - began > budget_ns:
+                    state.over_budget[name] += 1
+
+        return timed
+
+    def switch(self, name: str, strategy: BaseStrategy | None) -> None:
+        """Put another strategy, or none, in the place of the one of that name, between two messages.
+
+        Working orders of the old one are cancelled, its positions go over to the new one, which gets its
+        name. Raises `SettingError` for a name that is not here, and what refuses a strategy at the start:
+        the old one goes on then.
+        """
+        old = self.states.get(name)
+        if old is None:
+            raise SettingError(f"no strategy {name!r}", hint=f"there are: {', '.join(self.states) or 'none'}")
+        fresh = None
+        if strategy is not None:
+            check_features(strategy, None if self._engine is None else self._engine.fset)
+            strategy.name = name
+            fresh = self._bound(strategy)
+            fresh.desk.take_over(old.desk)
+            strategy.on_start()
+        if old.is_running:
+            self._end(old)
+        if fresh is not None:
+            self.states = {**self.states, name: fresh}
+        self._subscribe()
+        self._hear()
+
+    def _end(self, state: StrategyState) -> None:
+        try:
+            state.strategy.on_stop()
+        except Exception as error:  # noqa: BLE001 - whatever a strategy raises is its own affair
+            self._fail(state, "on_stop", error)
+        state.is_running = False
+        state.desk.close()
+
+    def _fail(self, state: StrategyState, handler: str, error: Exception) -> None:
+        """An exception left a handler: the strategy stops here, and the others go on."""
+        state.exceptions[handler] += 1
+        state.error, state.is_running = error, False
+        state.desk.close()
+        self._subscribe()
+        self._listener.on_stopped(state)
+
+    def use_engine(self, engine: FeatureEngine | None) -> None:
+        """Compute with another engine from the next message on.
+
+        Values of the old one are gone at once. Strategies that require another set are stopped, with
+        `FeatureSetMismatch`, at the first frame of the new one.
+        """
+        self._use(engine)
+        for state in self.states.values():
+            state.strategy.ctx.use(self._latest)
+        if engine is None:
+            self._check_set(None)
+
+    def _use(self, engine: FeatureEngine | None) -> None:
+        if self._engine is not None:
+            self._engine.follow(None)
+        if self._latest is not None:
+            self._latest.clear()
+        same = engine is not None and self._latest is not None
+        if engine is None:
+            self._latest = None
+        elif not same or self._latest is None or self._latest.layout.fingerprint != engine.fset.fingerprint:
+            self._latest = LatestFrames(engine.fset, self.instruments, engine.backend)
+        if engine is not None:
+            engine.follow(self._latest)
+        self._engine = engine
+
+    def _check_set(self, frame: FeatureFrame | None) -> None:
+        """Stop who requires other features than those that come."""
+        self._checked = None if frame is None else frame.fingerprint
+        fset = None if self._engine is None else self._engine.fset
+        for state in [one for one in self.states.values() if one.is_running]:
+            try:
+                check_features(state.strategy, fset)
+            except FeaturePlaneError as error:
+                self._fail(state, "on_features", error)
+
+    # -- messages
+
+    def run(self, events: EventBatch) -> None:
+        """Take all messages of a batch, one after the other."""
+        start = 0
+        for stop in events.message_ends.tolist():
+            self.step(events, start, stop)
+            start = stop
+
+    def step(self, events: EventBatch, start: int, stop: int) -> None:
+        """Take one message: events `start` to `stop` of a batch.
+
+        Raises what engine and books raise for events they cannot use: `SettingError`, and as the stream's
+        options ask `MalformedEvent`, `UnknownSymbol`, `SequenceGap`; no feature has a value then.
+        """
+        bits, frames = self._take(events, start, stop)
+        self._begin(bits)
+        exchange = self._exchange
+        if bits & _GAP or (frames and _has_gap(frames)):
+            self._deliver("on_gap", self._room.gap(is_whole=bits & _WHOLE != 0))
+            self._room.end_gap()
+        if exchange.venue is not None:
+            exchange.venue.on_market(events.array[start:stop], checked=True)
+            self._hear()
+        if bits & _TRADES and self._on_tick:
+            self._room.ticks(start, stop, self._deliver_tick)
+        if bits & _BOOK and bits & _READABLE:
+            self._book_events(bits)
+        if frames:
+            self._frame_events(frames)
+        if exchange.asked:
+            self._hear()
+
+    def _take(self, events: EventBatch, start: int, stop: int) -> tuple[int, tuple[FeatureFrame, ...]]:
+        """What the message did, and its frames."""
+        if events is not self._events:
+            self._books.turn_to(events)
+            self._room.turn_to(events)
+            self._events = events
+        try:
+            bits = self._books.push_bits(start, stop)
+            if bits is None:
+                self._books.refuse(start, stop)
+            return bits, () if self._engine is None else self._engine.push(events, start, stop)
+        except InputError:
+            if self._latest is not None:
+                self._latest.clear()
+            raise
+
+    def _begin(self, bits: int) -> None:
+        exchange, head = self._exchange, self._room.head
+        exchange.message += 1
+        exchange.ts_ns, exchange.local_ts_ns = head[1], head[2]
+        exchange.now_ns = max(exchange.now_ns, head[2])
+        if exchange.risk is not None and bits & (_BOOK | _GAP):
+            touch = (head[6], head[7]) if bits & _TWO_SIDED else (None, None)
+            self._marks[self._room.names[head[0]]] = (*touch, exchange.now_ns)
+            if self._holds:
+                self._mark()
+
+    def _mark(self) -> None:
+        """Tell the risk check the touch in force.
+
+        WHY not with every message: while nothing is held the equity stands still, so that only the
+        last touch before an order counts, and most messages have none.
+        """
+        risk = self._exchange.risk
+        if risk is not None and self._marks:
+            for symbol, (bid, ask, ts_ns) in self._marks.items():
+                risk.on_market(symbol, bid, ask, ts_ns)
+            self._marks.clear()
+
+    def _book_events(self, bits: int) -> None:
+        room = self._room
+        if self._on_bid_ask:
+            self._deliver("on_bid_ask", room.bid_ask())
+            room.end_bid_ask()
+        if self._on_stats and bits & _TWO_SIDED:
+            self._deliver("on_lob_stats", room.stats())
+            room.end_stats()
+
+    def _frame_events(self, frames: tuple[FeatureFrame, ...]) -> None:
+        if frames[0].layout.fingerprint != self._checked:
+            self._check_set(frames[0])
+        if self._on_features and self._engine is not None:
+            for at in range(len(frames)):
+                self._deliver("on_features", frames[at])  # WHY no name: nothing of ours is to hold the frame
+            self._engine.retire()
+
+    def _deliver(self, name: str, event: Any) -> None:
+        for state, call in self._handlers[name]:
+            try:
+                call(event)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(state, name, error)
+
+    def _deliver_tick(self, event: TickEvent) -> None:
+        self._deliver("on_tick", event)
+
+    # -- orders
+
+    def _hear(self) -> None:
+        """Ask the venue what became of orders, and tell whom it concerns."""
+        exchange = self._exchange
+        exchange.asked = False
+        venue, risk = exchange.venue, exchange.risk
+        if venue is None or risk is None:
+            return
+        for event in venue.poll(exchange.now_ns):
+            desk = exchange.owners.get(event.client_id)
+            if desk is None and event.kind is EventKind.CANCEL_REQUESTED:
+                continue  # asked for in the same breath in which the order ended
+            risk.on_event(event)
+            if event.is_fill:
+                self._holds = any(risk.portfolio[one.symbol].qty for one in self.instruments)
+            if desk is None:
+                continue
+            desk.take(event)
+            self._listener.on_order_event(desk.name, event)
+            self._tell(desk, event)
+
+    def _tell(self, desk: Desk, event: OrderEvent) -> None:
+        name = "on_fill" if event.is_fill else "on_order"
+        for state, call in self._handlers[name]:
+            if state.desk is desk and state.is_running:
+                try:
+                    call(event)
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._fail(state, name, error)
+
+    def finish(self) -> None:
+        """End the stream: `on_stop`, working orders cancelled, the engine ended; `StateError` if twice."""
+        if self._exchange.message < 0:
+            raise StateError("this runner has finished", hint="a stream has one runner; make another")
+        for state in self.states.values():
+            if state.is_running:
+                self._end(state)
+        self._hear()
+        if self._engine is not None:
+            self._engine.finish()
+        self._subscribe()
+        self._exchange.message = -1
+
+    @property
+    def messages(self) -> int:
+        """Messages taken."""
+        return self._exchange.message
+
+
+def _has_gap(frames: tuple[FeatureFrame, ...]) -> bool:
+    return frames[0].has_gap or (len(frames) > 1 and any(frame.has_gap for frame in frames))

@@ -1,0 +1,144 @@
+"""Events stand until their handler returns; who keeps one gets an error, or keeps what was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import featureplane as fp
+from featureplane import native
+from featureplane.errors import StateError
+from featureplane.market.events import Side
+from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.events import BidAskEvent, GapEvent, LOBStatsEvent, MarketEvent, TickEvent
+from featureplane.strategy.runner import StrategyRunner
+from tests.parity.streams import synthetic
+
+BACKENDS = ("python", "rust") if native.available() else ("python",)
+EACH_BACKEND = pytest.mark.parametrize("backend", BACKENDS)
+V1 = fp.feature_set("lob_shared_v1")
+
+
+class Keeper(BaseStrategy):
+    """Keeps every event, its copy and what it said."""
+
+    required_features = "lob_shared_v1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[tuple[Any, Any, Any]] = []
+
+    def _keep(self, event: MarketEvent) -> None:
+        self.kept.append((event, event.copy(), event.as_tuple()))
+
+    on_tick = on_bid_ask = on_lob_stats = on_gap = _keep
+
+    def on_features(self, frame: fp.FeatureUpdateEvent) -> None:
+        self.kept.append((frame, frame.copy(), frame.pack()))
+
+
+def run(strategy: BaseStrategy, backend: str, messages: int = 3_000) -> None:
+    events = synthetic(messages, seed=5)
+    engine = fp.FeatureEngine(V1, backend)
+    StrategyRunner([strategy], events.instruments, engine=engine, stream=events.options).run(events)
+
+
+@EACH_BACKEND
+def test_what_is_kept_raises_and_a_copy_stays(backend: str) -> None:
+    keeper = Keeper()
+    run(keeper, backend)
+    kinds = {type(copy) for _, copy, _ in keeper.kept}
+    assert kinds == {TickEvent, BidAskEvent, LOBStatsEvent, GapEvent, fp.FeatureFrame}
+    for event, copy, said in keeper.kept:
+        if isinstance(copy, fp.FeatureFrame):
+            assert copy.pack() == said
+            with pytest.raises(StateError):
+                event["best_bid"]
+        else:
+            assert copy.as_tuple() == said
+            with pytest.raises(StateError):
+                event.as_tuple()
+        for name in ("symbol", "copy", "layout", "price"):
+            with pytest.raises(StateError):
+                getattr(event, name)
+        assert "ended" in repr(event)
+
+
+@EACH_BACKEND
+def test_one_object_a_kind_as_long_as_nobody_keeps_it(backend: str) -> None:
+    class Looker(BaseStrategy):
+        required_features = "lob_shared_v1"
+        ids: set[int] = set()  # noqa: RUF012 - of this test alone
+        rooms: set[int] = set()  # noqa: RUF012 - as above
+
+        def _look(self, event: Any) -> None:
+            self.ids.add(id(event))
+            if isinstance(event, BidAskEvent):
+                self.rooms.add(id(event.bids.base))
+
+        on_tick = on_bid_ask = on_lob_stats = _look
+
+        def on_features(self, frame: fp.FeatureFrame) -> None:
+            self.ids.add(id(frame))
+
+    looker = Looker()
+    run(looker, backend)
+    assert len(looker.ids) == 4
+    assert len(looker.rooms) == 1
+
+
+@EACH_BACKEND
+def test_arrays_that_are_kept_stay_as_they_were(backend: str) -> None:
+    class Arrays(BaseStrategy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: list[tuple[Any, Any]] = []
+
+        def on_bid_ask(self, event: BidAskEvent) -> None:
+            with pytest.raises(ValueError, match="read-only"):
+                event.bids[...] = 0
+            one = (event.bids, event.asks, event.bids[:, 0], event.asks[1:])[len(self.kept) % 4]
+            self.kept.append((one, one.tolist()))
+
+    arrays = Arrays()
+    run(arrays, backend)
+    assert len(arrays.kept) > 100
+    assert all(one.tolist() == said for one, said in arrays.kept)
+    assert len({str(said) for _, said in arrays.kept}) > 50
+
+
+def test_fields_are_those_of_the_contract() -> None:
+    assert TickEvent.FIELDS == ("symbol", "ts", "local_ts", "price", "qty", "side")
+    assert BidAskEvent.FIELDS == ("symbol", "ts", "local_ts", "seq", "bids", "asks")
+    assert LOBStatsEvent.FIELDS[:4] == ("symbol", "ts", "local_ts", "seq")
+    assert set(LOBStatsEvent.FIELDS[4:]) == {
+        "best_bid",
+        "best_ask",
+        "bid_depth",
+        "ask_depth",
+        "mid_price_x2",
+        "spread_scaled",
+        "imbalance_ppm",
+    }
+
+
+@EACH_BACKEND
+def test_ticks_are_the_market_trades_of_the_recording(backend: str) -> None:
+    class Ticks(BaseStrategy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[int, int, int, int]] = []
+
+        def on_tick(self, event: TickEvent) -> None:
+            assert isinstance(event.side, Side)
+            self.seen.append((event.ts, event.price, event.qty, event.side))
+
+    events = fp.sample_events().part(0, 3_000)
+    ticks = Ticks()
+    StrategyRunner([ticks], events.instruments, backend=backend).run(events)
+    trades = events.array[events.array["kind"] == 2]
+    wanted = trades[["source_ts_ns", "price", "qty", "side"]].tolist()
+    assert [(a, b, c, int(d)) for a, b, c, d in ticks.seen] == wanted
+    assert len(np.unique(trades["price"])) > 5
