@@ -19,7 +19,17 @@ from featureplane.execution.money import amount
 from featureplane.market.instruments import Instrument
 from featureplane.research.backtest.assets import HftAsset
 
-__all__ = ["END_OF_DATA", "FEED", "FOREVER_NS", "RESPONSE", "TIMEOUT", "HftMarket", "Simulation", "library"]
+__all__ = [
+    "BPS_PLACES",
+    "END_OF_DATA",
+    "FEED",
+    "FOREVER_NS",
+    "RESPONSE",
+    "TIMEOUT",
+    "HftMarket",
+    "Simulation",
+    "library",
+]
 
 TIMEOUT: Final = 0
 END_OF_DATA: Final = 1
@@ -28,7 +38,7 @@ RESPONSE: Final = 3
 """What `wait_next_feed` says."""
 
 FOREVER_NS: Final = 10**15
-_BPS_PLACES: Final = 4
+BPS_PLACES: Final = 4
 _QUEUES: Final = ("risk_adverse", "log_prob", "log_prob2")
 
 
@@ -74,8 +84,8 @@ class HftMarket:
             found = f"latency_offset_ns={self.latency_offset_ns!r}"
             raise SettingError(found, hint="nanoseconds, an integer")
         for name in ("maker_bps", "taker_bps"):
-            if amount(getattr(self, name), _BPS_PLACES) is None:
-                hint = f'decimal text of at most {_BPS_PLACES} decimals, like "2.5"'
+            if amount(getattr(self, name), BPS_PLACES) is None:
+                hint = f'decimal text of at most {BPS_PLACES} decimals, like "2.5"'
                 raise SettingError(f"{name}={getattr(self, name)!r}", hint=hint)
         if self.roi is not None and not self.roi[0] < self.roi[1]:
             raise SettingError(f"roi={self.roi!r}", hint="the lowest and the highest price of the book")
@@ -90,6 +100,7 @@ class Simulation:
 
     def __init__(self, assets: Sequence[HftAsset], market: HftMarket) -> None:
         package = library()
+        self.market = market
         shift_ns = max(one.shift_ns for one in assets)
         more = [shift_ns - one.shift_ns + market.latency_offset_ns for one in assets]
         for one, offset in zip(assets, more, strict=True):
@@ -151,7 +162,7 @@ def _made(package: ModuleType, asset: HftAsset, rows: npt.NDArray[Any], market: 
 
 
 def _fraction(bps: str) -> float:
-    return (amount(bps, _BPS_PLACES) or 0) / 10.0 ** (4 + _BPS_PLACES)
+    return (amount(bps, BPS_PLACES) or 0) / 10.0 ** (4 + BPS_PLACES)
 
 
 _QUEUE_MODELS: Final = {
