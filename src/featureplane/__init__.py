@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from featureplane.market.quality import Quality
     from featureplane.market.reading import iter_events, read_events
     from featureplane.market.sample import sample_events
+    from featureplane.research.backtest.adapter import HftBacktestAdapter
+    from featureplane.research.backtest.assets import HftAsset
+    from featureplane.research.backtest.library import HftMarket
     from featureplane.research.compute import compute
     from featureplane.research.runs import RunReport
     from featureplane.research.tables import FeatureTable
@@ -44,6 +47,9 @@ __all__ = [
     "FeatureSpec",
     "FeatureTable",
     "FeatureUpdateEvent",
+    "HftAsset",
+    "HftBacktestAdapter",
+    "HftMarket",
     "Instrument",
     "LOBEngine",
     "ParityReport",
@@ -79,6 +85,9 @@ _HOMES: Final = {
     "market.quality": ("Quality",),
     "market.reading": ("iter_events", "read_events"),
     "market.sample": ("sample_events",),
+    "research.backtest.adapter": ("HftBacktestAdapter",),
+    "research.backtest.assets": ("HftAsset",),
+    "research.backtest.library": ("HftMarket",),
     "research.compute": ("compute",),
     "research.runs": ("RunReport",),
     "research.tables": ("FeatureTable",),

@@ -13,7 +13,14 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 @pytest.mark.native
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/tutorial.md", "docs/concepts/feature-sets.md", "docs/concepts/tables.md"]
+    "page",
+    [
+        "README.md",
+        "docs/tutorial.md",
+        "docs/concepts/feature-sets.md",
+        "docs/concepts/hftbacktest.md",
+        "docs/concepts/tables.md",
+    ],
 )
 def test_what_a_page_shows_runs(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))

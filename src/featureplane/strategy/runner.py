@@ -279,6 +279,14 @@ class StrategyRunner:
         if exchange.asked:
             self._hear()
 
+    def hear(self, now_ns: int) -> None:
+        """Between two messages, for venues that answer then: tell what became of orders until `now_ns`."""
+        exchange = self._exchange
+        exchange.now_ns = max(exchange.now_ns, now_ns)
+        self._hear()
+        if exchange.asked:
+            self._hear()
+
     def _take(self, events: EventBatch, start: int, stop: int) -> tuple[int, tuple[FeatureFrame, ...]]:
         """What the message did, and its frames."""
         if events is not self._events:

@@ -2,6 +2,7 @@
 
 assets     a recording twice: rows for hftbacktest, events for us, and how their clocks lie
 library    hftbacktest itself, which is optional, and a market made of it
+venue      approved orders in, what hftbacktest made of them out
 adapter    hftbacktest keeps clock, latencies, queue and fills; our book and features walk along
 columns    the frames of a recording as arrays that a numba strategy reads beside hftbacktest
 """

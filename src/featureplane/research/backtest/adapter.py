@@ -1,20 +1,22 @@
 """hftbacktest keeps clock, latencies, queue and fills; our book and features walk along.
 
-    hftbacktest returns -> its clock -> messages known by then -> FeatureEngine.push -> frames
+    hftbacktest returns -> its clock -> messages known by then -> book, engine -> strategies -> its orders
 
 Messages are handed on one by one, also those of one local time, for which hftbacktest returns once.
-Its last feed comes back as the end of the data. Leans on `library`, `assets`, `columns`.
+Its last feed comes back as the end of the data. Leans on `library`, `assets`, `columns`, `venue` and on
+`strategy`, whose runner calls strategies as everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
 from featureplane.errors import SettingError, StateError
+from featureplane.execution.risk import RiskCheck
 from featureplane.features.catalog import feature_set
 from featureplane.features.engine import FeatureEngine
 from featureplane.features.frame import FeatureFrame
@@ -31,8 +33,12 @@ from featureplane.research.backtest.library import (
     HftMarket,
     Simulation,
 )
+from featureplane.research.backtest.venue import HftVenue
+from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.market import STATS_LEVELS
+from featureplane.strategy.runner import Listener, StrategyRunner
 
-__all__ = ["FeatureMode", "HftBacktestAdapter", "Walk"]
+__all__ = ["FeatureMode", "HftAccount", "HftBacktestAdapter", "HftRun", "Walk"]
 
 FeatureMode = Literal["stats_only", "lob_feature"]
 
@@ -46,6 +52,7 @@ class Walk:
 
     def __init__(self, stream: Stream, simulation: Simulation) -> None:
         self.hbt = simulation.hbt
+        self.returns = 0
         self.events = stream.batch
         self.now_ns = 0
         self.ended = False
@@ -58,6 +65,7 @@ class Walk:
         Given is where each ends in `events`; it begins where the one before it ended. At the end of the
         data they are those that are left. Raises `StateError` for any other answer of hftbacktest.
         """
+        self.returns += 1
         code = self.hbt.wait_next_feed(_RESPONSES_TOO, FOREVER_NS)
         clock, first = self._clock, self._at
         if code in _GOES_ON:
@@ -76,11 +84,31 @@ class Walk:
         return self._stops[first:at]
 
 
+class HftAccount(NamedTuple):
+    """What hftbacktest says of an asset at the end, in its floats; 2.4 leaves partial fills out."""
+
+    position: float
+    balance: float
+    fee: float
+    trades: int
+
+
+class HftRun(NamedTuple):
+    """What came of a backtest; `risk` has positions and PnL, `accounts` is what hftbacktest counts itself."""
+
+    runner: StrategyRunner
+    risk: RiskCheck
+    accounts: dict[str, HftAccount]
+    returns: int  # of hftbacktest
+    messages: int
+
+
 class HftBacktestAdapter:
     """Backtests of hftbacktest in which every message updates our book and features.
 
     `assets` are numbered as in hftbacktest. `feature_mode="lob_feature"` computes `fset` after every
-    message; `"stats_only"` computes no features and takes none. `market` says how orders are treated.
+    message; `"stats_only"` computes no features and takes none: strategies have `LOBStatsEvent`, trades
+    and the book. `market` says how orders are treated.
     One adapter runs as often as one likes, each time from the beginning.
 
     Raises `ExtraUnavailable` where hftbacktest is not installed, when it is first needed; `SettingError`
@@ -130,6 +158,61 @@ class HftBacktestAdapter:
                     yield from engine.push(walk.events, start, stop)
                     start = stop
 
+    def run(
+        self,
+        strategies: BaseStrategy | Iterable[BaseStrategy],
+        *,
+        risk: RiskCheck | None = None,
+        listener: Listener | None = None,
+        levels: int = STATS_LEVELS,
+        budget_ns: int | None = None,
+    ) -> HftRun:
+        """Run strategies over the whole recording; they are those of a replay or a service, unchanged.
+
+        Orders pass `risk` (one with the limits' defaults, if none is given), then hftbacktest has them; what
+        becomes of them is told between messages, when its response has come. Behind the last message
+        orders are rejected, and those that work are cancelled. The other options are `StrategyRunner`'s.
+        """
+        given = [strategies] if isinstance(strategies, BaseStrategy) else strategies
+        risk = RiskCheck(self.instruments) if risk is None else risk
+        engine = None if self.fset is None else FeatureEngine(self.fset, backend=self.backend)
+        with Simulation(self.assets, self.market) as simulation:
+            walk = Walk(self._stream(simulation.offsets_ns), simulation)
+            venue = HftVenue(self.instruments, simulation)
+            runner = StrategyRunner(
+                given,
+                self.instruments,
+                engine=engine,
+                venue=venue,
+                risk=risk,
+                stream=walk.events.options,
+                levels=levels,
+                budget_ns=budget_ns,
+                listener=listener,
+                backend=self.backend,
+            )
+            self._drive(walk, runner, venue, simulation)
+            accounts = {
+                one.symbol: _account(simulation.hbt, number) for number, one in enumerate(self.instruments)
+            }
+        return HftRun(runner, risk, accounts, walk.returns, len(self._stream(simulation.offsets_ns).stops))
+
+    def _drive(self, walk: Walk, runner: StrategyRunner, venue: HftVenue, simulation: Simulation) -> None:
+        """From return to return, and message to message, to the end."""
+        ahead_ns = max(
+            one.shift_ns + more for one, more in zip(self.assets, simulation.offsets_ns, strict=True)
+        )
+        events, start = walk.events, 0
+        while not walk.ended:
+            stops = walk.wait()
+            venue.is_over = walk.ended
+            for stop in stops:
+                runner.step(events, start, stop)
+                start = stop
+            if not stops:
+                runner.hear(walk.now_ns - ahead_ns)
+        runner.finish()
+
     @contextmanager
     def numba(self) -> Iterator[tuple[Any, tuple[FeatureRows, ...]]]:
         """The object of hftbacktest at its beginning, and the frames of each asset as arrays.
@@ -157,6 +240,11 @@ class HftBacktestAdapter:
         if self.fset is None:
             raise SettingError("no features in `stats_only`", hint='feature_mode="lob_feature" has them')
         return self.fset
+
+
+def _account(hbt: Any, number: int) -> HftAccount:
+    state = hbt.state_values(number)
+    return HftAccount(hbt.position(number), state.balance, state.fee, int(state.num_trades))
 
 
 def _on_clock(rows: FeatureRows, offset_ns: int) -> FeatureRows:

@@ -1,0 +1,191 @@
+"""One strategy class in a replay and in hftbacktest: it sees the same, and its orders come back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import featureplane as fp
+from featureplane.errors import StateError
+from featureplane.execution.limits import RiskLimits
+from featureplane.execution.orders import OrderEvent, OrderIntent, Side, TimeInForce
+from featureplane.execution.risk import RiskCheck
+from featureplane.features.frame import FeatureUpdateEvent
+from featureplane.market.events import EventBatch
+from featureplane.research.backtest.adapter import HftBacktestAdapter
+from featureplane.research.backtest.assets import HftAsset
+from featureplane.research.backtest.library import HftMarket
+from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.events import BidAskEvent, GapEvent, LOBStatsEvent, TickEvent
+from featureplane.strategy.runner import StrategyRunner
+
+LIMITS = RiskLimits(duplicate_order_ms=0, orders_per_second_max=1000, messages_per_second_max=1000)
+
+
+class Watcher(BaseStrategy):
+    """Writes down everything it is told of the market."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[object] = []
+
+    def on_tick(self, event: TickEvent) -> None:
+        self.told.append(event.as_tuple())
+
+    def on_bid_ask(self, event: BidAskEvent) -> None:
+        self.told.append(event.as_tuple())
+
+    def on_lob_stats(self, event: LOBStatsEvent) -> None:
+        self.told.append(event.as_tuple())
+
+    def on_gap(self, event: GapEvent) -> None:
+        self.told.append(("gap", event.as_tuple()))
+
+
+class FeatureWatcher(Watcher):
+    """And the frames."""
+
+    required_features: ClassVar[str | None] = "lob_shared_v1"
+
+    def on_features(self, frame: FeatureUpdateEvent) -> None:
+        self.told.append(frame.pack())
+
+
+class Joiner(BaseStrategy):
+    """Joins the best bid with one order at a time, and takes the other side with what it got."""
+
+    required_features: ClassVar[str | None] = "lob_shared_v1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds: list[str] = []
+        self.early = 0
+
+    def on_features(self, frame: FeatureUpdateEvent) -> None:
+        bid, ask = frame["best_bid"], frame["best_ask"]
+        if not isinstance(bid, int) or not isinstance(ask, int):
+            return
+        held, symbol = self.ctx.position(frame.symbol), frame.symbol
+        working = self.ctx.working
+        if held and not working:
+            self.ctx.submit(OrderIntent(symbol=symbol, side=Side.SELL, qty=held, price=bid, reduce_only=True))
+        elif not working:
+            self.ctx.submit(
+                OrderIntent(symbol=symbol, side=Side.BUY, qty=1000, price=bid, tif=TimeInForce.POST_ONLY)
+            )
+        elif not held and frame.seq % 7 == 0:
+            self.ctx.cancel(next(iter(working)))
+
+    def on_fill(self, event: OrderEvent) -> None:
+        self.kinds.append(event.kind.value)
+        self.early += event.ts_ns > self.ctx.now_ns
+
+    def on_order(self, event: OrderEvent) -> None:
+        self.kinds.append(event.kind.value)
+        self.early += event.ts_ns > self.ctx.now_ns
+
+
+@cache
+def sample() -> tuple[EventBatch, HftAsset]:
+    batch = fp.sample_events()
+    return batch, HftAsset.of(batch)
+
+
+def holed() -> EventBatch:
+    """The sample with forty messages missing."""
+    batch, _ = sample()
+    parts = [batch.part(0, 2_000), batch.part(2_040, batch.messages)]
+    array = np.concatenate([part.array for part in parts])
+    return EventBatch(array, batch.instruments, batch.source, checked=True)
+
+
+@pytest.mark.parametrize("with_gap", [False, True])
+def test_a_strategy_sees_in_hftbacktest_what_it_sees_in_a_replay(*, with_gap: bool) -> None:
+    batch = holed() if with_gap else sample()[0]
+    fset = fp.feature_set("lob_shared_v1")
+    replayed, tested = FeatureWatcher(), FeatureWatcher()
+    StrategyRunner([replayed], batch.instruments, engine=fp.FeatureEngine(fset), stream=batch.options).run(
+        batch
+    )
+    run = HftBacktestAdapter(HftAsset.of(batch), fset).run(tested)
+    assert run.messages == batch.messages
+    assert len(tested.told) > 2_000
+    assert tested.told == replayed.told
+    assert any(isinstance(one, tuple) and one[0] == "gap" for one in tested.told) is with_gap
+
+
+def test_stats_only_gives_the_book_and_no_features() -> None:
+    batch, asset = sample()
+    replayed, tested = Watcher(), Watcher()
+    StrategyRunner([replayed], batch.instruments, stream=batch.options).run(batch)
+    adapter = HftBacktestAdapter(asset, feature_mode="stats_only")
+    adapter.run(tested)
+    assert len(tested.told) > 1_000
+    assert tested.told == replayed.told
+    with pytest.raises(StateError, match="no feature engine"):
+        adapter.run(FeatureWatcher())
+
+
+@pytest.mark.parametrize("latency_ms", [0, 25])
+def test_orders_go_through_the_risk_check_and_hftbacktest_and_come_back(latency_ms: int) -> None:
+    _, asset = sample()
+    market = HftMarket(entry_ns=latency_ms * 10**6, response_ns=latency_ms * 10**6, taker_bps="4")
+    adapter = HftBacktestAdapter(asset, "lob_shared_v1", market=market)
+    risk, strategy = RiskCheck(adapter.instruments, LIMITS), Joiner()
+    run = adapter.run(strategy, risk=risk)
+    assert run.runner.states["Joiner"].error is None
+    assert {"accepted", "filled", "cancelled"} <= set(strategy.kinds)
+    assert strategy.early == 0
+    assert not risk.working
+    symbol = asset.instrument.symbol
+    held = risk.portfolio[symbol]
+    account = run.accounts[symbol]
+    assert round(account.position * 10**asset.instrument.qty_exponent) == held.qty
+    assert account.trades == strategy.kinds.count("filled") > 4
+    assert account.balance - account.fee == pytest.approx(held.cash / 10**18)
+    assert account.fee == pytest.approx(held.fees / 10**18)
+    assert account.fee > 0
+    again = adapter.run(Joiner(), risk=RiskCheck(adapter.instruments, LIMITS))
+    assert again.accounts == run.accounts
+
+
+class Starter(BaseStrategy):
+    """Buys once of each symbol, and more of the second."""
+
+    def on_lob_stats(self, event: LOBStatsEvent) -> None:
+        bought = self.ctx.position(event.symbol) or any(
+            order.intent.symbol == event.symbol for order in self.ctx.working.values()
+        )
+        if not bought:
+            qty = 1000 * (1 + self.ctx.symbols.index(event.symbol))
+            price, tif = event.best_ask, TimeInForce.IOC
+            self.ctx.submit(OrderIntent(symbol=event.symbol, side=Side.BUY, qty=qty, price=price, tif=tif))
+
+
+def test_orders_go_to_the_asset_they_are_for() -> None:
+    batch, asset = sample()
+    other = replace(batch.instrument, symbol="OTHER", symbol_id=7)
+    array = batch.array.copy()
+    array["symbol_id"] = 7
+    second = HftAsset.of(replace(batch, array=array, instruments=(other,), checked=True))
+    adapter = HftBacktestAdapter([asset, second], feature_mode="stats_only")
+    run = adapter.run(Starter())
+    assert run.messages == 2 * batch.messages
+    unit = 10**asset.instrument.qty_exponent
+    held = {symbol: round(account.position * unit) for symbol, account in run.accounts.items()}
+    assert held == {asset.instrument.symbol: 1000, "OTHER": 2000}
+    assert all(run.risk.portfolio[symbol].qty == qty for symbol, qty in held.items())
+
+
+def test_the_risk_check_stands_before_hftbacktest() -> None:
+    _, asset = sample()
+    adapter = HftBacktestAdapter(asset, "lob_shared_v1")
+    strategy = Joiner()
+    run = adapter.run(strategy, risk=RiskCheck(adapter.instruments, RiskLimits(order_qty_max="0")))
+    assert strategy.kinds == []
+    assert run.accounts[asset.instrument.symbol].trades == 0
+    assert run.runner.states["Joiner"].desk.refused > 100
