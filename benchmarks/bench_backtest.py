@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -19,10 +19,12 @@ from benchmarks.peers import Peers
 from benchmarks.recording import Recording
 from featureplane.errors import ExtraUnavailable
 from featureplane.market.events import Kind
-from featureplane.research.backtest.adapter import HftBacktestAdapter, Walk
-from featureplane.research.backtest.assets import HftAsset, joined
+from featureplane.research.backtest.adapter import HftBacktestAdapter
+from featureplane.research.backtest.assets import HftAsset
 from featureplane.research.backtest.columns import feature_rows
 from featureplane.research.backtest.library import HftMarket, Simulation, library
+from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.events import BidAskEvent, FeatureUpdateEvent, LOBStatsEvent, TickEvent
 
 __all__ = ["jobs"]
 
@@ -63,6 +65,35 @@ def _loops() -> tuple[Any, Any]:
     return bare, strategy
 
 
+class _OnStats(BaseStrategy):
+    """Looks at the touch of every book message."""
+
+    wanted = 0
+
+    def on_lob_stats(self, event: LOBStatsEvent) -> None:
+        self.wanted += event.imbalance_ppm > 200_000
+
+
+class _OnFeatures(BaseStrategy):
+    """Looks at a feature of every frame."""
+
+    required_features: ClassVar[str | None] = "lob_shared_v1"
+    wanted = 0
+
+    def on_features(self, frame: FeatureUpdateEvent) -> None:
+        self.wanted += frame.get_feature("l1_imbalance_ppm", default=0) > 200_000
+
+
+class _OnEverything(_OnFeatures):
+    """And at every trade and every book."""
+
+    def on_tick(self, event: TickEvent) -> None:
+        self.wanted += event.qty > 1_000
+
+    def on_bid_ask(self, event: BidAskEvent) -> None:
+        self.wanted += event.bids[0, 1] > event.asks[0, 1]
+
+
 class _Day:
     """The recording in hftbacktest."""
 
@@ -99,28 +130,24 @@ def _agrees(recording: Recording, asset: HftAsset) -> bool:
 def _jobs(recording: Recording) -> tuple[Job, ...]:
     day = _Day(recording)
     bare, strategy = _loops()
-    stream = joined([day.asset], [0])
 
     def numba(feature_set_id: str) -> Callable[[Simulation], object]:
         fset = fp.feature_set(feature_set_id)
         return lambda simulation: strategy(simulation.hbt, feature_rows(day.asset, fset))
 
-    def walked(simulation: Simulation) -> int:
-        walk, seen = Walk(stream, simulation), 0
-        while not walk.ended:
-            seen += len(walk.wait())
-        return seen
+    def python(adapter: HftBacktestAdapter, strategy: type[BaseStrategy]) -> Callable[[int], Sample]:
+        def run(runs: int) -> Sample:
+            seconds = []
+            for _ in range(runs):
+                start = now()
+                adapter.run(strategy())
+                seconds.append(now() - start)
+            return Sample(tuple(seconds), day.rows)
 
-    def python(simulation: Simulation) -> int:
-        engine = fp.FeatureEngine(fp.feature_set("lob_shared_v1"))
-        walk, start, wanted = Walk(stream, simulation), 0, 0
-        while not walk.ended:
-            for stop in walk.wait():
-                for frame in engine.push(stream.batch, start, stop):
-                    wanted += frame.get_feature("l1_imbalance_ppm", default=0) > 200_000
-                start = stop
-        return wanted
+        return run
 
+    stats = HftBacktestAdapter(day.asset, feature_mode="stats_only", market=day.market)
+    features = HftBacktestAdapter(day.asset, "lob_shared_v1", market=day.market)
     job = Job(
         "backtest",
         _TITLE,
@@ -129,14 +156,15 @@ def _jobs(recording: Recording) -> tuple[Job, ...]:
             Contestant("hftbacktest alone", day.timed(lambda simulation: bare(simulation.hbt)), equal=False),
             Contestant("lob_feature, numba", day.timed(numba("lob_shared_v1")), equal=False),
             Contestant("lob_feature, numba, v2", day.timed(numba("lob_shared_v2")), equal=False),
-            Contestant("no features, Python", day.timed(walked), equal=False),
-            Contestant("lob_feature, Python", day.timed(python), equal=False),
+            Contestant("stats_only, Python", python(stats, _OnStats), equal=False),
+            Contestant("lob_feature, Python", python(features, _OnFeatures), equal=False),
+            Contestant("lob_feature, Python, every event", python(features, _OnEverything), equal=False),
         ),
         baseline="hftbacktest alone",
         proofs=(Proof("its frames are those of a replay", lambda: _agrees(recording, day.asset)),),
         goals=(Goal("lob_feature, numba", 1.25, "hftbacktest alone"),),
         note=f"hftbacktest {library().__version__}, {len(day.asset.rows):,} rows of its own for these rows; "
-        "Python goes from return to return and message to message.",
+        "Python strategies have every message, simulation and runner are made within the time.",
     )
     return (job,)
 

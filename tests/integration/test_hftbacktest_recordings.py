@@ -100,6 +100,23 @@ def test_whole_recordings(market: str, tmp_path: Path) -> None:
         assert compared(read, batch, fset) == count
 
 
+@pytest.mark.parametrize("level", [1, 5])
+def test_lobster(level: int) -> None:
+    path = shared(f"lobster/LOBSTER_SampleFile_AMZN_2012-06-21_{level}.zip")
+    batch = read_events(path, "lobster").part(0, 3_000)
+    assert compared(HftAsset.of(batch), batch, "lob_shared_v1") > 2_000
+
+
+@pytest.mark.parametrize("fset", SETS)
+def test_made_up_accidents_with_a_clock_that_is_set_back(fset: str) -> None:
+    batch = read_events("synthetic:5:6000", "synthetic")
+    asset = HftAsset.of(batch)
+    assert not asset.is_ordered
+    flags = {frame.quality_flags for frame in fp.FeatureEngine(fp.feature_set(fset)).replay(batch)}
+    assert any(one & fp.Quality.GAP_DETECTED for one in flags)
+    assert compared(asset, batch, fset) > 1_000
+
+
 @pytest.mark.native
 @needs_native
 @pytest.mark.parametrize("which", TAIFEX)
@@ -119,15 +136,14 @@ def test_taifex_arrays_with_their_sessions(which: str) -> None:
 def test_our_touch_is_that_of_hftbacktests_depth_at_every_return(market: str) -> None:
     batch, asset = recording(market, HEAD)
     book = LOBEngine(asset.instrument)
-    looked = start = 0
+    looked = 0
     with HftBacktestAdapter(asset, feature_mode="stats_only").walk() as walk:
         depth = walk.hbt.depth(0)
         while not walk.ended:
-            for stop in walk.wait():
+            for start, stop in walk.wait():
                 message = batch.array[start:stop]
                 assert message["local_ts_ns"][0] + asset.shift_ns <= walk.now_ns
                 book.process_events(message)
-                start = stop
             touch = book.get_l1_scaled()
             if touch.mid_x2 is not None:
                 looked += 1

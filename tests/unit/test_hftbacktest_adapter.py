@@ -168,7 +168,7 @@ def test_several_assets_stay_on_one_clock() -> None:
     with adapter.walk() as walk:
         seen = []
         while not walk.ended:
-            ids = [walk.events.array["symbol_id"][stop - 1] for stop in walk.wait()]
+            ids = [walk.events.array["symbol_id"][start] for start, _ in walk.wait()]
             seen.append(("".join("X" if one == ONE.symbol_id else "Y" for one in ids), walk.now_ns - T))
     # Clocks are brought to the larger shift, of 2 us.
     assert seen == [("X", 7_000), ("Y", 17_000), ("XY", 32_000), ("Y", 72_000)]

@@ -56,18 +56,18 @@ class Walk:
         self.events = stream.batch
         self.now_ns = 0
         self.ended = False
-        self._stops, self._clock = stream.stops, stream.clock_ns
+        self._spans, self.clock_ns = stream.spans, stream.clock_ns
         self._at = 0
 
-    def wait(self) -> list[int]:
+    def wait(self) -> list[tuple[int, int]]:
         """Let hftbacktest go on to its next feed or order response; the messages known by then.
 
-        Given is where each ends in `events`; it begins where the one before it ended. At the end of the
-        data they are those that are left. Raises `StateError` for any other answer of hftbacktest.
+        Given is where in `events` each begins and ends. At the end of the data they are those that are left.
+        Raises `StateError` for any other answer of hftbacktest.
         """
         self.returns += 1
         code = self.hbt.wait_next_feed(_RESPONSES_TOO, FOREVER_NS)
-        clock, first = self._clock, self._at
+        clock, first = self.clock_ns, self._at
         if code in _GOES_ON:
             now_ns = self.now_ns = self.hbt.current_timestamp
             at, count = first, len(clock)
@@ -77,11 +77,11 @@ class Walk:
             # WHY the messages' clock: hftbacktest leaves its own where it was before the last feed.
             at = len(clock)
             self.ended = True
-            self.now_ns = max(self.now_ns, clock[-1])
+            self.now_ns = max(self.now_ns, clock[-1] if clock else 0)
         else:
             raise StateError(f"hftbacktest stopped with {code}", hint="its log says more")
         self._at = at
-        return self._stops[first:at]
+        return self._spans[first:at]
 
 
 class HftAccount(NamedTuple):
@@ -100,7 +100,7 @@ class HftRun(NamedTuple):
     risk: RiskCheck
     accounts: dict[str, HftAccount]
     returns: int  # of hftbacktest
-    messages: int
+    messages: int  # but for quotes
 
 
 class HftBacktestAdapter:
@@ -138,6 +138,7 @@ class HftBacktestAdapter:
         self.market = market or HftMarket()
         self.backend = backend
         self._streams = dict[tuple[int, ...], Stream]()
+        self._rows: tuple[FeatureRows, ...] | None = None
 
     @contextmanager
     def walk(self) -> Iterator[Walk]:
@@ -151,12 +152,10 @@ class HftBacktestAdapter:
         Several assets come as their messages come. Raises `SettingError` in `stats_only`.
         """
         engine = FeatureEngine(self._features(), backend=self.backend)
-        start = 0
         with self.walk() as walk:
             while not walk.ended:
-                for stop in walk.wait():
+                for start, stop in walk.wait():
                     yield from engine.push(walk.events, start, stop)
-                    start = stop
 
     def run(
         self,
@@ -195,21 +194,20 @@ class HftBacktestAdapter:
             accounts = {
                 one.symbol: _account(simulation.hbt, number) for number, one in enumerate(self.instruments)
             }
-        return HftRun(runner, risk, accounts, walk.returns, len(self._stream(simulation.offsets_ns).stops))
+        return HftRun(runner, risk, accounts, walk.returns, len(walk.clock_ns))
 
     def _drive(self, walk: Walk, runner: StrategyRunner, venue: HftVenue, simulation: Simulation) -> None:
         """From return to return, and message to message, to the end."""
         ahead_ns = max(
             one.shift_ns + more for one, more in zip(self.assets, simulation.offsets_ns, strict=True)
         )
-        events, start = walk.events, 0
+        events = walk.events
         while not walk.ended:
-            stops = walk.wait()
+            spans = walk.wait()
             venue.is_over = walk.ended
-            for stop in stops:
+            for start, stop in spans:
                 runner.step(events, start, stop)
-                start = stop
-            if not stops:
+            if not spans:
                 runner.hear(walk.now_ns - ahead_ns)
         runner.finish()
 
@@ -217,8 +215,9 @@ class HftBacktestAdapter:
     def numba(self) -> Iterator[tuple[Any, tuple[FeatureRows, ...]]]:
         """The object of hftbacktest at its beginning, and the frames of each asset as arrays.
 
-        Both are arguments of a function that numba compiles. `FeatureRows.clock_ns` is on the clock of
-        this object; what is read before it has come would be read from the future.
+        Frames are computed once an adapter. Both are arguments of a function that numba compiles.
+        `FeatureRows.clock_ns` is on the clock of this object; what is read before it has come would be read
+        from the future.
         """
         fset = self._features()
         with Simulation(self.assets, self.market) as simulation:

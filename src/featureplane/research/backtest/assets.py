@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from featureplane.errors import EmptyStream, MalformedEvent, SettingError
 from featureplane.market.agreement import check_ticks
-from featureplane.market.events import EventBatch
+from featureplane.market.events import EventBatch, Kind
 from featureplane.market.hftbacktest_export import to_hftbacktest
 from featureplane.market.instruments import Instrument
 from featureplane.market.reading import EventsPaths, InstrumentsLike, read_events, request_for
@@ -40,7 +40,7 @@ class HftAsset:
 
     def __init__(self, batch: EventBatch, rows: Array, shift_ns: int) -> None:
         check_ticks(batch)
-        if not len(rows):
+        if not len(rows) or not len(batch):
             raise EmptyStream(f"rows of {batch.instrument.symbol}", hint="has it a snapshot to begin with?")
         _check_order(rows)
         rows.flags.writeable = False
@@ -129,10 +129,13 @@ def _check_order(rows: Array) -> None:
 
 
 class Stream(NamedTuple):
-    """The messages of all assets as they become known: message i is events `stops[i - 1]` to `stops[i]`."""
+    """The messages of all assets as they become known, but for those of quotes, which nothing reads.
+
+    Message i is events `spans[i][0]` to `spans[i][1]` of the batch.
+    """
 
     batch: EventBatch
-    stops: list[int]
+    spans: list[tuple[int, int]]
     clock_ns: list[int]
 
 
@@ -143,9 +146,11 @@ def joined(assets: Sequence[HftAsset], offsets_ns: Sequence[int]) -> Stream:
     sources or options differ: one engine takes them all.
     """
     first = assets[0]
-    clocks = [one.clock_ns + np.int64(more) for one, more in zip(assets, offsets_ns, strict=True)]
+    clock = np.concatenate(
+        [one.clock_ns + np.int64(more) for one, more in zip(assets, offsets_ns, strict=True)]
+    )
     if len(assets) == 1:
-        return Stream(first.batch, first.ends.tolist(), clocks[0].tolist())
+        return _stream(first.batch, first.ends, clock)
     for one in assets[1:]:
         source = replace(one.batch.source, name=first.batch.source.name)
         if (source, one.batch.options) != (first.batch.source, first.batch.options):
@@ -154,7 +159,6 @@ def joined(assets: Sequence[HftAsset], offsets_ns: Sequence[int]) -> Stream:
                 hint="the same kind of source and the same options, or a backtest each",
             )
     lengths = np.concatenate([np.diff(one.ends, prepend=0) for one in assets])
-    clock = np.concatenate(clocks)
     order = np.argsort(clock, kind="stable")
     stops = np.cumsum(lengths[order])
     begins = (np.cumsum(lengths) - lengths)[order]  # in the events of all assets, one behind the other
@@ -167,4 +171,11 @@ def joined(assets: Sequence[HftAsset], offsets_ns: Sequence[int]) -> Stream:
         dropped={},
         checked=True,
     )
-    return Stream(batch, stops.tolist(), clock[order].tolist())
+    return _stream(batch, stops, clock[order])
+
+
+def _stream(batch: EventBatch, stops: npt.NDArray[np.int64], clock: npt.NDArray[np.int64]) -> Stream:
+    starts = np.concatenate([[0], stops[:-1]])
+    is_read = np.logical_or.reduceat(batch.array["kind"] != Kind.QUOTE, starts)
+    spans = list(zip(starts[is_read].tolist(), stops[is_read].tolist(), strict=True))
+    return Stream(batch, spans, clock[is_read].tolist())

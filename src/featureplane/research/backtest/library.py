@@ -111,8 +111,12 @@ class Simulation:
                     f"{one.instrument.symbol} would be received before it was sent",
                     hint=f"at least {least} is possible",
                 )
-        # hftbacktest writes its own latency offset into the array: it gets one that is nobody else's.
-        self._rows = [_shifted(one.rows, offset) for one, offset in zip(assets, more, strict=True)]
+        # hftbacktest writes a latency offset into the array: where it may be told one, it gets a copy.
+        is_ours = market.configure is None
+        self._rows = [
+            one.rows if is_ours and not offset else _shifted(one.rows, offset)
+            for one, offset in zip(assets, more, strict=True)
+        ]
         before = [int(rows["local_ts"][0]) for rows in self._rows]
         made = [_made(package, one, rows, market) for one, rows in zip(assets, self._rows, strict=True)]
         build = package.HashMapMarketDepthBacktest
