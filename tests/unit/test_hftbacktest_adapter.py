@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,19 @@ def test_sizes_come_from_our_book_because_the_roi_depth_returns_prices() -> None
         depth = walk.hbt.depth(0)
         assert depth.best_bid_qty == depth.best_bid == pytest.approx(10.1)  # the trap
     assert [frame["bid_qty"] for frame in adapter.frames()] == [250, 375, 375]
+
+
+def test_sizes_below_the_lot_are_levels_in_either_book() -> None:
+    coarse = replace(ONE, lot_size="1")
+    changes = [(DEPTH | BUY | BOTH, 20, 30, 10.1, 0.001), (DEPTH | BUY | BOTH, 40, 50, 9.0, 1.0)]
+    rows = rows_of(*book(0), *changes)
+    adapter = HftBacktestAdapter(HftAsset.read(rows, "X", coarse), SET)
+    with adapter.walk() as walk:
+        walk.wait()
+        walk.wait()
+        depth = walk.hbt.depth(0)
+        assert (depth.best_bid_tick, depth.bid_qty_at_tick(101)) == (101, 0.001)
+    assert [(frame["best_bid"], frame["bid_qty"]) for frame in adapter.frames()][1:] == [(101, 1)] * 2
 
 
 @pytest.mark.parametrize("by_hftbacktest", [False, True])
