@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +30,10 @@ __all__ = ["HftbacktestArray", "save_hftbacktest", "to_hftbacktest"]
 
 _EXCH, _LOCAL, _BUY, _SELL = 1 << 31, 1 << 30, 1 << 29, 1 << 28
 _DEPTH, _TRADE, _CLEAR, _SNAPSHOT = 1, 2, 3, 4
-_SIDES: Final = {Side.NONE: 0, Side.BID: _BUY, Side.ASK: _SELL}
+_PIECE: Final = 1 << 14
+_SIDES: Final[dict[int, int]] = {Side.NONE: 0, Side.BID: _BUY, Side.ASK: _SELL}
+_LAST: Final = int(EventFlag.LAST)
+_LEVEL: Final = int(Kind.LEVEL)
 
 _Row = tuple[int, int, int, int, int, int, int]
 _Levels = dict[int, int]
@@ -85,8 +90,7 @@ def to_hftbacktest(batch: EventBatch, *, local_time: str = "refuse") -> Hftbackt
     writer = _RowWriter()
     options = batch.options
     guard = StreamGuard(instrument.symbol, on_gap=options.on_gap, seed=options.seed)
-    reader = MessageReader([instrument.symbol_id], on_malformed=options.on_malformed)
-    for message in reader.read(batch.array):
+    for message in _messages(batch):
         if message.has_orders:
             raise SettingError("a book of orders", hint="hftbacktest's rows are read as price levels")
         redundant = guard.dropped[Drop.REDUNDANT]
@@ -104,6 +108,30 @@ def to_hftbacktest(batch: EventBatch, *, local_time: str = "refuse") -> Hftbackt
     )
 
 
+def _messages(batch: EventBatch) -> Iterator[Message]:
+    """The messages of a batch but for those of quotes, which make no row."""
+    array, ends = batch.array, batch.message_ends
+    if not len(ends):
+        return
+    starts = np.concatenate([[0], ends[:-1]])
+    has_more = np.logical_or.reduceat(array["kind"] != Kind.QUOTE, starts)
+    array = array[np.repeat(has_more, ends - starts)]
+    if batch.options.on_malformed == "drop":
+        yield from MessageReader([batch.instrument.symbol_id], on_malformed="drop").read(array)
+        return
+    part: list[Event] = []  # a batch is checked: what is in it need not be looked at again
+    for row in chain.from_iterable(piece.tolist() for piece in _pieces(array)):
+        event = Event._make(row)
+        part.append(event)
+        if event.flags & _LAST:
+            yield Message(part)
+            part = []
+
+
+def _pieces(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    return (array[first : first + _PIECE] for first in range(0, len(array), _PIECE))
+
+
 class _RowWriter:
     """Collects (ev, exch_ts, local_ts, price, qty, order_id, ival), numbers still as integers."""
 
@@ -118,18 +146,20 @@ class _RowWriter:
         if admission.outcome is Outcome.IGNORED:
             return
         for event in message.trades:
-            ev = _TRADE | _SIDES[Side(event.side)]
+            ev = _TRADE | _SIDES[event.side]
             self.rows.append((ev, event.source_ts_ns, event.local_ts_ns, event.price, event.qty, 0, 0))
 
     def book(self, message: Message, admission: Admission, applied: int) -> None:
         """What a book message does; before the first full book nothing."""
         outcome = admission.outcome
         if outcome in (Outcome.APPLIED, Outcome.UNFINISHED):
-            before = dict(self._bids), dict(self._asks)
+            full = message.snapshot and (message.recovery or admission.begins)
+            changes = not full and (message.snapshot or message.clears)
+            before = (dict(self._bids), dict(self._asks)) if changes else ({}, {})
             self._apply(admission)
-            if outcome is Outcome.APPLIED and message.snapshot and (message.recovery or admission.begins):
+            if outcome is Outcome.APPLIED and full:
                 self.full(admission.source_ts_ns, admission.local_ts_ns, applied)
-            elif outcome is Outcome.APPLIED and (message.snapshot or message.clears):
+            elif outcome is Outcome.APPLIED and changes:
                 self._changes(message, before)
             elif outcome is Outcome.APPLIED:
                 self._levels(message)
@@ -147,8 +177,8 @@ class _RowWriter:
 
     def _levels(self, message: Message) -> None:
         for event in message.events:
-            if event.kind == Kind.LEVEL:
-                self._change(message, _SIDES[Side(event.side)], event.price, event.qty)
+            if event.kind == _LEVEL:
+                self._change(message, _SIDES[event.side], event.price, event.qty)
 
     def _changes(self, message: Message, before: tuple[_Levels, _Levels]) -> None:
         """A message that empties or replaces the book, as changes of levels; at least one row."""
