@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numba import njit
 
 import featureplane as fp
 from featureplane.errors import ExtraUnavailable, MalformedEvent, SettingError
+from featureplane.execution.orders import OrderEvent, OrderIntent, TimeInForce
+from featureplane.execution.orders import Side as OrderSide
 from featureplane.features import kernels as k
 from featureplane.market.events import EVENT_DTYPE, EventBatch, EventFlag, Kind, Side, SourceInfo
 from featureplane.market.instruments import Instrument
@@ -20,6 +23,8 @@ from featureplane.market.sources.hftbacktest_rows import ROW_DTYPE
 from featureplane.research.backtest.adapter import HftBacktestAdapter
 from featureplane.research.backtest.assets import HftAsset
 from featureplane.research.backtest.library import FOREVER_NS, HftMarket, library
+from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.events import LOBStatsEvent
 
 hftbacktest = library()
 
@@ -222,6 +227,47 @@ def test_a_clock_set_back_shows_nothing_too_early() -> None:
         assert (features.clock_ns - T).tolist() == [10, 90, 99]
         assert (features.local_ts_ns - T).tolist() == [10, 40, 99]
     assert [frame["bid"] for frame in adapter.frames()] == [100, 101, 101]
+
+
+def test_files_that_were_shifted_differently_get_one_shift(tmp_path: Path) -> None:
+    first, second = rows_of(*book(0)), rows_of(*book(50), (DEPTH | BUY | BOTH, 60, 70, 10.1, 1.0))
+    for name, rows, shift_ns in (("a", first, 0), ("b", second, 2_000)):
+        np.savez(tmp_path / f"{name}.npz", data=_plus(rows, shift_ns), local_shift_ns=np.int64(shift_ns))
+    asset = HftAsset.read([tmp_path / "a.npz", tmp_path / "b.npz"], "X", ONE)
+    assert asset.shift_ns == 2_000
+    adapter = HftBacktestAdapter(asset, SET)
+    assert [frame.local_ts_ns - T for frame in adapter.frames()] == [5_000, 55_000, 70_000]
+    with adapter.numba() as (_, (features,)):
+        assert (features.clock_ns - T).tolist() == [7_000, 57_000, 72_000]
+
+
+class Once(BaseStrategy):
+    """Sends one order, and writes down when it hears of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, int, int]] = []
+
+    def on_lob_stats(self, event: LOBStatsEvent) -> None:
+        if not self.told and not self.ctx.working:
+            price, tif = event.best_bid, TimeInForce.POST_ONLY
+            self.ctx.submit(
+                OrderIntent(symbol=event.symbol, side=OrderSide.BUY, qty=100, price=price, tif=tif)
+            )
+
+    def on_order(self, event: OrderEvent) -> None:
+        self.told.append((event.kind.value, event.ts_ns - T, self.ctx.now_ns - T))
+
+
+def test_what_became_of_an_order_is_told_between_messages_when_its_response_comes() -> None:
+    rows = rows_of(*book(0), (DEPTH | BUY | BOTH, 100, 110, 10.0, 1.0))
+    market = HftMarket(entry_ns=3_000, response_ns=4_000)
+    adapter = HftBacktestAdapter(HftAsset.read(rows, "X", ONE), feature_mode="stats_only", market=market)
+    strategy = Once()
+    run = adapter.run(strategy)
+    assert (run.returns, run.messages) == (3, 2)
+    assert strategy.told == [("accepted", 12_000, 12_000)]
+    assert not run.risk.working  # cancelled behind the last message
 
 
 @njit
