@@ -89,11 +89,13 @@ impl MarketBooks {
         let mut code = if did.book { BOOK } else { 0 };
         code |= if did.trades { TRADES } else { 0 } | if did.gap { GAP } else { 0 };
         code |= if book.state() == State::Whole { WHOLE } else { 0 };
+        let source_ts_ns =
+            book.source_ts_ns().filter(|_| did.book && code & WHOLE != 0).unwrap_or(head.source_ts_ns);
         self.seen.clear();
         self.seen.resize(HEAD, 0);
         self.seen[..4].copy_from_slice(&[
             i64::from(head.symbol_id),
-            head.source_ts_ns,
+            source_ts_ns,
             head.local_ts_ns,
             book.applied().cast_signed(),
         ]);

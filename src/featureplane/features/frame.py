@@ -351,7 +351,7 @@ class FeatureFrame:
     def symbol(self) -> str:
         """The instrument's name; `UnknownSymbol` if the layout does not know its number."""
         try:
-            return self.layout.symbols[self.symbol_id]
+            return self.layout.symbols[self._words[1] & 0xFFFF_FFFF]
         except KeyError:
             raise UnknownSymbol(self.symbol_id, tuple(self.layout.symbols.values())) from None
 

@@ -127,6 +127,7 @@ class _PlainBook:
         )
         self.book = OrderBook()
         self.locked = instrument.locked == "valid"
+        self.source_ts_ns = 0
 
     def take(self, message: Message) -> Did:
         guard = self.guard
@@ -136,6 +137,8 @@ class _PlainBook:
         if outcome in _APPLIED:
             self.book.admit(admission)
             did |= Did.BOOK
+        if outcome is Outcome.APPLIED:
+            self.source_ts_ns = admission.source_ts_ns
         if message.trades and outcome not in _NO_TRADES:
             did |= Did.TRADES
         broke = outcome in _BREAKS and was_whole
@@ -174,7 +177,7 @@ class PlainBooks:
         book = self._books.get(int(part["symbol_id"][0]))
         if book is None:
             return None
-        did = Did(0)
+        did, book.source_ts_ns = Did(0), int(part[0]["source_ts_ns"])
         for message in self._reader.read(part):
             did |= book.take(message)
         return int(did | self._show(book, part[0]))
@@ -182,7 +185,8 @@ class PlainBooks:
     def _show(self, book: _PlainBook, head: Any) -> Did:
         room, levels = self._room, self._levels
         room[:] = 0
-        room[:4] = head["symbol_id"], head["source_ts_ns"], head["local_ts_ns"], book.guard.book.applied
+        room[:2] = head["symbol_id"], book.source_ts_ns
+        room[2:4] = head["local_ts_ns"], book.guard.book.applied
         stands = Did.WHOLE if book.guard.is_whole else Did(0)
         if not book.is_readable:
             return stands

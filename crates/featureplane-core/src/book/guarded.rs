@@ -223,6 +223,12 @@ impl GuardedBook {
         self.guard.state
     }
 
+    /// The venue's time of what was applied last: of several messages joined into one the latest.
+    #[must_use]
+    pub const fn source_ts_ns(&self) -> Option<i64> {
+        self.source_ts_ns
+    }
+
     /// The last id of the book applied, 0 if none.
     #[must_use]
     pub const fn applied(&self) -> u64 {
