@@ -43,11 +43,11 @@ class Handle(Protocol):
         """Whether there is a value."""
 
     @property
-    def value(self) -> int | float:
-        """The value; raises `NotReady`. A third cheaper than a call."""
+    def value(self) -> Any:
+        """The value, `int` or `float` as the feature declares; raises `NotReady`. Cheaper than a call."""
 
-    def __call__(self) -> int | float:
-        """The value; raises `NotReady`."""
+    def __call__(self) -> Any:
+        """The same."""
 
 
 class PlainHandle:

@@ -121,6 +121,7 @@ class StrategyRunner:
         self._marks: dict[str, tuple[int | None, int | None, int]] = {}
         self._holds = risk is not None and any(risk.portfolio[one.symbol].qty for one in self.instruments)
         self._events: EventBatch | None = None
+        self._finished = False
         self._engine: FeatureEngine | None = None
         self._latest: LatestFrames | None = None
         self._checked: str | None = None
@@ -386,7 +387,7 @@ class StrategyRunner:
 
     def finish(self) -> None:
         """End the stream: `on_stop`, working orders cancelled, the engine ended; `StateError` if twice."""
-        if self._exchange.message < 0:
+        if self._finished:
             raise StateError("this runner has finished", hint="a stream has one runner; make another")
         for state in self.states.values():
             if state.is_running:
@@ -395,7 +396,12 @@ class StrategyRunner:
         if self._engine is not None:
             self._engine.finish()
         self._subscribe()
-        self._exchange.message = -1
+        self._finished = True
+
+    @property
+    def now_ns(self) -> int:
+        """When the last message was received; does not go back."""
+        return self._exchange.now_ns
 
     @property
     def messages(self) -> int:

@@ -1,5 +1,6 @@
 """Backtests on the engine, plan and rules of research.
 
+replay     strategies over recorded events, with the paper venue
 assets     a recording twice: rows for hftbacktest, events for us, and how their clocks lie
 library    hftbacktest itself, which is optional, and a market made of it
 venue      approved orders in, what hftbacktest made of them out
