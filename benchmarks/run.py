@@ -29,7 +29,7 @@ from benchmarks.recording import Recording, canonical
 
 __all__ = ["main"]
 
-MODULES = ("parse", "capture", "book", "features", "table", "streaming", "backtest", "start")
+MODULES = ("parse", "capture", "book", "features", "table", "streaming", "pull", "backtest", "start")
 SMOKE_MESSAGES = 2_000
 
 

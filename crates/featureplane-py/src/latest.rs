@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyString};
 
@@ -92,6 +92,20 @@ impl Names {
     }
 }
 
+/// An argument for which None is a value.
+enum Given<'py> {
+    Nothing,
+    Value(Bound<'py, PyAny>),
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self::Value(value.to_owned()))
+    }
+}
+
 /// The last frame of each symbol.
 #[pyclass(module = "featureplane._native", frozen)]
 pub(crate) struct Latest {
@@ -141,33 +155,23 @@ impl Latest {
     }
 
     /// The value of a feature; without one `default` if it is given, else what `refuse` raises.
-    #[pyo3(signature = (symbol, feature_id, /, **default))]
+    #[pyo3(signature = (symbol, feature_id, /, *, default = Given::Nothing), text_signature = "(symbol, feature_id, /, *, default=...)")]
     fn get_feature(
         &self,
         symbol: &Bound<'_, PyAny>,
         feature_id: &Bound<'_, PyAny>,
-        default: Option<&Bound<'_, PyDict>>,
+        default: Given<'_>,
     ) -> PyResult<Py<PyAny>> {
-        let py = symbol.py();
         let found = self.find(symbol, feature_id);
         let value = found.and_then(|(row, feature)| {
-            number(py, self.words.word(row * self.words.width + self.first + feature), self.floats[feature])
+            let word = self.words.word(row * self.words.width + self.first + feature);
+            number(symbol.py(), word, self.floats[feature])
         });
-        if default.is_none()
-            && let Some(value) = value
-        {
-            return Ok(value);
+        match (value, found, default) {
+            (Some(value), ..) => Ok(value),
+            (None, Some(_), Given::Value(default)) => Ok(default.unbind()),
+            _ => self.refuse.call1(symbol.py(), (symbol, feature_id)),
         }
-        if let Some(options) = default {
-            let given = options.get_item("default")?;
-            if given.is_none() || options.len() != 1 {
-                return Err(PyTypeError::new_err("get_feature() takes symbol, feature_id and default="));
-            }
-            if let (Some(_), Some(given)) = (found, given) {
-                return Ok(value.unwrap_or_else(|| given.unbind()));
-            }
-        }
-        self.refuse.call1(py, (symbol, feature_id))
     }
 
     /// A door to one feature of one symbol; what `refuse` raises for one that is not here.
