@@ -20,9 +20,12 @@ from featureplane.research.backtest.adapter import HftBacktestAdapter
 from featureplane.research.backtest.assets import HftAsset
 from featureplane.research.backtest.library import HftMarket
 from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.desk import Decision
 from featureplane.strategy.events import BidAskEvent, GapEvent, LOBStatsEvent, TickEvent
-from featureplane.strategy.runner import StrategyRunner
+from featureplane.strategy.examples import market_maker, ofi_taker
+from featureplane.strategy.runner import Listener, StrategyRunner
 
+EXAMPLES = (market_maker.FORMS, ofi_taker.FORMS)
 LIMITS = RiskLimits(duplicate_order_ms=0, orders_per_second_max=1000, messages_per_second_max=1000)
 
 
@@ -184,6 +187,41 @@ def test_orders_go_to_the_asset_they_are_for() -> None:
     held = {symbol: round(account.position * unit) for symbol, account in run.accounts.items()}
     assert held == {asset.instrument.symbol: 1000, "OTHER": 2000}
     assert all(run.risk.portfolio[symbol].qty == qty for symbol, qty in held.items())
+
+
+class Decisions(Listener):
+    """What strategies decided, and what became of it."""
+
+    def __init__(self) -> None:
+        self.taken: list[Decision] = []
+        self.events: list[tuple[str, OrderEvent]] = []
+
+    def on_decision(self, decision: Decision) -> None:
+        self.taken.append(decision)
+
+    def on_order_event(self, strategy: str, event: OrderEvent) -> None:
+        self.events.append((strategy, event))
+
+
+@pytest.mark.parametrize("latency_ms", [0, 15])
+def test_both_forms_of_the_examples_decide_alike_in_hftbacktest(latency_ms: int) -> None:
+    _, asset = sample()
+    market = HftMarket(entry_ns=latency_ms * 10**6, response_ns=latency_ms * 10**6, maker_bps="-0.5")
+    found = {}
+    for form, mode in (("legacy", "stats_only"), ("shared", "lob_feature")):
+        fset = "lob_shared_v1" if mode == "lob_feature" else None
+        adapter = HftBacktestAdapter(asset, fset, feature_mode=mode, market=market)  # type: ignore[arg-type] # one of both
+        strategies = [strategy for forms in EXAMPLES if (strategy := forms.make(form)) is not None]
+        for strategy, name in zip(strategies, ("maker", "taker"), strict=True):
+            strategy.name = name
+        story = Decisions()
+        run = adapter.run(strategies, listener=story, risk=RiskCheck(adapter.instruments, LIMITS))
+        assert [state.error for state in run.runner.states.values()] == [None, None]
+        found[form] = (story.taken, story.events, run.accounts)
+    legacy, shared_form = found["legacy"], found["shared"]
+    assert legacy == shared_form
+    assert {decision.strategy for decision in legacy[0]} == {"maker", "taker"}
+    assert sum(event.is_fill for _, event in legacy[1]) > 10
 
 
 def test_the_risk_check_stands_before_hftbacktest() -> None:
