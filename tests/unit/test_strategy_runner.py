@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import featureplane as fp
-from featureplane.errors import MalformedEvent, SettingError, StateError
+from featureplane.errors import MalformedEvent, SettingError, StateError, UnknownSymbol
 from featureplane.execution.limits import RiskLimits
 from featureplane.execution.orders import EventKind, OrderEvent, OrderIntent, Side, TimeInForce
 from featureplane.execution.risk import RiskCheck
@@ -353,3 +353,50 @@ def test_an_exception_anywhere_stops_that_strategy_alone(handler: str) -> None:
     assert "ZeroDivisionError" in repr(state)
     assert run.states["lives"].is_running
     assert lives.calls > 100
+
+
+@pytest.mark.parametrize("backend", ["python", "rust"])
+def test_behind_another_connection_nothing_is_ready_until_the_next_snapshot(backend: str) -> None:
+    told: list[tuple[str, bool]] = []
+
+    class Watches(BaseStrategy):
+        required_features = "lob_shared_v1"
+
+        def on_gap(self, event: Any) -> None:
+            told.append(("gap", event.is_whole))
+
+        def on_bid_ask(self, _event: Any) -> None:
+            told.append(("book", True))
+
+    events = fp.sample_events().part(0, 1_500)
+    strategy = Watches()
+    run = StrategyRunner([strategy], events.instruments, engine=fp.FeatureEngine(V1, backend))
+    symbol = events.instruments[0].symbol
+    run.run(events.part(0, 1_000))
+    handle = strategy.ctx.handle("mid_price_x2")
+    ready = [handle.is_ready]
+    with pytest.raises(UnknownSymbol):
+        run.reconnect("NONE")
+    run.reconnect(symbol)
+    ready.append(handle.is_ready)
+    told.clear()
+    run.run(events.part(1_000, 1_400))
+    ready.append(handle.is_ready)
+    assert told == [("gap", False)], "no snapshot, no book"
+    run.reconnect()
+    run.run(events)  # from its snapshot
+    ready.append(handle.is_ready)
+    assert ready == [True, False, False, True]
+    assert ("gap", True) in told
+    assert ("book", True) in told
+
+
+def test_without_events_of_features_values_are_pulled_all_the_same() -> None:
+    events = fp.sample_events().part(0, 1_000)
+    strategy = Quoter("q", 1)
+    run = StrategyRunner(
+        [strategy], events.instruments, engine=fp.FeatureEngine(V1), emit_features=False, budget_ns=0
+    )
+    run.run(events)
+    assert "on_features" not in run.states["q"].over_budget
+    assert strategy.ctx.handle("mid_price_x2").is_ready

@@ -208,10 +208,15 @@ impl Latest {
         (at < self.words.width).then(|| self.words.word(row + at).cast_signed())
     }
 
-    /// Forgets all values.
-    fn clear(&self) {
+    /// Forgets the values of a symbol, or all.
+    #[pyo3(signature = (symbol = None, /))]
+    fn clear(&self, symbol: Option<&Bound<'_, PyAny>>) {
+        let width = self.words.width;
+        let row = symbol.map(|symbol| self.symbols.find(symbol).unwrap_or(usize::MAX));
         for (at, word) in self.words.words.iter().enumerate() {
-            word.store(self.undefined[at % self.words.width], Ordering::Relaxed);
+            if row.is_none_or(|row| row == at / width) {
+                word.store(self.undefined[at % width], Ordering::Relaxed);
+            }
         }
     }
 }

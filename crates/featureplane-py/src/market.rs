@@ -73,6 +73,13 @@ impl MarketBooks {
         Ok(())
     }
 
+    /// The connection of a symbol is another one.
+    fn reconnect(&mut self, symbol_id: u32) {
+        for (_, book) in self.books.iter_mut().filter(|(id, _)| *id == symbol_id) {
+            book.reconnect();
+        }
+    }
+
     /// Takes one message, events `start` to `stop`; what it did, as bits. None, and nothing has happened, if
     /// that is no whole message of a symbol that is here.
     #[pyo3(signature = (start, stop, /))]

@@ -196,6 +196,8 @@ class FeatureEngine:
         """
         for engine, symbol_id in self._meant(symbol):
             self._ask(partial(engine.reconnect, symbol_id))
+            if self._latest is not None and engine is self._pushing:
+                self._latest.clear(self._latest.layout.symbols[symbol_id])
 
     def _meant(self, symbol: str | int | None) -> list[tuple[Execution, int]]:
         """The stream that is taken, and those of its symbols."""

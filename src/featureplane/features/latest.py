@@ -141,10 +141,11 @@ class PlainLatest:
         word: int = memoryview(row)[8 * at : 8 * at + 8].cast("q")[0]
         return word
 
-    def clear(self) -> None:
-        """Forget all values."""
-        for row in self._rows.values():
-            row[:] = self._undefined
+    def clear(self, symbol: str | None = None, /) -> None:
+        """Forget the values of a symbol, or all."""
+        for name, row in self._rows.items():
+            if symbol in {None, name}:
+                row[:] = self._undefined
 
 
 class LatestFrames:
@@ -215,9 +216,9 @@ class LatestFrames:
             raise UnknownSymbol(symbol, self.symbols)
         return word
 
-    def clear(self) -> None:
-        """Forget all values: nothing is ready until the next frame."""
-        self.store.clear()
+    def clear(self, symbol: str | None = None) -> None:
+        """Forget the values of a symbol, or all: nothing is ready until the next frame."""
+        self.store.clear(symbol)
 
     def refuse(self, symbol: str, feature_id: str) -> NoReturn:
         """Raise for a feature without value, or one or a symbol that is not here."""

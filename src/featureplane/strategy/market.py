@@ -97,6 +97,10 @@ class MarketBooks:
         self._books.bind_events(words if self.backend == "rust" else events)
         self.push_bits = self._books.push  # None instead of bits for what is no whole message
 
+    def reconnect(self, symbol_id: int) -> None:
+        """The connection of a symbol may not go on where it was: no book until the next snapshot."""
+        self._books.reconnect(symbol_id)
+
     def push(self, start: int, stop: int) -> Did:
         """Take one message, events `start` to `stop` of the batch.
 
@@ -167,6 +171,12 @@ class PlainBooks:
     def bind_room(self, room: npt.NDArray[np.int64]) -> None:
         """Let `push` write here."""
         self._room = room
+
+    def reconnect(self, symbol_id: int) -> None:
+        """See `MarketBooks.reconnect`."""
+        book = self._books[symbol_id]
+        book.guard.reconnect()
+        book.book.clear()
 
     def push(self, start: int, stop: int, /) -> int | None:
         """Take one message; see `MarketBooks.push`."""

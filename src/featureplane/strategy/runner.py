@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from featureplane.errors import FeaturePlaneError, InputError, SettingError, StateError
+from featureplane.errors import FeaturePlaneError, InputError, SettingError, StateError, UnknownSymbol
 from featureplane.execution.orders import EventKind, OrderEvent
 from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venue import OrderVenue
@@ -82,7 +82,8 @@ class StrategyRunner:
     `engine` computes the features; without one there are no frames, and strategies that require some are
     refused. `venue` and `risk` take orders; without them `submit` raises. `stream` says how the market data
     are to be taken, as for an engine; `levels` is how many a `BidAskEvent` has a side. A handler that takes
-    longer than `budget_ns` is counted in its state. One runner, one stream, one thread.
+    longer than `budget_ns` is counted in its state. `emit_features=False`: no `on_features`, values are only
+    pulled. One runner, one stream, one thread.
 
     Raises `FeatureSetMismatch`, `UnknownFeatureSet`, `StateError` or `SettingError` for a strategy that
     cannot run here, and what its `on_start` raises: nothing has run then.
@@ -99,6 +100,7 @@ class StrategyRunner:
         stream: StreamOptions | None = None,
         levels: int = STATS_LEVELS,
         budget_ns: int | None = None,
+        emit_features: bool = True,
         listener: Listener | None = None,
         backend: str = "auto",
         timer: Callable[[], int] = time.perf_counter_ns,
@@ -116,6 +118,7 @@ class StrategyRunner:
         self._room = EventRoom(self._books)
         self._listener = listener or Listener()
         self._budget_ns, self._timer = budget_ns, timer
+        self._emits = emit_features
         told = None if listener is None else listener.on_decision
         self._exchange = Exchange(risk, venue, self._mark, told)
         self._marks: dict[str, tuple[int | None, int | None, int]] = {}
@@ -154,7 +157,8 @@ class StrategyRunner:
             ]
         handlers = self._handlers
         self._on_tick, self._on_bid_ask = handlers["on_tick"], handlers["on_bid_ask"]
-        self._on_stats, self._on_features = handlers["on_lob_stats"], handlers["on_features"]
+        self._on_stats = handlers["on_lob_stats"]
+        self._on_features = handlers["on_features"] if self._emits else []
 
     def _timed(self, state: StrategyState, name: str, call: Callable[[Any], None]) -> Callable[[Any], None]:
         budget_ns, timer = self._budget_ns, self._timer
@@ -248,6 +252,24 @@ class StrategyRunner:
                 self._fail(state, "on_features", error)
 
     # -- messages
+
+    def reconnect(self, symbol: str | None = None) -> None:
+        """The connection of a symbol, or of all, is another one and may not go on where it was.
+
+        Nothing of it is ready, and its orders have no reference, until its book is known again; its next
+        message begins with `on_gap`. Raises `UnknownSymbol`.
+        """
+        meant = [one for one in self.instruments if symbol in {None, one.symbol}]
+        if not meant:
+            raise UnknownSymbol(symbol, [one.symbol for one in self.instruments])
+        again = getattr(self._exchange.venue, "reconnect", None)  # WHY: real venues need no market data
+        for one in meant:
+            self._books.reconnect(one.symbol_id)
+            if self._engine is not None and self._events is not None:
+                self._engine.reconnect(one.symbol)
+            if again is not None:
+                again(one.symbol)
+            self._marks[one.symbol] = (None, None, self.now_ns)
 
     def run(self, events: EventBatch) -> None:
         """Take all messages of a batch, one after the other."""

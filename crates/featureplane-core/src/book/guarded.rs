@@ -21,6 +21,8 @@ pub struct GuardedBook {
     events: u64,
     source_ts_ns: Option<i64>,
     did: Did,
+    /// A connection ended with a book, and nothing has come behind it.
+    lost: bool,
 }
 
 /// What messages did.
@@ -68,6 +70,7 @@ impl GuardedBook {
             events: 0,
             source_ts_ns: None,
             did: Did::default(),
+            lost: false,
         }
     }
 
@@ -77,12 +80,18 @@ impl GuardedBook {
         Self { book: Book::new(tick, levels), ..self }
     }
 
+    /// A connection without proof that it continues the one before: no book until the next snapshot.
+    pub fn reconnect(&mut self) {
+        self.lost |= self.guard.reconnect();
+        self.book.reset();
+    }
+
     /// Takes whole messages, and says what they did.
     ///
     /// # Errors
     /// As [`Self::take`]; what was before the message at fault is done.
     pub fn step(&mut self, events: &[Event]) -> Result<Did, Error> {
-        self.did = Did::default();
+        self.did = Did { gap: std::mem::take(&mut self.lost), ..Did::default() };
         let mut rest = events;
         while !rest.is_empty() {
             let taken = match message::take(rest) {
