@@ -67,6 +67,42 @@ def test_what_is_kept_raises_and_a_copy_stays(backend: str) -> None:
 
 
 @EACH_BACKEND
+def test_what_is_kept_raises_in_the_very_next_call(backend: str) -> None:
+    """Also when one alone is kept, and every time."""
+
+    class One(BaseStrategy):
+        required_features = "lob_shared_v1"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.last: dict[str, Any] = {}
+            self.raised: dict[str, int] = {}
+
+        def _look(self, kind: str, event: Any) -> None:
+            last = self.last.pop(kind, None)
+            if last is None:
+                self.last[kind] = event
+                return
+            try:
+                last.symbol  # noqa: B018 - reading it is the question
+            except StateError:
+                self.raised[kind] = self.raised.get(kind, 0) + 1
+            else:
+                raise AssertionError(kind)
+
+    for handler in ("on_tick", "on_bid_ask", "on_lob_stats", "on_gap", "on_features"):
+        setattr(One, handler, lambda self, event, handler=handler: self._look(handler, event))
+    one = One()
+    events = synthetic(3_000, seed=5)
+    engine = fp.FeatureEngine(V1, backend)
+    run_ = StrategyRunner([one], events.instruments, engine=engine, stream=events.options)
+    run_.run(events)
+    assert run_.states["One"].error is None
+    assert len(one.raised) == 5
+    assert one.raised["on_features"] > 100
+
+
+@EACH_BACKEND
 def test_one_object_a_kind_as_long_as_nobody_keeps_it(backend: str) -> None:
     class Looker(BaseStrategy):
         required_features = "lob_shared_v1"

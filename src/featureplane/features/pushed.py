@@ -28,7 +28,7 @@ class FrameRoom:
     WHY views made ahead: no object is made for a message or its frame then.
     """
 
-    __slots__ = ("_alone", "_layout", "_runs", "_views", "words")
+    __slots__ = ("_alone", "_first_alone", "_layout", "_runs", "_views", "words")
 
     def __init__(self, layout: FrameLayout) -> None:
         self._layout = layout
@@ -48,6 +48,7 @@ class FrameRoom:
         self._views = views
         self._runs = [views[:count] for count in range(_FRAMES + 1)]
         self._alone = [_references(views, at) for at in range(len(views))]
+        self._first_alone = sys.getrefcount(views[0])
 
     def retire(self, count: int) -> None:
         """End those of the first `count` frames that somebody outside still holds: reading one raises then.
@@ -55,12 +56,18 @@ class FrameRoom:
         WHY counts of references: nothing is made for a frame that nobody kept, and that is most of them.
         """
         views = self._views
+        if count == 1 and sys.getrefcount(views[0]) == self._first_alone:
+            return  # as good as always
         held = [at for at in range(min(count, len(views))) if _references(views, at) > self._alone[at]]
         if held:
-            fresh = tuple(FeatureFrame.run(self.words, self._layout))
+            fresh = list(FeatureFrame.run(self.words, self._layout))
+            shown = list(views)
             for at in held:
                 end_frame(views[at])
-            self._show(tuple(fresh[at] if at in held else view for at, view in enumerate(views)))
+                shown[at] = fresh[at]
+            seen = tuple(shown)
+            del fresh, shown, views  # what is counted next is not to be counted here
+            self._show(seen)
 
     def seen(self, count: int) -> tuple[FeatureFrame, ...]:
         """The first `count` frames in the room."""

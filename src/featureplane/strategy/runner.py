@@ -17,7 +17,7 @@ from featureplane.execution.orders import EventKind, OrderEvent
 from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venue import OrderVenue
 from featureplane.features.engine import FeatureEngine
-from featureplane.features.frame import FeatureFrame
+from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.latest import LatestFrames
 from featureplane.market.events import EventBatch, StreamOptions
 from featureplane.market.instruments import Instrument, check_ids
@@ -127,7 +127,8 @@ class StrategyRunner:
         self._finished = False
         self._engine: FeatureEngine | None = None
         self._latest: LatestFrames | None = None
-        self._checked: str | None = None
+        self._checked: str | None = None  # the fingerprint strategies were held against
+        self._layout: FrameLayout | None = None
         self.states: Mapping[str, StrategyState] = {}
         self._handlers: dict[str, _Handlers] = {name: [] for name in HANDLERS}
         self._use(engine)
@@ -157,7 +158,7 @@ class StrategyRunner:
             ]
         handlers = self._handlers
         self._on_tick, self._on_bid_ask = handlers["on_tick"], handlers["on_bid_ask"]
-        self._on_stats = handlers["on_lob_stats"]
+        self._on_stats, self._on_gap = handlers["on_lob_stats"], handlers["on_gap"]
         self._on_features = handlers["on_features"] if self._emits else []
 
     def _timed(self, state: StrategyState, name: str, call: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -287,7 +288,7 @@ class StrategyRunner:
         bits, frames = self._take(events, start, stop)
         self._begin(bits)
         exchange = self._exchange
-        if bits & _GAP or (frames and _has_gap(frames)):
+        if self._on_gap and (bits & _GAP or (frames and _has_gap(frames))):
             self._deliver("on_gap", self._room.gap(is_whole=bits & _WHOLE != 0))
             self._room.end_gap()
         if exchange.venue is not None:
@@ -359,8 +360,10 @@ class StrategyRunner:
             room.end_stats()
 
     def _frame_events(self, frames: tuple[FeatureFrame, ...]) -> None:
-        if frames[0].layout.fingerprint != self._checked:
-            self._check_set(frames[0])
+        if frames[0].layout is not self._layout:
+            self._layout = frames[0].layout
+            if self._layout.fingerprint != self._checked:
+                self._check_set(frames[0])
         if self._on_features and self._engine is not None:
             for at in range(len(frames)):
                 self._deliver("on_features", frames[at])  # WHY no name: nothing of ours is to hold the frame
