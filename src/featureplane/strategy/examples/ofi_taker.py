@@ -5,11 +5,10 @@ The rule stands once, in `OfiTaker`; the forms differ in where its numbers come 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from featureplane.execution.orders import OrderIntent, Side, TimeInForce
 from featureplane.features.frame import FeatureUpdateEvent
-from featureplane.features.latest import Handle
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.compatibility import Forms, LegacyFeatures
 from featureplane.strategy.events import BidAskEvent, GapEvent
@@ -79,16 +78,19 @@ class SharedOfiTaker(OfiTaker):
             "depth_imbalance_ema8_ppm",
             "ofi_l1_ema8",
         )
-        self._handles: dict[str, tuple[Handle, ...]] = {
-            symbol: tuple(self.ctx.handle(name, symbol) for name in names) for symbol in self.ctx.symbols
+        self._reads: dict[str, tuple[Any, ...]] = {
+            symbol: (symbol, *(self.ctx.handle(name, symbol) for name in names))
+            for symbol in self.ctx.symbols
         }
+        self._only = next(iter(self._reads.values())) if len(self._reads) == 1 else None
 
     def on_features(self, frame: FeatureUpdateEvent) -> None:
         """Decide, once everything has a value: the flow's average is the last to be warm."""
-        below, above, spread, imbalance, ofi = self._handles[frame.symbol]
+        reads = self._only or self._reads[frame.symbol]
+        symbol, below, above, spread, imbalance, ofi = reads
         if ofi.is_ready:
             depth = below.value + above.value
-            self.decide(frame.symbol, depth, spread.value, imbalance.value, ofi.value)
+            self.decide(symbol, depth, spread.value, imbalance.value, ofi.value)
 
 
 class LegacyOfiTaker(OfiTaker):
