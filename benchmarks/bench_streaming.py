@@ -1,13 +1,16 @@
 """One message in, one frame out, from Python: what a live engine pays for each.
 
 Messages stand in the events in memory; no Python object is made for an event. `push` shows the frame in
-its own room, `process` makes a new one. The figures hold the clock's own cost, some 50 ns.
+its own room, `process` makes a new one; `pipeline` begins with the bytes of the venue's message instead,
+reading included. The figures hold the clock's own cost, some 50 ns.
 """
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -26,10 +29,14 @@ __all__ = ["jobs"]
 _WARM: Final = 1_000  # messages before the first that counts
 _NANOS: Final = 1_000_000_000
 
-Way = Callable[[EventBatch, fp.FeatureSet, list[tuple[int, int]]], list[int]]
+_DIGITS_NS: Final = 19  # of a local time in nanoseconds; others are in microseconds
+_SAMPLE: Final = Path(fp.__file__).parent / "sample" / "ethusdt_20240808.gz"
+
+Way = Callable[[Recording, fp.FeatureSet], list[int]]
 
 
-def _pushed(events: EventBatch, fset: fp.FeatureSet, messages: list[tuple[int, int]]) -> list[int]:
+def _pushed(recording: Recording, fset: fp.FeatureSet) -> list[int]:
+    events, messages = recording.events, _messages(recording.events)
     engine, clock, times = fp.FeatureEngine(fset), time.perf_counter_ns, []
     for first, behind in messages:
         start = clock()
@@ -39,7 +46,8 @@ def _pushed(events: EventBatch, fset: fp.FeatureSet, messages: list[tuple[int, i
     return times
 
 
-def _processed(events: EventBatch, fset: fp.FeatureSet, messages: list[tuple[int, int]]) -> list[int]:
+def _processed(recording: Recording, fset: fp.FeatureSet) -> list[int]:
+    events, messages = recording.events, _messages(recording.events)
     engine = NativeEngine(fset, events.instruments, events.source, events.options)
     arrays = [events.array[first:behind] for first, behind in messages]
     clock, times = time.perf_counter_ns, []
@@ -51,14 +59,39 @@ def _processed(events: EventBatch, fset: fp.FeatureSet, messages: list[tuple[int
     return times
 
 
-def _latencies(recording: Recording, feature_set_id: str, way: Way) -> npt.NDArray[np.int64]:
-    """Nanoseconds of every book and trade message of the recording behind the first ones, in order."""
-    events = recording.events
+def _piped(recording: Recording, fset: fp.FeatureSet) -> list[int]:
+    """The same messages of the same recording, from their bytes."""
+    events, taken, times = recording.events, 0, []
+    pipeline = fp.Pipeline(fset, recording.source, events.instruments, live=False)
+    clock = time.perf_counter_ns
+    with gzip.open(recording.path or _SAMPLE) as stream:
+        lines = [text.rstrip().partition(b" ") for text in stream]
+    messages = [(data, int(local) * (1 if len(local) == _DIGITS_NS else 1000)) for local, _, data in lines]
+    for data, local_ts_ns in messages:
+        start = clock()
+        for frame in pipeline.push(data, local_ts_ns):
+            frame["best_bid"]
+        spent = clock() - start
+        count = len(pipeline.events)
+        if count and events.array["kind"][taken] != Kind.QUOTE:
+            times.append(spent)
+        taken += count
+        if taken >= len(events):
+            break
+    return times
+
+
+def _messages(events: EventBatch) -> list[tuple[int, int]]:
+    """Where the book and trade messages begin and end."""
     ends = events.message_ends
     starts = np.concatenate([[0], ends[:-1]])
     steps = events.array["kind"][starts] != Kind.QUOTE
-    messages = list(zip(starts[steps].tolist(), ends[steps].tolist(), strict=True))
-    times = way(events, fp.feature_set(feature_set_id), messages)
+    return list(zip(starts[steps].tolist(), ends[steps].tolist(), strict=True))
+
+
+def _latencies(recording: Recording, feature_set_id: str, way: Way) -> npt.NDArray[np.int64]:
+    """Nanoseconds of every book and trade message of the recording behind the first ones, in order."""
+    times = way(recording, fp.feature_set(feature_set_id))
     return np.array(times[min(_WARM, len(times) // 2) :], np.int64)
 
 
@@ -89,7 +122,7 @@ def jobs(recording: Recording, peers: Peers) -> tuple[Job, ...]:
     if not native.available():
         return ()
     figures = {"p50": _median, "mean": _mean, "p99": _p99}
-    ways: dict[str, Way] = {"featureplane": _pushed, "process": _processed}
+    ways: dict[str, Way] = {"featureplane": _pushed, "process": _processed, "pipeline": _piped}
     return (
         Job(
             "streaming",

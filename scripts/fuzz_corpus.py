@@ -286,6 +286,16 @@ def row_seeds() -> Seeds:
         yield name, choices + rows.tobytes()
 
 
+def pipeline_seeds() -> Seeds:
+    """A plan, six bytes of options, four of the feed, then messages."""
+    spot, futures = recording(futures=False), recording(futures=True)
+    alone = re.sub(rb"(?m)^\d+ ", b"", futures)
+    yield "spot", b"\0\0\0\0\7\0\0" + b"\1\2\4\1" + spot
+    yield "drop", b"\1\0\1\0\7\0\0" + b"\1\2\4\1" + spot.replace(b'"U":16', b'"U":"x"') + b"{"
+    yield "alone", b"\3\0\0\0\7\0\0" + b"\0\2\4\0" + alone
+    yield "several", b"\0\0\1\0\27\0\0" + b"\0\2\4\0" + alone + b"{}x\n" + alone
+
+
 def plan_seeds() -> Seeds:
     """A plan, a zero, a configuration."""
     config = (FUZZ / "plans" / "config.json").read_bytes()
@@ -303,6 +313,7 @@ SEEDS: dict[str, Callable[[], Seeds]] = {
     "hftbacktest": row_seeds,
     "lobster": lobster_seeds,
     "messages": message_seeds,
+    "pipeline": pipeline_seeds,
     "plan": plan_seeds,
     "state": state_seeds,
 }

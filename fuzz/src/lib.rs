@@ -16,6 +16,7 @@ pub mod hftbacktest;
 pub mod limit;
 pub mod lobster;
 pub mod messages;
+pub mod pipeline;
 pub mod plan;
 pub mod state;
 pub mod streams;
@@ -24,7 +25,7 @@ pub mod streams;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("binance", binance::any),
     ("book", book::any),
     ("decimal", decimal::any),
@@ -34,6 +35,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("hftbacktest", hftbacktest::any),
     ("lobster", lobster::any),
     ("messages", messages::any),
+    ("pipeline", pipeline::any),
     ("plan", plan::any),
     ("state", state::any),
 ];

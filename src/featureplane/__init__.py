@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from featureplane.features.frame import FeatureFrame, FeatureUpdateEvent
     from featureplane.features.loading import load_feature_set
     from featureplane.features.parity import ParityReport, parity
+    from featureplane.features.pipeline import Pipeline
     from featureplane.features.spec import Feature, FeatureFlags, FeatureSet, FeatureSpec
     from featureplane.market.events import EventBatch
     from featureplane.market.instruments import Instrument, load_instruments, save_instruments
@@ -53,6 +54,7 @@ __all__ = [
     "Instrument",
     "LOBEngine",
     "ParityReport",
+    "Pipeline",
     "Quality",
     "RunReport",
     "__version__",
@@ -79,6 +81,7 @@ _HOMES: Final = {
     "features.frame": ("FeatureFrame", "FeatureUpdateEvent"),
     "features.loading": ("load_feature_set",),
     "features.parity": ("ParityReport", "parity"),
+    "features.pipeline": ("Pipeline",),
     "features.spec": ("Feature", "FeatureFlags", "FeatureSet", "FeatureSpec"),
     "market.events": ("EventBatch",),
     "market.instruments": ("Instrument", "load_instruments", "save_instruments"),

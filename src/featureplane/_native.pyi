@@ -93,6 +93,26 @@ class Engine:
     def frame_bytes(self) -> int: ...
 
 @final
+class Pipeline:
+    def __new__(
+        cls,
+        engine: Engine,
+        source: str,
+        lanes: list[tuple[str, int, int, int]],
+        *,
+        futures: bool,
+        drop_malformed: bool,
+        bytes_max: int,
+    ) -> Self: ...
+    def bind_events(self, room: _Words) -> None: ...
+    def push(self, data: bytes, local_ts_ns: int | None = None, /) -> int | None: ...
+    @property
+    def events(self) -> int: ...
+    @property
+    def lane(self) -> int: ...
+    def dropped(self) -> list[tuple[str, int]]: ...
+
+@final
 class LobsterReader:
     def __new__(
         cls, symbol_id: int, midnight_ns: int, book: bool, adopt: bool, drop_malformed: bool

@@ -28,6 +28,7 @@ pub mod frame;
 pub mod kernels;
 pub mod message;
 pub mod normalize;
+pub mod pipeline;
 pub mod plan;
 pub mod quality;
 #[cfg(test)]

@@ -14,6 +14,9 @@ use featureplane_core::engine::Engine;
 use featureplane_core::engine::config::{Config, Emit, Every};
 use featureplane_core::event::{Event, flag, kind, side};
 use featureplane_core::frame::{Frame, FrameSink, Frames, Layout};
+use featureplane_core::normalize::binance::{Feed, Lane, Market as Rules};
+use featureplane_core::normalize::decimal::Scaled;
+use featureplane_core::pipeline::Pipeline;
 use featureplane_core::plan::Plan;
 
 #[expect(dead_code, reason = "the unit tests draw more from it")]
@@ -272,6 +275,65 @@ fn streaming_allocates_nothing() {
         assert_eq!(asked, 0, "{emit:?}, {every:?}: in {} frames", sink.frames);
         assert!(sink.frames > 4_000, "{emit:?}, {every:?}: {} frames", sink.frames);
     }
+}
+
+/// A message as Binance writes it for futures, without its local time.
+fn written(message: &[Event]) -> String {
+    let [first, ..] = message else { return String::new() };
+    let (symbol, time, last) = (first.symbol_id, first.source_ts_ns / 1_000_000, first.seq_last);
+    if first.kind == kind::TRADE {
+        let (price, qty, maker) = (first.price, first.qty, first.side == side::ASK);
+        return format!(
+            r#"{{"e":"trade","E":{time},"T":{time},"s":"S{symbol}","t":{time},"p":"{price}","q":"{qty}","m":{maker}}}"#
+        );
+    }
+    let levels = |side: u8| {
+        let of_side = message.iter().filter(|event| event.side == side);
+        of_side.map(|event| format!(r#"["{}","{}"]"#, event.price, event.qty)).collect::<Vec<_>>().join(",")
+    };
+    let (bids, asks) = (levels(side::BID), levels(side::ASK));
+    if first.kind == kind::SNAPSHOT_LEVEL {
+        return format!(
+            r#"{{"lastUpdateId":{last},"E":{time},"T":{time},"symbol":"S{symbol}","bids":[{bids}],"asks":[{asks}]}}"#
+        );
+    }
+    let previous = first.seq_prev;
+    format!(
+        r#"{{"e":"depthUpdate","E":{time},"T":{time},"s":"S{symbol}","U":{last},"u":{last},"pu":{previous},"b":[{bids}],"a":[{asks}]}}"#
+    )
+}
+
+#[test]
+fn messages_to_frames_allocate_nothing() {
+    let swings = swings();
+    let texts: Vec<Vec<(String, i64)>> = swings
+        .iter()
+        .map(|events| {
+            let messages = events.split_inclusive(Event::is_last);
+            messages.map(|message| (written(message), message[0].local_ts_ns)).collect()
+        })
+        .collect();
+    let lane = |symbol_id| {
+        let decimals = Scaled { price_exponent: 0, qty_exponent: 0 };
+        Lane { symbol: format!("S{symbol_id}"), symbol_id, decimals }
+    };
+    let mut engine = engine(PLANS[1], &config());
+    let mut sink = Packed::new(engine.layout());
+    let mut pipeline = Pipeline::new(Feed::new(&SYMBOLS.map(lane), Rules::Futures, false, 1 << 20));
+    let mut asked = u64::MAX;
+    for (at, swing) in texts.iter().enumerate() {
+        sink.frames = 0;
+        asked = allocations(|| {
+            for (text, local) in swing {
+                pipeline.push(&mut engine, text.as_bytes(), Some(*local), &mut sink).expect("sound messages");
+            }
+        });
+        if at > 1 && asked == 0 {
+            break;
+        }
+    }
+    assert_eq!(asked, 0, "in {} frames", sink.frames);
+    assert!(sink.frames > 4_000, "{} frames", sink.frames);
 }
 
 #[test]

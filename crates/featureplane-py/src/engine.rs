@@ -57,11 +57,11 @@ fn run(
 /// A plan running over events. Not frozen: it is one running state, used by one thread at a time.
 #[pyclass(module = "featureplane._native")]
 pub(crate) struct Engine {
-    core: CoreEngine,
-    layout: Layout,
+    pub(crate) core: CoreEngine,
+    pub(crate) layout: Layout,
     packed: Packed,
     columns: Columns,
-    door: Door,
+    pub(crate) door: Door,
 }
 
 #[pymethods]
@@ -117,13 +117,13 @@ impl Engine {
 
     /// The array that `push` puts frames into; those of the last one are put there now.
     fn bind_room(&mut self, room: PyBuffer<u64>) -> PyResult<()> {
-        self.door.bind_room(room)
+        self.door.outlet.bind_room(room)
     }
 
     /// Where `push` puts the last values of each symbol, or None.
     #[pyo3(signature = (latest, /))]
     fn bind_latest(&mut self, latest: Option<&Latest>) {
-        self.door.bind_latest(latest.map(Latest::words));
+        self.door.outlet.bind_latest(latest.map(Latest::words));
     }
 
     /// Takes events `start` to `stop` of those bound, event by event, and puts their frames into the room,
@@ -141,7 +141,7 @@ impl Engine {
     /// Frames of the last `push`, those before the message that it raised for.
     #[getter]
     fn pushed(&self) -> usize {
-        self.door.frames
+        self.door.outlet.frames
     }
 
     /// Bytes of one frame.

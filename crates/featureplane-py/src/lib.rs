@@ -8,6 +8,7 @@ mod errors;
 mod latest;
 mod market;
 mod memory;
+mod pipeline;
 mod push;
 mod sources_binance;
 mod sources_hftbacktest;
@@ -31,6 +32,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<latest::Handle>()?;
     module.add_class::<latest::Latest>()?;
     module.add_class::<market::MarketBooks>()?;
+    module.add_class::<pipeline::Pipeline>()?;
     module.add_class::<sources_lobster::LobsterReader>()?;
     Ok(())
 }

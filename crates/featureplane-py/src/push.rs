@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use featureplane_core::engine::Engine;
+use featureplane_core::error::Error;
 use featureplane_core::event::Event;
 use featureplane_core::frame::{Frame, FrameSink, Layout};
 use pyo3::buffer::PyBuffer;
@@ -62,10 +63,9 @@ impl Intake {
     }
 }
 
-/// Events to push, and room for the frames they make. Both stay bound to the arrays they are in.
+/// Room for frames, bound to the array it is in.
 #[derive(Default)]
-pub(crate) struct Door {
-    intake: Intake,
+pub(crate) struct Outlet {
     room: Option<PyBuffer<u64>>,
     /// Where the last frame of each symbol is read value by value.
     latest: Option<Arc<Words>>,
@@ -74,7 +74,14 @@ pub(crate) struct Door {
     pub(crate) frames: usize,
 }
 
-struct Packing<'a> {
+/// Events to push, and room for the frames they make. Both stay bound to the arrays they are in.
+#[derive(Default)]
+pub(crate) struct Door {
+    intake: Intake,
+    pub(crate) outlet: Outlet,
+}
+
+pub(crate) struct Packing<'a> {
     layout: &'a Layout,
     out: &'a mut Vec<u8>,
     latest: Option<&'a Words>,
@@ -99,6 +106,25 @@ impl Door {
         self.intake.bind(events)
     }
 
+    /// Takes events `start` to `stop`; the number of frames, or none if those are not whole messages.
+    pub(crate) fn push(
+        &mut self,
+        py: Python<'_>,
+        core: &mut Engine,
+        layout: &Layout,
+        (start, stop): (usize, usize),
+    ) -> PyResult<Option<usize>> {
+        let Self { intake, outlet } = self;
+        let Some(events) = intake.take(start, stop) else {
+            outlet.empty();
+            return Ok(None);
+        };
+        let long = (stop - start > LONG).then_some(py);
+        outlet.collect(long, layout, |sink| core.run(events, sink)).map(Some).map_err(into_py)
+    }
+}
+
+impl Outlet {
     /// Binds where the last values are put, or nothing.
     pub(crate) fn bind_latest(&mut self, latest: Option<Arc<Words>>) {
         self.latest = latest;
@@ -114,24 +140,29 @@ impl Door {
         Ok(())
     }
 
-    /// Takes events `start` to `stop`; the number of frames, or none if those are not whole messages.
-    pub(crate) fn push(
-        &mut self,
-        py: Python<'_>,
-        core: &mut Engine,
-        layout: &Layout,
-        (start, stop): (usize, usize),
-    ) -> PyResult<Option<usize>> {
+    /// Forgets the frames of the last push.
+    pub(crate) fn empty(&mut self) {
         self.packed.clear();
         self.frames = 0;
-        let Some(events) = self.intake.take(start, stop) else { return Ok(None) };
+    }
+
+    /// The number of frames that `run` puts out; other threads run meanwhile if it is `long`.
+    pub(crate) fn collect(
+        &mut self,
+        long: Option<Python<'_>>,
+        layout: &Layout,
+        run: impl FnOnce(&mut Packing<'_>) -> Result<(), Error> + Send,
+    ) -> Result<usize, Error> {
+        self.empty();
         let latest = self.latest.as_deref();
         let mut sink = Packing { layout, out: &mut self.packed, latest, frames: 0 };
-        let mut run = || core.run(events, &mut sink);
-        let ended = if stop - start > LONG { py.detach(run) } else { run() };
+        let ended = match long {
+            Some(py) => py.detach(|| run(&mut sink)),
+            None => run(&mut sink),
+        };
         self.frames = sink.frames;
         self.show();
-        ended.map_err(into_py).map(|()| Some(self.frames))
+        ended.map(|()| self.frames)
     }
 
     /// Puts frames where Python looks, as many as there is room for.

@@ -30,7 +30,7 @@ from featureplane.market.instruments import Instrument
 from featureplane.market.sessions import daily_instants, session_intervals
 from featureplane.units import NANOS_PER_SECOND
 
-__all__ = ["BLOCK_STEPS", "Execution", "NativeEngine"]
+__all__ = ["BLOCK_STEPS", "Execution", "NativeEngine", "is_dated"]
 
 Execution = Literal["streaming", "block"]
 """Event by event, or over blocks of steps; the same bytes."""
@@ -210,7 +210,7 @@ class NativeEngine:
         return self._engine
 
     def _made(self, events: npt.NDArray[Any]) -> Any:
-        dated = any(_is_dated(one) for one in self.instruments)
+        dated = any(is_dated(one) for one in self.instruments)
         begins_ns = _begins_ns(events["source_ts_ns"]) if dated else 0
         config = _config(
             self.instruments,
@@ -237,7 +237,7 @@ def _every(every: Every | None) -> dict[str, int] | None:
     return {"nanos": every.period_ns} if every.period_ns is not None else {"frames": every.frames or 0}
 
 
-def _is_dated(instrument: Instrument) -> bool:
+def is_dated(instrument: Instrument) -> bool:
     """Whether its hours or resets go by the date."""
     at = instrument.daily_reset
     return bool(instrument.sessions) or (at is not None and at.time_zone != "UTC")

@@ -86,7 +86,8 @@ impl Lines {
     }
 }
 
-fn trimmed(line: &[u8]) -> &[u8] {
+/// A line without the carriage return before its end.
+pub(super) fn trimmed(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 

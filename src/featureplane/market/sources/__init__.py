@@ -58,6 +58,7 @@ class Source:
     read: Callable[[Request], Iterator[EventBatch]]
     infer: Callable[[Request], tuple[Instrument, ...]] | None = None
     takes_arrays: bool = False
+    takes_messages: bool = False  # one by one, as they come: `features.pipeline`
 
 
 def source_names() -> tuple[str, ...]:

@@ -209,7 +209,7 @@ class _Stream:
 
 def _source(name: str) -> Source:
     info = SourceInfo(name, sequenced=True, has_snapshots=True, local_time=True, trade_sides=True)
-    return Source(info, read, infer)
+    return Source(info, read, infer, takes_messages=True)
 
 
 SOURCES: Final = {name: _source(name) for name in ("binance-spot", "binance-usdm", "binance-coinm")}

@@ -32,7 +32,7 @@ from featureplane.market.sources.binance_messages import (
 from featureplane.market.sources.text import LINE_BYTES_MAX, Line, Lines, Unpacker
 from featureplane.units import TIME_LIMIT_NS
 
-__all__ = ["LINE_BYTES_MAX", "PlainReader", "PlainScan", "local_time"]
+__all__ = ["LINE_BYTES_MAX", "PlainReader", "PlainScan", "Refused", "local_time", "overlong"]
 
 V = TypeVar("V")
 
@@ -78,12 +78,17 @@ def _is_cut(text: bytes) -> bool:
     return depth > 0 or quoted or not rest
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """A line that cannot be used, and whether the book may have lost something by it."""
 
     def __init__(self, complaint: Complaint, local: int | None, *, book: bool) -> None:
         super().__init__(complaint)
         self.complaint, self.local, self.book = complaint, local, book
+
+
+def overlong(local: int | None) -> Refused:
+    """The refusal of a line beyond the limit."""
+    return Refused(Complaint("a line without end", "lines of at most 64 MiB"), local, book=True)
 
 
 def _shown(text: bytes) -> str:
@@ -142,24 +147,28 @@ class _Stage(Generic[V]):
     def _line(self, line: Line) -> None:
         try:
             self._judged(line)
-        except _Refused as refused:
-            complaint = refused.complaint
-            if not self._drops:
-                found = complaint.found
-                if len(found) > _FOUND_CHARACTERS:
-                    found = found[:_FOUND_CHARACTERS] + "…"
-                raise MalformedEvent(found, complaint.expected, file=self._file, line=line.number) from None
-            if refused.book:
-                self._lost(self._local_max if refused.local is None else refused.local)
-            else:
-                self._counts["malformed"] += 1
+        except Refused as refused:
+            self._settle(refused, line.number)
+
+    def _settle(self, refused: Refused, number: int) -> None:
+        """What becomes of a line that cannot be used."""
+        complaint = refused.complaint
+        if not self._drops:
+            found = complaint.found
+            if len(found) > _FOUND_CHARACTERS:
+                found = found[:_FOUND_CHARACTERS] + "…"
+            raise MalformedEvent(found, complaint.expected, file=self._file, line=number) from None
+        if refused.book:
+            self._lost(self._local_max if refused.local is None else refused.local)
+        else:
+            self._counts["malformed"] += 1
 
     def _judged(self, line: Line) -> None:
         if line.text is None:
-            raise _Refused(Complaint("a line without end", "lines of at most 64 MiB"), None, book=True)
+            raise overlong(None)
         try:
             self._message(line.text)
-        except _Refused:
+        except Refused:
             if not line.tail or not _is_cut(line.text):
                 raise
             self._counts["incomplete"] += 1
@@ -170,12 +179,14 @@ class _Stage(Generic[V]):
         read = local_time(text)
         if read is None:
             expected = "a local time of 16 (microseconds) or 19 digits (nanoseconds) and a space"
-            raise _Refused(Complaint(_shown(text), expected), None, book=True)
-        local, data = read
+            raise Refused(Complaint(_shown(text), expected), None, book=True)
+        self._json(*read)
+
+    def _json(self, local: int, data: bytes) -> None:
         self._local_max = max(self._local_max, local)
         value = parse(data)
         if value is None:
-            raise _Refused(Complaint(_shown(data), "one JSON object"), local, book=True)
+            raise Refused(Complaint(_shown(data), "one JSON object"), local, book=True)
         message, depth = message_of(value)
         kind = class_of(message, enveloped=depth > 1)
         if kind is Class.FOREIGN:
@@ -185,7 +196,7 @@ class _Stage(Generic[V]):
             if self._wants(_symbol(kind, message)):
                 self._take(local, self._judge.meaning(kind, message))
         except Complaint as complaint:
-            raise _Refused(complaint, local, book=kind.is_book) from None
+            raise Refused(complaint, local, book=kind.is_book) from None
 
 
 def _symbol(kind: Class, message: dict[str, Any]) -> str | None:

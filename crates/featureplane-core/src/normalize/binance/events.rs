@@ -15,13 +15,13 @@ const UNREADABLE: u8 = 0;
 /// Reads one symbol of a recording.
 #[derive(Debug)]
 pub struct Reader {
-    stream: Stream<Scaled>,
-    maker: Maker,
+    pub(super) stream: Stream<Scaled>,
+    pub(super) maker: Maker,
 }
 
 #[derive(Debug)]
-struct Maker {
-    symbol: String,
+pub(super) struct Maker {
+    pub(super) symbol: String,
     symbol_id: u32,
     seen: bool,
     others: Vec<String>,
@@ -83,9 +83,9 @@ impl Reader {
     }
 }
 
-struct Output<'a> {
-    maker: &'a mut Maker,
-    out: &'a mut Vec<Event>,
+pub(super) struct Output<'a> {
+    pub(super) maker: &'a mut Maker,
+    pub(super) out: &'a mut Vec<Event>,
 }
 
 impl Receiver<Scaled> for Output<'_> {

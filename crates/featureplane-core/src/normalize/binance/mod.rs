@@ -7,6 +7,7 @@
 //! Twin of `featureplane/market/sources/binance.py`, byte for byte and word for word.
 
 mod events;
+mod feed;
 mod judge;
 mod levels;
 mod message;
@@ -16,6 +17,7 @@ mod shape;
 use serde::de::DeserializeSeed;
 
 pub use events::Reader;
+pub use feed::{Feed, Lane};
 pub use scan::{Found, Scan};
 
 use self::judge::{Class, Complaint, Judge, Meaning, complain};
@@ -25,7 +27,7 @@ use self::shape::Shapes;
 use crate::error::{Error, Place};
 use crate::event::TIME_LIMIT_NS;
 use crate::normalize::decimal::Decimals;
-use crate::normalize::lines::{Line, Lines};
+use crate::normalize::lines::{Line, Lines, trimmed};
 
 /// Names of other symbols that are remembered.
 const OTHERS_MAX: usize = 64;
@@ -58,6 +60,18 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// These and others.
+    #[must_use]
+    pub const fn plus(self, other: &Self) -> Self {
+        Self {
+            incomplete: self.incomplete + other.incomplete,
+            malformed: self.malformed + other.malformed,
+            other_stream: self.other_stream + other.other_stream,
+            other_symbol: self.other_symbol + other.other_symbol,
+            unnamed_snapshot: self.unnamed_snapshot + other.unnamed_snapshot,
+        }
+    }
+
     /// Every reason with its count, by name.
     #[must_use]
     pub const fn named(&self) -> [(&'static str, u64); 5] {
@@ -145,9 +159,36 @@ impl<D: Decimals> Stage<D> {
                 }
                 result => result.err(),
             },
-            Line::Overlong => Some(refused("a line without end", "lines of at most 64 MiB")),
+            Line::Overlong => Some(overlong()),
         };
-        let Some(Refused { complaint, local, book }) = refused else { return Ok(()) };
+        refused.map_or(Ok(()), |refused| self.settle(refused, number, receiver))
+    }
+
+    /// One whole message: with its local time in front as recorded, or alone with the one that is given.
+    fn message(
+        &mut self,
+        (number, bytes_max): (u64, usize),
+        text: &[u8],
+        local: Option<i64>,
+        receiver: &mut impl Receiver<D>,
+    ) -> Result<(), Error> {
+        let line = text.strip_suffix(b"\n").unwrap_or(text);
+        let read = match local {
+            _ if line.len() > bytes_max => Err(Refused { local, ..overlong() }),
+            None => self.text(trimmed(line), receiver),
+            Some(local) => self.json(local, trimmed(line), receiver),
+        };
+        read.or_else(|refused| self.settle(refused, number, receiver))
+    }
+
+    /// What becomes of a line that cannot be used.
+    #[cold]
+    fn settle(
+        &mut self,
+        Refused { complaint, local, book }: Refused,
+        number: u64,
+        receiver: &mut impl Receiver<D>,
+    ) -> Result<(), Error> {
         if !self.drop_malformed {
             return Err(Error::malformed(complaint.found, complaint.expected, Place::line(number)));
         }
@@ -167,6 +208,10 @@ impl<D: Decimals> Stage<D> {
             let expected = "a local time of 16 (microseconds) or 19 digits (nanoseconds) and a space";
             return Err(refused(&shown(text), expected));
         };
+        self.json(local, json, receiver)
+    }
+
+    fn json(&mut self, local: i64, json: &[u8], receiver: &mut impl Receiver<D>) -> Result<(), Refused> {
         self.local_max = self.local_max.max(local);
         let known = self.shapes.read(json, &self.decimals, &mut self.sides);
         let is_new = known.is_none();
@@ -203,6 +248,10 @@ impl<D: Decimals> Stage<D> {
 fn refused(found: &str, expected: &str) -> Refused {
     let complaint = Complaint { found: found.to_owned(), expected: expected.to_owned() };
     Refused { complaint: Box::new(complaint), local: None, book: true }
+}
+
+fn overlong() -> Refused {
+    refused("a line without end", "lines of at most 64 MiB")
 }
 
 fn object<'de, D: Decimals>(json: &'de [u8], reading: Reading<'_, D>) -> Option<Message<'de>> {

@@ -1,0 +1,111 @@
+//! One venue message a call: bytes in, frames and events into room that Python looks at.
+
+use featureplane_core::event::{Event, TIME_LIMIT_NS};
+use featureplane_core::normalize::binance::{Feed, Lane, Market};
+use featureplane_core::normalize::decimal::{EXPONENT_MAX, Scaled};
+use featureplane_core::pipeline::Pipeline as CorePipeline;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use zerocopy::IntoBytes;
+
+use crate::array::WORDS;
+use crate::engine::Engine;
+use crate::errors::into_py_at;
+
+/// Bytes beyond which other threads may run meanwhile; for fewer it is not worth the while.
+const LONG: usize = 1 << 18;
+
+/// A feed before an engine; frames go where those of the engine's own pushes go.
+#[pyclass(module = "featureplane._native")]
+pub(crate) struct Pipeline {
+    core: CorePipeline,
+    engine: Py<Engine>,
+    source: String,
+    room: Option<PyBuffer<u64>>,
+}
+
+#[pymethods]
+impl Pipeline {
+    /// `lanes`: symbol, id, decimals of prices and of sizes. `source` is what errors name.
+    #[new]
+    #[pyo3(signature = (engine, source, lanes, *, futures, drop_malformed, bytes_max))]
+    fn new(
+        engine: Py<Engine>,
+        source: String,
+        lanes: Vec<(String, u32, u8, u8)>,
+        futures: bool,
+        drop_malformed: bool,
+        bytes_max: usize,
+    ) -> PyResult<Self> {
+        if lanes.iter().any(|&(_, _, price, qty)| price.max(qty) > EXPONENT_MAX) {
+            return Err(PyValueError::new_err(format!("exponents are at most {EXPONENT_MAX}")));
+        }
+        let lane = |(symbol, symbol_id, price_exponent, qty_exponent)| {
+            let decimals = Scaled { price_exponent, qty_exponent };
+            Lane { symbol, symbol_id, decimals }
+        };
+        let lanes: Vec<Lane> = lanes.into_iter().map(lane).collect();
+        let market = if futures { Market::Futures } else { Market::Spot };
+        let core = CorePipeline::new(Feed::new(&lanes, market, drop_malformed, bytes_max));
+        Ok(Self { core, engine, source, room: None })
+    }
+
+    /// The array that events of a message are put into; those of the last one are put there now.
+    fn bind_events(&mut self, room: PyBuffer<u64>) -> PyResult<()> {
+        if !room.is_c_contiguous() || room.readonly() || !room.item_count().is_multiple_of(WORDS) {
+            return Err(PyValueError::new_err("the room for events must be contiguous and writable"));
+        }
+        self.room = Some(room);
+        self.show();
+        Ok(())
+    }
+
+    /// Takes one whole message, as recorded, or alone with the local time given; how many frames it makes.
+    /// None, and nothing has happened, for a time that is none.
+    #[pyo3(signature = (data, local_ts_ns = None, /))]
+    fn push(&mut self, py: Python<'_>, data: &[u8], local_ts_ns: Option<i64>) -> PyResult<Option<usize>> {
+        if local_ts_ns.is_some_and(|local| !(1..TIME_LIMIT_NS).contains(&local)) {
+            return Ok(None);
+        }
+        let mut engine = self.engine.bind(py).try_borrow_mut()?;
+        let Engine { core: engine, layout, door, .. } = &mut *engine;
+        let core = &mut self.core;
+        let long = (data.len() > LONG).then_some(py);
+        let taken = door.outlet.collect(long, layout, |sink| core.push(engine, data, local_ts_ns, sink));
+        self.show();
+        taken.map(Some).map_err(|error| into_py_at(error, Some(&self.source)))
+    }
+
+    /// Events of the last message.
+    #[getter]
+    fn events(&self) -> usize {
+        self.core.events().len()
+    }
+
+    /// Which instrument the last message was read as one of, counted from 0.
+    #[getter]
+    fn lane(&self) -> usize {
+        self.core.lane()
+    }
+
+    /// Messages that became no event since the beginning, by reason.
+    fn dropped(&self) -> [(&'static str, u64); 5] {
+        self.core.counts().named()
+    }
+}
+
+impl Pipeline {
+    /// Puts events where Python looks, as many as there is room for.
+    #[allow(unsafe_code)]
+    fn show(&self) {
+        let Some(room) = self.room.as_ref().and_then(PyBuffer::as_slice_ptr) else { return };
+        let bytes = self.core.events().as_bytes();
+        let fitting = bytes.len().min(8 * room.len());
+        // SAFETY: so many bytes lie in both. Python holds the room for views of events and nothing else; it
+        // runs in this thread, or waits for it, and the events are ours alone.
+        unsafe { room.as_ptr().cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), fitting) };
+    }
+}
+
+const _: () = assert!(size_of::<Event>() == 8 * WORDS);

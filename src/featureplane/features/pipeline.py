@@ -1,0 +1,285 @@
+"""From the bytes of a venue's message to frames: one call a message.
+
+    raw message -> normaliser -> guard -> book -> engine -> frames
+
+Leans on `messages` and `market`. Knows nothing of files, sockets or clocks: whoever receives a message says
+when that was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NoReturn
+
+import numpy as np
+
+from featureplane import native
+from featureplane.errors import (
+    FeatureSetMismatch,
+    InputError,
+    MalformedEvent,
+    SettingError,
+    StateError,
+    UnknownSymbol,
+)
+from featureplane.features.counts import COUNTS
+from featureplane.features.frame import FeatureFrame
+from featureplane.features.latest import LatestFrames
+from featureplane.features.messages import FeedSettings, NativeMessages, ReferenceMessages
+from featureplane.features.sampling import Emit, parse_every
+from featureplane.features.spec import FeatureSet
+from featureplane.market.agreement import exponent_mismatch
+from featureplane.market.events import EVENT_DTYPE, EventBatch, StreamOptions
+from featureplane.market.instruments import Instrument, choose_instrument
+from featureplane.market.reading import InstrumentsLike, request_for
+from featureplane.market.sources import find_source, source_names
+
+__all__ = ["Pipeline"]
+
+_Execution = NativeMessages | ReferenceMessages
+
+
+class Pipeline:
+    """Frames of a feature set from a venue's messages as they come, of one instrument or several.
+
+    `source` is `binance-spot`, `binance-usdm` or `binance-coinm`; `instruments` a file or instruments,
+    `symbols` those of them that are wanted (None: all of the source's venue). A live stream cannot be looked
+    through beforehand, so its instruments must be declared (rule 1.1); `live=False`, for recordings, takes
+    inferred ones. `backend`, `emit` and `every` are those of `FeatureEngine`; the options from `on_gap` to
+    `seed_after` those of `read_events`, and frames are the same bytes as from
+    `FeatureEngine.replay(read_events(...))` over the same lines.
+
+    Messages of other symbols and streams are counted. A snapshot that names no symbol, as Binance spot
+    answers, is used where there is one instrument; among several it is counted as `unnamed_snapshot`.
+
+    Raises `BackendUnavailable`, `SettingError`, `UnknownSymbol`, and what `load_instruments` raises.
+    """
+
+    def __init__(
+        self,
+        fset: FeatureSet,
+        source: str,
+        instruments: InstrumentsLike,
+        symbols: str | Iterable[str] | None = None,
+        *,
+        backend: str = "auto",
+        emit: Emit = "update",
+        every: int | str | None = None,
+        on_gap: str = "wait",
+        on_malformed: str = "raise",
+        seed: str = "snapshot",
+        seed_after: int | None = None,
+        live: bool = True,
+    ) -> None:
+        if emit not in {"update", "change"}:
+            raise SettingError(f"emit={emit!r}", hint="choose one of update, change")
+        found = find_source(source)
+        if not found.takes_messages:
+            able = [name for name in source_names() if find_source(name).takes_messages]
+            raise SettingError(
+                f"{source} has no messages to push one by one", hint=f"choose one of {', '.join(able)}"
+            )
+        self.fset = fset
+        self.backend = native.resolve(backend)
+        self._feed = FeedSettings(
+            found.info,
+            _chosen(instruments, symbols, source, live=live),
+            StreamOptions(on_gap, on_malformed, seed, seed_after),
+            emit,
+            parse_every(every),
+        )
+        self._counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
+        self._running: _Execution | None = None
+        self._open: _Execution | None = None  # the same, until it fails
+        self._latest: LatestFrames | None = None
+
+    @property
+    def instruments(self) -> tuple[Instrument, ...]:
+        """Those whose messages are read."""
+        return self._feed.instruments
+
+    def push(self, data: bytes, local_ts_ns: int | None = None) -> tuple[FeatureFrame, ...]:
+        """Take one whole message; the frames it makes, mostly one or none.
+
+        `data` is the text as the venue sent it and `local_ts_ns` when it was received, nanoseconds since
+        1970; or, without that, a line of a recording, which begins with its local time. An end of line
+        does no harm. One call into Rust, and no new object: frames and `events` stand in room that the
+        next push writes over; `FeatureFrame.copy` keeps one.
+
+        Raises
+        ------
+        MalformedEvent
+            With `on_malformed="raise"` (the default) for what no rule can read; `file` is the source and
+            `line` the number of the message, from 1. With `"drop"` it is counted, and breaks the book if
+            it may have been of the book (rule 10.1).
+        InstrumentMismatch
+            A price or size finer than the instruments file declares.
+        SequenceGap
+            With `on_gap="refuse"`.
+        SettingError
+            No bytes, or no time; nothing was taken.
+        StateError
+            The stream has ended with an error; `finish` lets another begin.
+        """
+        running = self._open or self._begun(data, local_ts_ns)
+        try:
+            return running.take(data, local_ts_ns)
+        except InputError as error:
+            self._fail(running, error)
+        except (TypeError, OverflowError):
+            raise _not_a_message(data, local_ts_ns) from None
+
+    @property
+    def events(self) -> EventBatch:
+        """The events of the last message, for who reads more than frames; they stand until the next push.
+
+        None of them where the message was not one of a book, trade or quote of these instruments.
+        """
+        room, count = self.taken
+        return room if count == len(room) else self._feed.batch(room.array[:count])
+
+    @property
+    def taken(self) -> tuple[EventBatch, int]:
+        """The room that events stand in and how many of it, from the first on, are the last message's.
+
+        In Rust the same batch each time, until a message needs more room: who looks at every message binds it
+        once.
+        """
+        if self._running is None:
+            return self._feed.batch(np.zeros(0, EVENT_DTYPE)), 0
+        count = self._running.count
+        return self._running.room, count
+
+    @property
+    def pushed(self) -> tuple[FeatureFrame, ...]:
+        """The frames of the last push, as long as they stand."""
+        return () if self._running is None else self._running.pushed
+
+    @property
+    def counts(self) -> dict[str, Counter[str]]:
+        """Exact counts of the stream, or of the last one that ended, as `FeatureEngine.counts` has them.
+
+        `dropped` also has what the reader left out: `other_symbol`, `other_stream`, `unnamed_snapshot`, and
+        trades and quotes that are `malformed`.
+        """
+        running = self._running
+        if running is None:
+            return self._counts
+        tables = running.counts
+        tables["dropped"].update({reason: count for reason, count in running.unread if count})
+        return tables
+
+    def follow(self, latest: LatestFrames | None) -> None:
+        """Let `latest` have the last frame of each symbol from now on; see `FeatureEngine.follow`."""
+        if latest is not None:
+            if latest.layout.fingerprint != self.fset.fingerprint:
+                raise FeatureSetMismatch(self.fset.fingerprint, latest.layout.fingerprint)
+            latest.clear()
+        self._latest = latest
+        if self._running is not None:
+            self._running.follow(latest)
+
+    def retire(self) -> None:
+        """End the frames of the last push: whoever still holds one and reads it gets `StateError`."""
+        if self._running is not None:
+            self._running.retire()
+
+    def reset(self, symbol: str | int | None = None) -> None:
+        """Reset all kernels of a symbol, or of all, at its next step; see `FeatureEngine.reset`."""
+        running = self._taken()
+        for symbol_id in self._meant(symbol):
+            running.reset(symbol_id)
+
+    def reconnect(self, symbol: str | int | None = None) -> None:
+        """Tell that the connection of a symbol, or of all, is another one; see `FeatureEngine.reconnect`."""
+        running = self._taken()
+        for symbol_id in self._meant(symbol):
+            running.reconnect(symbol_id)
+            if self._latest is not None:
+                self._latest.clear(self._latest.layout.symbols[symbol_id])
+
+    def finish(self) -> None:
+        """End the stream; the next push begins another."""
+        if self._running is not None:
+            self._running.finish()
+            self._counts = self.counts
+        self._running = self._open = None
+
+    def _begun(self, data: bytes, local_ts_ns: int | None) -> _Execution:
+        if self._running is not None:
+            raise _ended()
+        make = NativeMessages if self.backend == "rust" else ReferenceMessages
+        running = make(self.fset, self._feed)
+        try:
+            running.open(data, local_ts_ns)
+        except (AttributeError, TypeError, OverflowError):
+            raise _not_a_message(data, local_ts_ns) from None
+        if self._latest is not None:
+            self._latest.clear()
+            running.follow(self._latest)
+        self._running = self._open = running
+        return running
+
+    def _fail(self, running: _Execution, error: InputError) -> NoReturn:
+        """End the stream with an error."""
+        self._open = None
+        if self._latest is not None:
+            self._latest.clear()
+        if isinstance(error, MalformedEvent):
+            mismatch = exponent_mismatch(error, running.lane)
+            if mismatch is not None:
+                raise mismatch from None
+        raise error
+
+    def _taken(self) -> _Execution:
+        if self._running is None:
+            raise StateError("no stream is being taken", hint="`push` begins one")
+        if self._open is None:
+            raise _ended()
+        return self._open
+
+    def _meant(self, symbol: str | int | None) -> list[int]:
+        meant = [one.symbol_id for one in self.instruments if symbol in {None, one.symbol_id, one.symbol}]
+        if not meant:
+            raise UnknownSymbol(symbol, [one.symbol for one in self.instruments])
+        return meant
+
+
+def _chosen(
+    given: InstrumentsLike, symbols: str | Iterable[str] | None, source: str, *, live: bool
+) -> tuple[Instrument, ...]:
+    """The instruments meant, each by a name of its own."""
+    instruments = request_for("none", source, instruments=given).instruments or ()
+    if symbols is None:
+        chosen = [one for one in instruments if one.venue == source] or list(instruments)
+    else:
+        names = [symbols] if isinstance(symbols, str) else list(symbols)
+        chosen = [choose_instrument(instruments, name, source) for name in dict.fromkeys(names)]
+    if not chosen:
+        raise SettingError("a pipeline without instruments", hint="name at least one")
+    twice = [name for name, count in Counter(one.symbol for one in chosen).items() if count > 1]
+    if twice:
+        raise SettingError(f"which {twice[0]} is meant is not clear", hint="one instrument a symbol")
+    inferred = [one.symbol for one in chosen if one.inferred]
+    if live and inferred:
+        raise SettingError(
+            f"{inferred[0]} is inferred from data, a live stream needs it declared (rule 1.1)",
+            hint="`featureplane instruments infer` writes a file to check and give as `instruments`; "
+            "`live=False` for recordings",
+        )
+    return tuple(chosen)
+
+
+def _not_a_message(data: object, local_ts_ns: object) -> SettingError:
+    return SettingError(
+        f"a message of {type(data).__name__}, received at {local_ts_ns!r}",
+        hint="`bytes`, as the venue sent them, and nanoseconds since 1970",
+    )
+
+
+def _ended() -> StateError:
+    return StateError(
+        "the stream has ended with an error",
+        hint='`finish()` lets another begin; with on_malformed="drop" it goes on by itself',
+    )
