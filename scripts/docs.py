@@ -18,6 +18,7 @@ from featureplane.features.catalog import registry
 from featureplane.features.kernels.declarations import KERNEL_ABI, KERNELS, KernelDeclaration
 from featureplane.features.spec import FeatureFlags, FeatureSet, FeatureSpec
 from featureplane.features.syntax import signature_text
+from featureplane.settings import PREFIX, SETTINGS
 from scripts.commands_page import commands_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +73,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "features.md": "\n".join(features_page()),
         REFERENCE / "order-states.md": "\n".join(order_states_page()),
         REFERENCE / "risk-limits.md": "\n".join(risk_limits_page()),
+        REFERENCE / "settings.md": "\n".join(settings_page()),
         REFERENCE / "commands.md": "\n".join((GENERATED, "", *commands_page())),
     }
 
@@ -186,6 +188,18 @@ def risk_limits_page() -> Iterator[str]:
     yield from table(("code", "when"), [(f"`{code}`", text) for code, text in CONDITIONS.items()])
     order = ", ".join(f"`{code}`" for code in RefusalCode)
     yield from ("", f"The order in which the questions are asked: {order}.", "")
+
+
+def settings_page() -> Iterator[str]:
+    """The settings of the environment."""
+    yield from (GENERATED, "", "# Settings", "")
+    yield f"Variables of the environment. One that begins with `{PREFIX}` and does not stand here is an error"
+    yield "that names the nearest, and so is a value that a setting cannot have. They are fields of"
+    yield "`featureplane.settings.Settings`; an argument or option that is given goes before them."
+    yield ""
+    rows = [(f"`{one.variable}`", one.expected, one.default_text, one.says) for one in SETTINGS]
+    yield from table(("setting", "takes", "default", "meaning"), rows)
+    yield ""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Literal
 
 from featureplane.errors import BackendUnavailable, SettingError
+from featureplane.settings import read_settings
 
 __all__ = ["Backend", "available", "module", "resolve", "why_not"]
 
@@ -45,8 +46,14 @@ def module() -> ModuleType:
 
 
 def resolve(backend: str) -> Literal["rust", "python"]:
-    """Turn `auto` into a backend: Rust when installed, else Python with one line saying so."""
+    """Turn `auto` into a backend: as `HFT_FEATURE_ENGINE_BACKEND` says, else Rust when installed.
+
+    Else it is Python, with one line saying so. Raises `BackendUnavailable` where Rust is asked for and not
+    installed, `SettingError` for a word that is no backend and for settings that are none.
+    """
     global _told  # noqa: PLW0603 - said once a process, whoever asks first
+    if backend == "auto":
+        backend = read_settings().engine_backend
     if backend == "rust":
         module()
         return "rust"

@@ -1,4 +1,4 @@
-"""What import-linter cannot see: the one door to the extension."""
+"""What import-linter cannot see: the one door to the extension, and the one to the environment."""
 
 from __future__ import annotations
 
@@ -25,3 +25,23 @@ def reaches_extension(path: Path) -> bool:
 @pytest.mark.parametrize("path", project.modules(), ids=project.dotted)
 def test_only_native_imports_the_extension(path: Path) -> None:
     assert reaches_extension(path) == (path == project.PACKAGE / "native.py")
+
+
+def opens_environment(path: Path) -> bool:
+    """Whether a module reads or writes the environment in any spelling."""
+    words = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr in words:
+            return True
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "os"
+            and words & {one.name for one in node.names}
+        ):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("path", project.modules(), ids=project.dotted)
+def test_only_settings_opens_the_environment(path: Path) -> None:
+    assert opens_environment(path) == (path == project.PACKAGE / "settings.py")

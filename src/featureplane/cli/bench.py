@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from featureplane.cli.options import Json
 from featureplane.errors import SettingError
+from featureplane.settings import inherited
 
 __all__ = ["bench"]
 
@@ -46,7 +47,7 @@ def run(
     words = ["--turns", str(turns), "--runs", str(runs)]
     words += [word for name in only or () for word in ("--only", name)]
     words += ["--smoke"] * smoke + ["--json"] * json
-    path = os.pathsep.join([str(_CHECKOUT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(_CHECKOUT / "src"), *filter(None, [inherited().get("PYTHONPATH")])])
     command = [sys.executable, "-m", "benchmarks.run", *words]
-    done = subprocess.run(command, cwd=_CHECKOUT, env={**os.environ, "PYTHONPATH": path}, check=False)  # noqa: S603 - our own module
+    done = subprocess.run(command, cwd=_CHECKOUT, env=inherited(PYTHONPATH=path), check=False)  # noqa: S603 - our own module
     return done.returncode

@@ -1,0 +1,152 @@
+"""Every setting of the environment, declared once; no other module opens the environment.
+
+    HFT_FEATURE_ENGINE_BACKEND=python featureplane replay ...
+
+`docs/reference/settings.md` is generated from here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from featureplane.errors import SettingError
+
+__all__ = ["PREFIX", "SETTINGS", "Setting", "Settings", "inherited", "read_settings"]
+
+PREFIX: Final = "HFT_FEATURE_"
+"""What every setting begins with; a variable that begins so and is none is an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: a switch (0 or 1), a word of `words`, or a number from `least` to `most`."""
+
+    name: str
+    default: bool | int | str
+    default_text: str
+    says: str
+    words: tuple[str, ...] = ()
+    least: int = 1
+    most: int = 1_000_000
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return PREFIX + self.name
+
+    @property
+    def field(self) -> str:
+        """Its name in `Settings`."""
+        return self.name.lower()
+
+    @property
+    def expected(self) -> str:
+        """What it can be, in words."""
+        if isinstance(self.default, bool):
+            return "0 or 1"
+        return " or ".join(self.words) if self.words else f"a number from {self.least:,} to {self.most:,}"
+
+    def read(self, text: str) -> bool | int | str:
+        """The value that a text means; raises `SettingError` for one that means none."""
+        value: bool | int | str = text
+        if isinstance(self.default, bool):
+            value = {"0": False, "1": True}.get(text, text)
+        elif not self.words and text.isascii() and text.isdigit() and len(text) <= len(str(self.most)):
+            value = int(text)
+        self.check(value)
+        return value
+
+    def check(self, value: object) -> None:
+        """Refuse, with `SettingError`, a value that it cannot have."""
+        fits = type(value) is type(self.default) and (
+            (not self.words or value in self.words)
+            and (not isinstance(value, int) or isinstance(value, bool) or self.least <= value <= self.most)
+        )
+        if not fits:
+            raise SettingError(f"{self.variable}={value!r}", hint=f"it takes {self.expected}")
+
+
+SETTINGS: Final = (
+    Setting(
+        "ENGINE_ENABLED",
+        default=True,
+        default_text="1",
+        says="0: no engine and no frames; strategies that require features are refused at start, those in "
+        "legacy form run",
+    ),
+    Setting(
+        "ENGINE_BACKEND",
+        default="auto",
+        default_text="`rust` if installed, else `python`",
+        says="what computes book, guard and kernels wherever `auto` is asked for; asking for `rust` without "
+        "the extension is an error, never a silent fall-back",
+        words=("auto", "rust", "python"),
+    ),
+    Setting(
+        "ENGINE_EMIT_EVENTS",
+        default=True,
+        default_text="1",
+        says="0: no `on_features`, pull only",
+    ),
+    Setting(
+        "METRICS_SAMPLE_EVERY",
+        default=16,
+        default_text="16",
+        says="counters stay exact and are published every so many frames and at each scrape",
+    ),
+    Setting(
+        "LATENCY_SAMPLE_EVERY",
+        default=16,
+        default_text="16",
+        says="one message in so many is timed",
+    ),
+)
+"""Every setting there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A value for every setting; raises `SettingError` for one out of range."""
+
+    engine_enabled: bool = True
+    engine_backend: str = "auto"
+    engine_emit_events: bool = True
+    metrics_sample_every: int = 16
+    latency_sample_every: int = 16
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for setting in SETTINGS:
+            setting.check(getattr(self, setting.field))
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of an environment, that of the process by default; what is not set has its default.
+
+    Raises `SettingError` for a variable that begins with `HFT_FEATURE_` and is no setting, naming the
+    nearest, and for a value that a setting cannot have.
+    """
+    given = os.environ if environment is None else environment
+    by_variable = {setting.variable: setting for setting in SETTINGS}
+    values: dict[str, Any] = {}
+    for variable in sorted(name for name in given if name.startswith(PREFIX)):
+        setting = by_variable.get(variable)
+        if setting is None:
+            raise SettingError(f"{variable} is no setting", hint=_hint(variable, list(by_variable)))
+        values[setting.field] = setting.read(given[variable])
+    return Settings(**values)
+
+
+def inherited(**more: str) -> dict[str, str]:
+    """The environment for a program that we start: ours and what is given here."""
+    return {**os.environ, **more}
+
+
+def _hint(variable: str, known: list[str]) -> str:
+    import difflib  # noqa: PLC0415 - for an error alone, and every start passes here
+
+    close = difflib.get_close_matches(variable, known, n=1, cutoff=0.0)
+    return f"did you mean {close[0]}? there are: {', '.join(known)}"
