@@ -37,6 +37,18 @@ def test_doctor_names_the_backend(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(finding["fix"] for finding in answer["findings"] if finding["state"] != "ok")
 
 
+def test_doctor_tells_settings_and_what_is_wrong_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> tuple[str, str]:
+        return next((one.state, one.found) for one in examine() if one.part == "settings")
+
+    assert found() == ("ok", "as by default")
+    monkeypatch.setenv("HFT_FEATURE_LATENCY_SAMPLE_EVERY", "8")
+    monkeypatch.setenv("HFT_FEATURE_ENGINE_ENABLED", "0")
+    assert found() == ("ok", "HFT_FEATURE_ENGINE_ENABLED=0, HFT_FEATURE_LATENCY_SAMPLE_EVERY=8")
+    monkeypatch.setenv("HFT_FEATURE_LATENCY_SAMPLE_EVERY", "0")
+    assert found() == ("broken", "HFT_FEATURE_LATENCY_SAMPLE_EVERY=0")
+
+
 def test_doctor_from_sources_says_that_extras_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("featureplane.cli.doctor._requirements", lambda: ([], {}))
     last = examine()[-1]

@@ -16,6 +16,8 @@ from rich.text import Text
 from featureplane import __version__, native
 from featureplane.cli.options import Json
 from featureplane.cli.terminal import print_json, print_table, say
+from featureplane.errors import SettingError
+from featureplane.settings import SETTINGS, read_settings
 
 __all__ = ["Finding", "doctor", "examine"]
 
@@ -44,6 +46,7 @@ def examine() -> list[Finding]:
         Finding("python", "ok", f"{platform.python_version()} on {platform.machine()} {platform.system()}"),
         Finding("featureplane", "ok", f"{__version__} in {Path(__file__).parents[1]}"),
         _native(),
+        _settings(),
         *(_distributions(name, [name], broken=True) for name in core),
         *(_distributions(f"[{extra}]", names, broken=False) for extra, names in extras.items()),
         *([] if core else [_FROM_SOURCES]),
@@ -70,6 +73,21 @@ def _native() -> Finding:
         "computing with the Python reference: the same bits, some 100 x slower",
         "install Rust (https://rustup.rs), then: make demo",
     )
+
+
+def _settings() -> Finding:
+    """The settings of the environment: those that are not as by default, or what is wrong with them."""
+    try:
+        settings = read_settings()
+    except SettingError as error:
+        return Finding("settings", "broken", str(error), error.hint or "")
+    values = [(one, getattr(settings, one.field)) for one in SETTINGS]
+    changed = [
+        f"{one.variable}={int(value) if isinstance(value, bool) else value}"
+        for one, value in values
+        if value != one.default
+    ]
+    return Finding("settings", "ok", ", ".join(changed) or "as by default")
 
 
 def _requirements() -> tuple[list[str], dict[str, list[str]]]:
