@@ -287,13 +287,13 @@ def row_seeds() -> Seeds:
 
 
 def pipeline_seeds() -> Seeds:
-    """A plan, six bytes of options, four of the feed, then messages."""
+    """A plan, six bytes of options, five of the feed, then messages."""
     spot, futures = recording(futures=False), recording(futures=True)
     alone = re.sub(rb"(?m)^\d+ ", b"", futures)
-    yield "spot", b"\0\0\0\0\7\0\0" + b"\1\2\4\1" + spot
-    yield "drop", b"\1\0\1\0\7\0\0" + b"\1\2\4\1" + spot.replace(b'"U":16', b'"U":"x"') + b"{"
-    yield "alone", b"\3\0\0\0\7\0\0" + b"\0\2\4\0" + alone
-    yield "several", b"\0\0\1\0\27\0\0" + b"\0\2\4\0" + alone + b"{}x\n" + alone
+    yield "spot", b"\0\0\0\0\7\0\0" + b"\1\2\4\1\0" + spot
+    yield "drop", b"\1\0\1\0\7\0\0" + b"\1\2\4\1\0" + spot.replace(b'"U":16', b'"U":"x"') + b"{"
+    yield "alone", b"\3\0\0\0\7\0\0" + b"\0\2\4\0\0" + alone
+    yield "several", b"\0\0\1\0\27\0\0" + b"\0\2\4\0\3" + alone + b"{}x\n" + alone
 
 
 def plan_seeds() -> Seeds:

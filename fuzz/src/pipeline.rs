@@ -4,7 +4,7 @@ use featureplane_core::engine::Engine;
 use featureplane_core::engine::config::{OnMalformed, SymbolConfig};
 use featureplane_core::error::Error;
 use featureplane_core::event::Event;
-use featureplane_core::normalize::binance::{Feed, Lane, Market, Reader};
+use featureplane_core::normalize::binance::{Feed, Lane, Market, Reader, Received};
 use featureplane_core::normalize::decimal::Scaled;
 use featureplane_core::pipeline::Pipeline;
 
@@ -16,7 +16,7 @@ use crate::streams::{PLANS, Packed, is_sound, plan};
 const BYTES_MAX: usize = 2_000;
 const LOCAL_NS: i64 = 1_723_161_540_000_000_000;
 
-/// A plan, six bytes of options, four of the feed; then lines, each a message.
+/// A plan, six bytes of options, five of the feed; then lines, each a message.
 pub fn any(data: &[u8]) {
     let mut choices = Choices::new(data);
     let plan = plan(choices.below(PLANS));
@@ -24,6 +24,7 @@ pub fn any(data: &[u8]) {
     let market = if choices.coin() { Market::Spot } else { Market::Futures };
     let decimals = Scaled { price_exponent: choices.below(19), qty_exponent: choices.below(19) };
     let recorded = choices.coin();
+    let told = [None, None, Some(0), Some(1)][usize::from(choices.below(4))];
     let drop = config.on_malformed == OnMalformed::Drop;
     let names = ["ETHUSDT", "BTCUSDT", "XRPUSDT"];
     let lane = |(symbol, name): (&SymbolConfig, &&str)| {
@@ -39,7 +40,8 @@ pub fn any(data: &[u8]) {
     let texts: Vec<&[u8]> = choices.rest().split_inclusive(|&byte| byte == b'\n').collect();
     let mut events: Vec<Event> = Vec::new();
     let result = texts.iter().zip(LOCAL_NS..).try_for_each(|(line, local)| {
-        let taken = pipeline.push(&mut piped, line, (!recorded).then_some(local), &mut frames);
+        let how = Received { local_ts_ns: (!recorded).then_some(local), lane: told };
+        let taken = pipeline.push(&mut piped, line, how, &mut frames);
         events.extend_from_slice(pipeline.events());
         taken
     });

@@ -165,6 +165,13 @@ def test_a_nameless_snapshot_and_other_symbols_are_counted(backend: str) -> None
         assert pipeline.push(line(message)) == ()
         assert len(pipeline.events) == 0
     assert pipeline.counts["dropped"] == {"unnamed_snapshot": 1, "other_symbol": 1, "other_stream": 1}
+    for one in (ONE, OTHER):
+        pipeline.push(*alone(line(snapshot())), one.symbol)
+        assert pipeline.events.array["symbol_id"].tolist() == [one.symbol_id] * 5
+    pipeline.push(line(trade(s=SYMBOL)), symbol=OTHER.symbol)
+    assert pipeline.events.array["symbol_id"].tolist() == [ONE.symbol_id]
+    with pytest.raises(UnknownSymbol):
+        pipeline.push(line(snapshot()), symbol="XRPUSDT")
     single = usdm(backend, ONE)
     single.push(line(snapshot()))
     assert len(single.events) == 5
@@ -239,6 +246,16 @@ def test_any_cut_and_any_junk_end_alike(**drawn: Any) -> None:
     messages[at] = (data[:cut] + junk + data[cut + len(junk) :], local)
     messages.insert(3, (data[:cut], local))
     assert_alike(messages, *drawn["instruments"], on_malformed=drawn["on_malformed"])
+
+
+@EACH_BACKEND
+def test_what_cannot_be_read_breaks_the_book_it_was_asked_for_or_every_one(backend: str) -> None:
+    pipeline = usdm(backend, ONE, OTHER, on_malformed="drop")
+    pipeline.push(b"x", LOCAL)
+    assert pipeline.events.array["symbol_id"].tolist() == [ONE.symbol_id, OTHER.symbol_id]
+    pipeline.push(b"x", LOCAL, OTHER.symbol)
+    assert pipeline.events.array["symbol_id"].tolist() == [OTHER.symbol_id]
+    assert pipeline.counts["dropped"] == {"malformed": 3}
 
 
 def test_a_name_elsewhere_in_a_message_leads_no_reader_astray() -> None:

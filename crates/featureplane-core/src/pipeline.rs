@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::Event;
 use crate::frame::FrameSink;
-use crate::normalize::binance::{Counts, Feed};
+use crate::normalize::binance::{Counts, Feed, Received};
 
 /// Reads messages one by one and hands their events to an engine. Nothing is kept of a message but its
 /// events, until the next one.
@@ -24,7 +24,7 @@ impl Pipeline {
         Self { feed, events: Vec::new(), trusted }
     }
 
-    /// Takes one whole message: with its local time in front as recorded, or alone with the one given.
+    /// Takes one whole message.
     ///
     /// # Errors
     ///
@@ -33,11 +33,11 @@ impl Pipeline {
         &mut self,
         engine: &mut Engine,
         text: &[u8],
-        local_ts_ns: Option<i64>,
+        how: Received,
         sink: &mut impl FrameSink,
     ) -> Result<(), Error> {
         self.events.clear();
-        self.feed.read(text, local_ts_ns, &mut self.events)?;
+        self.feed.read(text, how, &mut self.events)?;
         if self.trusted { engine.run_trusted(&self.events, sink) } else { engine.run(&self.events, sink) }
     }
 

@@ -14,7 +14,7 @@ use featureplane_core::engine::Engine;
 use featureplane_core::engine::config::{Config, Emit, Every};
 use featureplane_core::event::{Event, flag, kind, side};
 use featureplane_core::frame::{Frame, FrameSink, Frames, Layout};
-use featureplane_core::normalize::binance::{Feed, Lane, Market as Rules};
+use featureplane_core::normalize::binance::{Feed, Lane, Market as Rules, Received};
 use featureplane_core::normalize::decimal::Scaled;
 use featureplane_core::pipeline::Pipeline;
 use featureplane_core::plan::Plan;
@@ -325,7 +325,8 @@ fn messages_to_frames_allocate_nothing() {
         sink.frames = 0;
         asked = allocations(|| {
             for (text, local) in swing {
-                pipeline.push(&mut engine, text.as_bytes(), Some(*local), &mut sink).expect("sound messages");
+                let how = Received { local_ts_ns: Some(*local), lane: None };
+                pipeline.push(&mut engine, text.as_bytes(), how, &mut sink).expect("sound messages");
             }
         });
         if at > 1 && asked == 0 {

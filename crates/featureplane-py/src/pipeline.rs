@@ -1,7 +1,7 @@
 //! One venue message a call: bytes in, frames and events into room that Python looks at.
 
 use featureplane_core::event::{Event, TIME_LIMIT_NS};
-use featureplane_core::normalize::binance::{Feed, Lane, Market};
+use featureplane_core::normalize::binance::{Feed, Lane, Market, Received};
 use featureplane_core::normalize::decimal::{EXPONENT_MAX, Scaled};
 use featureplane_core::pipeline::Pipeline as CorePipeline;
 use pyo3::buffer::PyBuffer;
@@ -62,17 +62,23 @@ impl Pipeline {
     }
 
     /// Takes one whole message, as recorded, or alone with the local time given; how many frames it makes.
-    /// None, and nothing has happened, for a time that is none.
-    #[pyo3(signature = (data, local_ts_ns = None, /))]
-    fn push(&mut self, py: Python<'_>, data: &[u8], local_ts_ns: Option<i64>) -> PyResult<Option<usize>> {
+    /// None, and nothing has happened, for a time that is none. `lane` is the instrument that was asked for.
+    #[pyo3(signature = (data, local_ts_ns = None, lane = None, /))]
+    fn push(
+        &mut self,
+        py: Python<'_>,
+        data: &[u8],
+        local_ts_ns: Option<i64>,
+        lane: Option<usize>,
+    ) -> PyResult<Option<usize>> {
         if local_ts_ns.is_some_and(|local| !(1..TIME_LIMIT_NS).contains(&local)) {
             return Ok(None);
         }
         let mut engine = self.engine.bind(py).try_borrow_mut()?;
         let Engine { core: engine, layout, door, .. } = &mut *engine;
-        let core = &mut self.core;
+        let (core, how) = (&mut self.core, Received { local_ts_ns, lane });
         let long = (data.len() > LONG).then_some(py);
-        let taken = door.outlet.collect(long, layout, |sink| core.push(engine, data, local_ts_ns, sink));
+        let taken = door.outlet.collect(long, layout, |sink| core.push(engine, data, how, sink));
         self.show();
         taken.map(Some).map_err(|error| into_py_at(error, Some(&self.source)))
     }

@@ -86,9 +86,9 @@ class NativeMessages(NativeEngine):
         self._pipe.bind_events(self._words)
         self._take = self._pipe.push
 
-    def take(self, data: bytes, local_ts_ns: int | None) -> tuple[FeatureFrame, ...]:
-        """The frames of one message."""
-        count = self._take(data, local_ts_ns)
+    def take(self, data: bytes, local_ts_ns: int | None, lane: int | None = None) -> tuple[FeatureFrame, ...]:
+        """The frames of one message; `lane` is the instrument that was asked for."""
+        count = self._take(data, local_ts_ns, lane)
         if count is None:
             raise _no_time(local_ts_ns)
         return self._room.seen(count) if count <= self._room.frames else self._grown(count)
@@ -134,15 +134,15 @@ class ReferenceMessages(ReferenceEngine):
         """Make ready to take messages, of which this is the first."""
         _begins_ns(self._feed, data, local_ts_ns)
 
-    def take(self, data: bytes, local_ts_ns: int | None) -> tuple[FeatureFrame, ...]:
-        """The frames of one message."""
+    def take(self, data: bytes, local_ts_ns: int | None, lane: int | None = None) -> tuple[FeatureFrame, ...]:
+        """The frames of one message; `lane` is the instrument that was asked for."""
         if not isinstance(data, bytes):
             raise TypeError("messages are bytes")
         local = None if local_ts_ns is None else operator.index(local_ts_ns)
         if local is not None and not 0 < local < TIME_LIMIT_NS:
             raise _no_time(local)
         self.room, self.pushed = self._feed.batch(np.zeros(0, EVENT_DTYPE)), ()
-        words = self._reader_of_bytes.read(data, local)
+        words = self._reader_of_bytes.read(data, local, lane)
         self.room = self._feed.batch(words.view(EVENT_DTYPE))
         self.turn_to(self.room)
         return self.push(0, len(self.room))

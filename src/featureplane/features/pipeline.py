@@ -51,7 +51,8 @@ class Pipeline:
     `FeatureEngine.replay(read_events(...))` over the same lines.
 
     Messages of other symbols and streams are counted. A snapshot that names no symbol, as Binance spot
-    answers, is used where there is one instrument; among several it is counted as `unnamed_snapshot`.
+    answers, is used where there is one instrument, or `push` is told whose it is; else it is counted as
+    `unnamed_snapshot`.
 
     Raises `BackendUnavailable`, `SettingError`, `UnknownSymbol`, and what `load_instruments` raises.
     """
@@ -99,12 +100,15 @@ class Pipeline:
         """Those whose messages are read."""
         return self._feed.instruments
 
-    def push(self, data: bytes, local_ts_ns: int | None = None) -> tuple[FeatureFrame, ...]:
+    def push(
+        self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None
+    ) -> tuple[FeatureFrame, ...]:
         """Take one whole message; the frames it makes, mostly one or none.
 
         `data` is the text as the venue sent it and `local_ts_ns` when it was received, nanoseconds since
         1970; or, without that, a line of a recording, which begins with its local time. An end of line
-        does no harm. One call into Rust, and no new object: frames and `events` stand in room that the
+        does no harm. `symbol` is what was asked for, where `data` is the answer to a request and names none.
+        One call into Rust, and no new object: frames and `events` stand in room that the
         next push writes over; `FeatureFrame.copy` keeps one.
 
         Raises
@@ -117,14 +121,17 @@ class Pipeline:
             A price or size finer than the instruments file declares.
         SequenceGap
             With `on_gap="refuse"`.
+        UnknownSymbol
+            For a `symbol` that is not here; nothing was taken.
         SettingError
             No bytes, or no time; nothing was taken.
         StateError
             The stream has ended with an error; `finish` lets another begin.
         """
+        lane = None if symbol is None else self._lane(symbol)
         running = self._open or self._begun(data, local_ts_ns)
         try:
-            return running.take(data, local_ts_ns)
+            return running.take(data, local_ts_ns, lane)
         except InputError as error:
             self._fail(running, error)
         except (TypeError, OverflowError):
@@ -238,6 +245,12 @@ class Pipeline:
         if self._open is None:
             raise _ended()
         return self._open
+
+    def _lane(self, symbol: str) -> int:
+        names = [one.symbol for one in self.instruments]
+        if symbol not in names:
+            raise UnknownSymbol(symbol, names)
+        return names.index(symbol)
 
     def _meant(self, symbol: str | int | None) -> list[int]:
         meant = [one.symbol_id for one in self.instruments if symbol in {None, one.symbol_id, one.symbol}]

@@ -28,13 +28,14 @@ class _LaneReader(PlainReader):
     def __init__(self, lane: Lane, names: Sequence[str], *, futures: bool, drop_malformed: bool) -> None:
         super().__init__(*lane, futures, drop_malformed, 0)
         self._names = names
-        self._named = False
+        self._named = self._told = False
         self.elsewhere: int | None = None
         self.lost_at: int | None = None
 
-    def read(self, number: int, text: bytes, local_ts_ns: int | None, *, bytes_max: int) -> None:
-        """Read one message; `take` has its events then."""
-        self.elsewhere, self.lost_at, self._named = None, None, False
+    def read(self, number: int, text: bytes, local_ts_ns: int | None, *, told: bool, bytes_max: int) -> None:
+        """Read one message, of this instrument if it was `told`; `take` has its events then."""
+        self.elsewhere, self.lost_at = None, None
+        self._named, self._told = False, told
         line = text.removesuffix(b"\n")
         try:
             if len(line) > bytes_max:
@@ -55,6 +56,9 @@ class _LaneReader(PlainReader):
         self._local_max = local_max
 
     def _wants(self, symbol: str | None) -> bool:
+        if symbol is None and self._told:
+            self._named = True
+            return True
         if symbol is None and len(self._names) > 1:
             self._counts["unnamed_snapshot"] += 1
             return False
@@ -65,7 +69,7 @@ class _LaneReader(PlainReader):
         return self._named
 
     def _lost(self, local: int) -> None:
-        if self._named:
+        if self._named or self._told:
             super()._lost(local)
         else:
             self.lost_at = local
@@ -98,23 +102,27 @@ class PlainFeed:
         self.lane = 0
         """Which instrument the last message was read as one of, from 0."""
 
-    def read(self, data: bytes, local_ts_ns: int | None) -> npt.NDArray[np.uint64]:
-        """The events of one whole message, eight words each: as recorded, or alone with its local time."""
+    def read(self, data: bytes, local_ts_ns: int | None, lane: int | None = None) -> npt.NDArray[np.uint64]:
+        """The events of one whole message, eight words each: as recorded, or alone with its local time.
+
+        `lane` is the instrument that was asked for: an answer that names none is that one's.
+        """
         self._messages += 1
-        reader = self._read_as(self._guess(data), data, local_ts_ns)
+        told = lane is not None
+        reader = self._read_as(self._guess(data) if lane is None else lane, data, local_ts_ns, told=told)
         if reader.elsewhere is not None:
-            reader = self._read_as(reader.elsewhere, data, local_ts_ns)
+            reader = self._read_as(reader.elsewhere, data, local_ts_ns, told=False)
         if reader.lost_at is None:
             return reader.take()
         for one in self._readers:
             one.lose(reader.lost_at)
         return np.concatenate([one.take() for one in self._readers])
 
-    def _read_as(self, lane: int, data: bytes, local_ts_ns: int | None) -> _LaneReader:
+    def _read_as(self, lane: int, data: bytes, local_ts_ns: int | None, *, told: bool) -> _LaneReader:
         before, reader = self._readers[self.lane], self._readers[lane]
         reader.stand_at(before.local_max())
         self.lane = lane
-        reader.read(self._messages, data, local_ts_ns, bytes_max=self._bytes_max)
+        reader.read(self._messages, data, local_ts_ns, told=told, bytes_max=self._bytes_max)
         return reader
 
     def _guess(self, data: bytes) -> int:

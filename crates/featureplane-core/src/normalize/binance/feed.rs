@@ -26,6 +26,15 @@ pub struct Lane {
     pub decimals: Scaled,
 }
 
+/// What is known of a message beside its text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// When it came; None: it begins with its local time, as recorded.
+    pub local_ts_ns: Option<i64>,
+    /// Which instrument was asked for, counted from 0: an answer that names none is that one's.
+    pub lane: Option<usize>,
+}
+
 /// Reads messages of the instruments it is given; those of others are counted.
 #[derive(Debug)]
 pub struct Feed {
@@ -62,21 +71,20 @@ impl Feed {
         }
     }
 
-    /// Appends the events of one whole message: with its local time in front as recorded, or alone with the
-    /// one given in `local_ts_ns`.
+    /// Appends the events of one whole message.
     ///
-    /// A snapshot that names no symbol counts where there is one instrument; what cannot be read at all may
-    /// have been of the book of any.
+    /// A snapshot that names no symbol counts where there is one instrument or it is said which is meant; else
+    /// what cannot be read at all may have been of the book of any.
     ///
     /// # Errors
     ///
     /// A malformed message, with its number from 1; `out` is as it was.
-    pub fn read(&mut self, text: &[u8], local_ts_ns: Option<i64>, out: &mut Vec<Event>) -> Result<(), Error> {
+    pub fn read(&mut self, text: &[u8], how: Received, out: &mut Vec<Event>) -> Result<(), Error> {
         self.messages += 1;
-        let lane = self.guess(text);
-        let (elsewhere, lost) = self.read_as(lane, text, local_ts_ns, out)?;
+        let lane = how.lane.filter(|&lane| lane < self.names.len()).unwrap_or_else(|| self.guess(text));
+        let (elsewhere, lost) = self.read_as(lane, text, how, out)?;
         if let Some(lane) = elsewhere {
-            self.read_as(lane, text, local_ts_ns, out)?;
+            self.read_as(lane, text, how, out)?;
         }
         if let Some(local) = lost {
             for Reader { maker, .. } in &mut self.readers {
@@ -91,15 +99,18 @@ impl Feed {
         &mut self,
         lane: usize,
         text: &[u8],
-        local_ts_ns: Option<i64>,
+        how: Received,
         out: &mut Vec<Event>,
     ) -> Result<(Option<usize>, Option<i64>), Error> {
         let Some(Reader { stream, maker }) = self.readers.get_mut(lane) else { return Ok((None, None)) };
         self.lane = lane;
         stream.stage.local_max = self.local_max;
         let output = Output { maker, out };
-        let mut routed = Routed { output, names: &self.names, named: false, elsewhere: None, lost: None };
-        let read = stream.stage.message((self.messages, self.bytes_max), text, local_ts_ns, &mut routed);
+        let told = how.lane == Some(lane);
+        let names = &self.names;
+        let mut routed = Routed { output, names, told, named: false, elsewhere: None, lost: None };
+        let limits = (self.messages, self.bytes_max);
+        let read = stream.stage.message(limits, text, how.local_ts_ns, &mut routed);
         let Routed { elsewhere, lost, .. } = routed;
         self.local_max = stream.stage.local_max;
         read.map(|()| (elsewhere, lost))
@@ -136,6 +147,8 @@ impl Feed {
 struct Routed<'a> {
     output: Output<'a>,
     names: &'a [(String, Finder<'static>)],
+    /// Whether this instrument was asked for.
+    told: bool,
     /// Whether the message is known to be one of this instrument.
     named: bool,
     elsewhere: Option<usize>,
@@ -150,6 +163,10 @@ impl Receiver<Scaled> for Routed<'_> {
                 if self.elsewhere.is_some() {
                     return false;
                 }
+            }
+            None if self.told => {
+                self.named = true;
+                return true;
             }
             None if self.names.len() > 1 => {
                 counts.unnamed_snapshot += 1;
@@ -166,7 +183,7 @@ impl Receiver<Scaled> for Routed<'_> {
     }
 
     fn lost(&mut self, local: i64) {
-        if self.named {
+        if self.named || self.told {
             self.output.lost(local);
         } else {
             self.lost = Some(local);
@@ -198,7 +215,8 @@ mod tests {
 
     fn read(feed: &mut Feed, text: &str, local: Option<i64>) -> Result<Vec<Event>, Error> {
         let mut out = Vec::new();
-        feed.read(text.as_bytes(), local, &mut out).map(|()| out)
+        let how = Received { local_ts_ns: local, lane: None };
+        feed.read(text.as_bytes(), how, &mut out).map(|()| out)
     }
 
     #[test]
@@ -256,6 +274,11 @@ mod tests {
         let mut several = feed(&["ETHUSDT", "BTCUSDT"], false);
         assert_eq!(read(&mut several, text, Some(LOCAL)), Ok(vec![]));
         assert_eq!(several.counts().unnamed_snapshot, 1);
+        for lane in 0..2 {
+            let (how, mut out) = (Received { local_ts_ns: Some(LOCAL), lane: Some(lane) }, Vec::new());
+            several.read(text.as_bytes(), how, &mut out).unwrap();
+            assert!(out.len() == 3 && out.iter().all(|event| event.symbol_id as usize == lane + 1));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod shape;
 use serde::de::DeserializeSeed;
 
 pub use events::Reader;
-pub use feed::{Feed, Lane};
+pub use feed::{Feed, Lane, Received};
 pub use scan::{Found, Scan};
 
 use self::judge::{Class, Complaint, Judge, Meaning, complain};
