@@ -16,6 +16,7 @@
     |- ContractError         two parts disagree about a shared shape
     |  |- UnknownFeature
     |  |- UnknownFeatureSet
+    |  |- UnknownStrategy
     |  |- FeatureSetConflict
     |  |- FeatureSetMismatch
     |  |- PlanError
@@ -62,6 +63,7 @@ __all__ = [
     "StoreError",
     "UnknownFeature",
     "UnknownFeatureSet",
+    "UnknownStrategy",
     "UnknownSymbol",
     "UnreadableFile",
 ]
@@ -164,7 +166,9 @@ class UnknownSymbol(InputError):
     def __init__(self, symbol: object, known: Sequence[object] = ()) -> None:
         super().__init__(
             f"symbol {symbol!r} is not here",
-            hint=f"these are: {_listed(known)}" if known else None,
+            hint=f"{_nearest(symbol, [str(one) for one in known])}these are: {_listed(known)}"
+            if known
+            else None,
         )
         self.symbol, self.known = symbol, tuple(known)
 
@@ -269,9 +273,20 @@ class UnknownFeatureSet(ContractError):
 
     def __init__(self, set_id: str, known: Sequence[str]) -> None:
         super().__init__(
-            f"no feature set {set_id!r}", hint=f"there are: {_listed(known)}; or give a .toml or .py file"
+            f"no feature set {set_id!r}",
+            hint=f"{_nearest(set_id, known)}there are: {_listed(known)}; or give a .toml or .py file",
         )
         self.set_id, self.known = set_id, tuple(known)
+
+
+class UnknownStrategy(ContractError):
+    """A strategy that a module or file does not have; `known` are those it has."""
+
+    def __init__(self, name: str, place: str, known: Sequence[str] = ()) -> None:
+        super().__init__(
+            f"no strategy {name!r} in {place}", hint=f"{_nearest(name, known)}it has: {_listed(known)}"
+        )
+        self.name, self.place, self.known = name, place, tuple(known)
 
 
 class FeatureSetConflict(ContractError):

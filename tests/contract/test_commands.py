@@ -25,6 +25,7 @@ def test_help_has_a_summary_and_an_example(
 
 def test_all_commands_of_the_contract_are_there() -> None:
     assert {" ".join(command) for command in COMMANDS} >= {
+        "backtest",
         "bench",
         "capture",
         "convert",

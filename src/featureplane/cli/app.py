@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from featureplane import __version__
 from featureplane.cli import interrupt
+from featureplane.cli.backtest import backtest
 from featureplane.cli.bench import bench
 from featureplane.cli.capture import capture
 from featureplane.cli.convert import convert
@@ -47,6 +48,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
+app.command(backtest)
 app.command(bench)
 app.command(capture)
 app.command(convert)

@@ -22,6 +22,7 @@ among its names. Leans on `spec` and `catalog`.
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 import traceback
 import types
@@ -36,7 +37,7 @@ from featureplane.features.kernels.expression import Expression
 from featureplane.features.spec import NO_FLAGS, Feature, FeatureFlags, FeatureSet
 from featureplane.features.syntax import parse_expression
 
-__all__ = ["FILE_BYTES_MAX", "load_feature_set", "resolve_feature_set", "to_toml"]
+__all__ = ["FILE_BYTES_MAX", "load_feature_set", "resolve_feature_set", "run_file", "to_toml"]
 
 FILE_BYTES_MAX: Final = 4 << 20
 _TOP_KEYS: Final = frozenset({"id", "schema_version", "features"})
@@ -79,12 +80,7 @@ def load_feature_set(path: str | Path, *, allow_code: bool = False) -> FeatureSe
     """
     path = Path(path)
     if path.suffix == ".py":
-        if not allow_code:
-            raise SettingError(
-                f"{path}: a Python file is code that is run",
-                hint="if you trust it, pass --allow-code (allow_code=True); a .toml file is only read",
-            )
-        return _from_code(path, _text(path))
+        return _from_code(path, allow_code=allow_code)
     if path.suffix != ".toml":
         raise UnreadableFile(str(path), f"a file ending in {path.suffix!r}", "a .toml or .py file")
     return _from_toml(path, _text(path))
@@ -116,14 +112,14 @@ def _quoted(text: str) -> str:
     return '"' + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, what: str = "a feature set") -> str:
     try:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise UnreadableFile(str(path), f"no readable file ({error.strerror})", "a feature set") from error
+        raise UnreadableFile(str(path), f"no readable file ({error.strerror})", what) from error
     if len(data) > FILE_BYTES_MAX:
-        raise UnreadableFile(str(path), f"more than {FILE_BYTES_MAX} bytes", "a feature set of at most that")
+        raise UnreadableFile(str(path), f"more than {FILE_BYTES_MAX} bytes", f"{what} of at most that")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -205,9 +201,21 @@ def _only_known(table: Mapping[str, object], known: frozenset[str], place: _Plac
             raise UnreadableFile(place.line(key), f"key {key!r}", f"one of {', '.join(sorted(known))}")
 
 
-def _from_code(path: Path, text: str) -> FeatureSet:
-    module = types.ModuleType("featureplane_user_set")
+def run_file(path: Path, name: str, what: str, *, allow_code: bool) -> types.ModuleType:
+    """Run a Python file as a module of that name; `what` it should leave, for the error.
+
+    Raises `SettingError` without `allow_code`: nothing was run; `UnreadableFile`, with the line, for a
+    file that cannot be read or fails.
+    """
+    if not allow_code:
+        raise SettingError(
+            f"{path}: a Python file is code that is run",
+            hint="if you trust it, pass --allow-code (allow_code=True)",
+        )
+    text = _text(path, what)
+    module = types.ModuleType(name)
     module.__file__ = str(path)
+    sys.modules[name] = module  # WHY: dataclasses and pickles look their module up by name
     try:
         exec(compile(text, str(path), "exec"), module.__dict__)  # noqa: S102 - what `allow_code` allows
     except PlanError as error:
@@ -216,7 +224,12 @@ def _from_code(path: Path, text: str) -> FeatureSet:
         raise
     except (Exception, SystemExit) as error:
         found = f"code that fails ({type(error).__name__}: {error})"
-        raise UnreadableFile(_line_in(path, error), found, "code that leaves a FeatureSet") from error
+        raise UnreadableFile(_line_in(path, error), found, f"code that leaves {what}") from error
+    return module
+
+
+def _from_code(path: Path, *, allow_code: bool) -> FeatureSet:
+    module = run_file(path, "featureplane_user_set", "a feature set", allow_code=allow_code)
     sets = {name: value for name, value in vars(module).items() if isinstance(value, FeatureSet)}
     own = {id(fset): fset for fset in sets.values() if fset.feature_set_id not in registry}
     chosen = sets.get("feature_set") or (next(iter(own.values())) if len(own) == 1 else None)

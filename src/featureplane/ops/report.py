@@ -28,7 +28,15 @@ from featureplane.ops.heatmap import BookChanges, Trades
 __all__ = ["Chart", "Figure", "Panel", "Report", "Row", "Section"]
 
 _SCRIPTS: Final = ("data.js", "view.js", "canvas.js", "heatmap.js", "panels.js", "pointer.js")
+_FILL_LEGEND: Final = (
+    '<span><i class="fill buy"></i>we bought</span>\n      <span><i class="fill sell"></i>we sold</span>'
+)
 _TYPES: Final = {"float32": "f32", "float64": "f64", "uint8": "u8", "uint32": "u32", "int32": "i32"}
+
+
+_NO_FILLS: Final = Trades(
+    np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,8 @@ class Chart:
     """What is drawn. Prices are integers x 10^-`price_decimals`, sizes integers x 10^-`qty_decimals`.
 
     `frame_*` have one entry a frame: time, quality flags, best prices (NaN where undefined).
-    `panels` are all features one can choose from, `shown` those drawn at first.
+    `panels` are all features one can choose from, `shown` those drawn at first. `fills` are of orders of
+    ours, drawn over the trades; None: the page knows of no orders.
     """
 
     changes: BookChanges
@@ -92,6 +101,7 @@ class Chart:
     panels: Sequence[Panel]
     shown: Sequence[str]
     flag_names: Sequence[str]
+    fills: Trades | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,7 @@ class Report:
     figures: Sequence[Figure] = ()
     sections: Sequence[Section] = ()
     footer: str = ""
+    eyebrow: str = "Featureplane replay"
 
     def to_html(self) -> str:
         """The whole page as text."""
@@ -112,9 +123,11 @@ class Report:
         script = "\n".join((page / name).read_text(encoding="utf-8") for name in _SCRIPTS)
         return Template((page / "page.html").read_text(encoding="utf-8")).substitute(
             title=html.escape(self.heading),
+            eyebrow=html.escape(self.eyebrow),
             heading=html.escape(self.heading),
             subheading=html.escape(self.subheading),
             style=(page / "style.css").read_text(encoding="utf-8"),
+            legend=_FILL_LEGEND if self.chart.fills is not None else "",
             figures="\n".join(_figure(figure) for figure in self.figures),
             tables="\n".join(_section(section) for section in self.sections),
             footer=html.escape(self.footer),
@@ -137,11 +150,11 @@ class Report:
 
 def _packed(chart: Chart) -> tuple[dict[str, object], dict[str, NDArray[Any]]]:
     """What the script reads: facts as JSON, columns as typed arrays in ticks and milliseconds."""
-    changes, trades = chart.changes, chart.trades
-    prices = np.concatenate([changes.price, trades.price])
+    changes, trades, fills = chart.changes, chart.trades, chart.fills or _NO_FILLS
+    prices = np.concatenate([changes.price, trades.price, fills.price])
     if not len(prices):
         raise EmptyStream("the chart", hint="no level and no trade stands in its price window")
-    times = np.concatenate([changes.time_ns, trades.time_ns, chart.frame_time_ns])
+    times = np.concatenate([changes.time_ns, trades.time_ns, fills.time_ns, chart.frame_time_ns])
     start, end, low = int(times.min()), int(times.max()), int(prices.min())
     tick = math.gcd(*np.unique(prices).tolist()) or 1
 
@@ -173,6 +186,10 @@ def _packed(chart: Chart) -> tuple[dict[str, object], dict[str, NDArray[Any]]]:
         "trade-price": ticks(trades.price).astype(np.float32),
         "trade-qty": (trades.qty * qty_unit).astype(np.float32),
         "trade-side": trades.side.astype(np.uint8),
+        "fill-time": milliseconds(fills.time_ns),
+        "fill-price": ticks(fills.price).astype(np.float32),
+        "fill-qty": (fills.qty * qty_unit).astype(np.float32),
+        "fill-side": fills.side.astype(np.uint8),
         "frame-time": milliseconds(chart.frame_time_ns),
         "frame-flags": chart.frame_flags.astype(np.uint32),
         "frame-bid": ticks(chart.frame_bid).astype(np.float32),

@@ -4,7 +4,7 @@ const colours = {};
 
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["paper", "panel", "edge", "ink", "quiet", "faint", "buy", "sell", "mid", "line", "good", "hatch",
+  for (const name of ["paper", "panel", "edge", "ink", "quiet", "faint", "buy", "sell", "mid", "line", "good", "hatch", "bought", "sold",
     "gap", "reset", "stale", "order", "partial", "crossed"]) {
     colours[name] = style.getPropertyValue(`--${name}`).trim();
   }

@@ -14,6 +14,7 @@ function decoded(name) {
 // Times are milliseconds since report.start_ms; prices are ticks above report.price_low.
 const book = { time: decoded("book-time"), count: decoded("book-count"), key: decoded("book-key"), qty: decoded("book-qty") };
 const trades = { time: decoded("trade-time"), price: decoded("trade-price"), qty: decoded("trade-qty"), side: decoded("trade-side") };
+const fills = { time: decoded("fill-time"), price: decoded("fill-price"), qty: decoded("fill-qty"), side: decoded("fill-side") };
 const frames = { time: decoded("frame-time"), flags: decoded("frame-flags"), bid: decoded("frame-bid"), ask: decoded("frame-ask") };
 const values = decoded("frame-values"); // feature by feature, each frames.time.length long, NaN where undefined
 

@@ -92,6 +92,7 @@ function drawBook() {
   context.drawImage(heat.canvas, 0, top, width, bottom - top);
   drawTouch(context);
   drawTrades(context);
+  drawFills(context);
   context.restore();
   drawPriceAxis(context, width);
   drawTimeAxis(context, BOOK_HEIGHT, width);
@@ -159,6 +160,25 @@ function drawLargeTrade(context, x, y, radius, colour) {
   context.fill();
   context.globalAlpha = 0.95;
   context.stroke();
+}
+
+// Fills of our own: triangles whose tip is the price, from below what was bought, from above what was sold.
+function drawFills(context) {
+  const first = Math.max(0, lastAt(fills.time, timeOf(-12))), last = lastAt(fills.time, timeOf(plotWidth() + 12));
+  context.lineWidth = 1.2;
+  context.strokeStyle = colours.paper;
+  for (let i = first; i <= last; i++) {
+    const x = xOf(fills.time[i]), y = yOf(fills.price[i]), down = fills.side[i] === 1 ? 1 : -1;
+    if (y < -12 || y > BOOK_HEIGHT + 12) continue;
+    context.fillStyle = down > 0 ? colours.bought : colours.sold;
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(x + 5, y + down * 10);
+    context.lineTo(x - 5, y + down * 10);
+    context.closePath();
+    context.fill();
+    context.stroke();
+  }
 }
 
 function drawPriceAxis(context, width) {

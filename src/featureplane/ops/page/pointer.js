@@ -37,6 +37,16 @@ function tradeNear(x, y) {
   return best;
 }
 
+// Our own fill under the pointer, if there is one.
+function fillNear(x, y) {
+  let best = -1, nearest = 10;
+  for (let i = Math.max(0, lastAt(fills.time, timeOf(x - 12))); i < fills.time.length && fills.time[i] <= timeOf(x + 12); i++) {
+    const distance = Math.hypot(xOf(fills.time[i]) - x, yOf(fills.price[i]) + (fills.side[i] === 1 ? 5 : -5) - y);
+    if (distance < nearest) { nearest = distance; best = i; }
+  }
+  return best;
+}
+
 // What is known about the place under the pointer: pairs of label and value, the time first.
 function describe() {
   const time = timeOf(pointer.x), frame = lastAt(frames.time, time), rows = [[`${clockText(time, 3)} UTC`, ""]];
@@ -46,6 +56,11 @@ function describe() {
     if (trade >= 0) {
       const side = ["trade", "buyer took", "seller took"][trades.side[trade]];
       rows.push([side, `${numberText(trades.qty[trade])} ${report.base} at ${priceText(trades.price[trade])}`]);
+    }
+    const mine = fillNear(pointer.x, pointer.y);
+    if (mine >= 0) {
+      const did = fills.side[mine] === 1 ? "we bought" : "we sold";
+      rows.push([did, `${numberText(fills.qty[mine])} ${report.base} at ${priceText(fills.price[mine])}`]);
     }
   }
   if (frame < 0) return rows;

@@ -1,0 +1,286 @@
+"""`featureplane backtest`: a strategy over recordings, its numbers and a page that opens offline."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+from rich.table import Table
+from rich.text import Text
+
+from featureplane.cli.features import set_to_run
+from featureplane.cli.options import READING, AllowCode, Backend, Json, Reading, Source, Symbol
+from featureplane.cli.terminal import counting, print_json, print_table, say, say_error
+from featureplane.errors import SettingError
+from featureplane.features.spec import FeatureSet
+from featureplane.units import NANOS_PER_MS
+
+if TYPE_CHECKING:
+    from featureplane.execution.venues.paper import PaperOptions
+    from featureplane.market.events import EventBatch
+    from featureplane.ops.backtest_numbers import Numbers
+    from featureplane.research.backtest.adapter import HftBacktestAdapter
+    from featureplane.research.backtest.result import BacktestResult
+    from featureplane.strategy.api import BaseStrategy
+
+__all__ = ["backtest"]
+
+_EXAMPLE = (
+    "featureplane backtest featureplane.strategy.examples.market_maker:SharedMarketMaker "
+    "--data ethusdt.gz --source binance-spot --features lob_shared_v1"
+)
+_NANOS_PER_MICRO = 1_000
+_SAMPLE_NS = 100 * NANOS_PER_MS
+
+Mode = Literal["lob_feature", "stats_only", "replay"]
+Fill = Literal["touch", "queue", "through"]
+
+backtest = App(
+    name="backtest",
+    help_epilogue="Exit status: 0 run, 1 the strategy was stopped by an error of its own, "
+    "2 refused or bad input\n\n"
+    f"Example:\n  {_EXAMPLE}",
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Market:
+    """How orders are treated."""
+
+    mode: Annotated[
+        Mode,
+        Parameter(
+            help="Who plays the market: replay is our paper venue; in lob_feature hftbacktest keeps clock, "
+            "queue and fills, and stats_only is that without features."
+        ),
+    ] = "replay"
+    fill: Annotated[Fill, Parameter(help="When a waiting order is filled; hftbacktest has queue alone.")] = (
+        "queue"
+    )
+    latency_us: Annotated[
+        int, Parameter(help="Microseconds an order takes to the venue, and its answer back.")
+    ] = 0
+    maker_bps: Annotated[str, Parameter(help="Fee of a waiting order in basis points.")] = "0"
+    taker_bps: Annotated[str, Parameter(help="Fee of an order that takes.")] = "0"
+
+    def paper(self) -> PaperOptions:
+        """As options of the paper venue; raises `SettingError` for a fee or a latency that is none."""
+        from featureplane.execution.venues.paper import PaperOptions
+
+        way_ns = self.latency_us * _NANOS_PER_MICRO
+        return PaperOptions(
+            fill=self.fill,
+            entry_ns=way_ns,
+            response_ns=way_ns,
+            maker_bps=self.maker_bps,
+            taker_bps=self.taker_bps,
+        )
+
+
+MARKET = Market()
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Where the events come from, and who reads and computes."""
+
+    where: tuple[list[str], str, str | None]  # paths, source, symbol
+    reading: Reading
+    backend: str
+
+
+@backtest.default
+def run(
+    strategy: Annotated[
+        str, Parameter(name="STRATEGY", help="module:Class, or file.py:Class with --allow-code.")
+    ],
+    /,
+    *,
+    data: Annotated[
+        list[str],
+        Parameter(consume_multiple=True, help="Files that continue each other, in order of time."),
+    ],
+    source: Source,
+    features: Annotated[
+        str | None,
+        Parameter(help="The id of a shipped set, or a .toml or .py file that holds one; not in stats_only."),
+    ] = None,
+    symbol: Symbol = None,
+    market: Market = MARKET,
+    out: Annotated[Path, Parameter(help="The HTML page to write.")] = Path("backtest.html"),
+    backend: Backend = "auto",
+    reading: Reading = READING,
+    allow_code: AllowCode = False,
+    json: Json = False,
+) -> int:
+    """Run a strategy over recordings: PnL, fills, markouts, and a page that opens offline."""
+    from featureplane.ops.backtest_page import backtest_page
+
+    began = time.perf_counter()
+    with redirect_stdout(sys.stderr):  # standard output is for data, whatever a strategy prints
+        made, fset = _checked(strategy, features, market, out, allow_code=allow_code)
+        given = _Given((data, source, symbol), reading, backend)
+        result, events, numbers = _run(made, fset, market, given)
+        setting = _setting(strategy, fset, market, source)
+        with counting("drawing") as tell:
+            tell("")
+            size = backtest_page(result, events, numbers, setting, backend=backend).write(out)
+    seconds = time.perf_counter() - began
+    if json:
+        about = {**setting, "symbol": events.instrument.symbol, "latency_us": market.latency_us}
+        page = {"report": str(out), "report_bytes": size, "seconds": round(seconds, 3)}
+        print_json(about | _answer(fset, result, numbers) | page)
+    else:
+        print_table(_table(numbers))
+        say(f"{out}, {size / 1e6:.1f} MB, in {seconds:.1f} s")
+    error = result.states[0].error
+    if error is not None:
+        say_error(f"{strategy} was stopped: {type(error).__name__}: {error}", "numbers are those until then")
+        return 1
+    return 0
+
+
+def _answer(fset: FeatureSet | None, result: BacktestResult, numbers: Numbers) -> dict[str, object]:
+    error = result.states[0].error
+    return {
+        "fingerprint": None if fset is None else fset.fingerprint,
+        **numbers.to_json(),
+        "stopped_by": None if error is None else f"{type(error).__name__}: {error}",
+    }
+
+
+def _checked(
+    name: str, features: str | None, market: Market, out: Path, *, allow_code: bool
+) -> tuple[BaseStrategy, FeatureSet | None]:
+    """The strategy and its features, with everything refused that can be before a file is read."""
+    from featureplane.research.backtest.library import library
+    from featureplane.strategy.api import check_features
+    from featureplane.strategy.loading import load_strategy
+
+    if market.latency_us < 0:
+        raise SettingError(f"--latency-us {market.latency_us}", hint="microseconds, an integer from 0")
+    market.paper()
+    if market.mode != "replay" and market.fill != "queue":
+        hint = "--mode replay has touch and through; hftbacktest keeps a queue"
+        raise SettingError(f"--fill {market.fill} with --mode {market.mode}", hint=hint)
+    if not out.parent.is_dir():
+        raise SettingError(f"--out {out}: no such folder", hint="make it first, or name another place")
+    if allow_code and ".py:" in name:
+        say(f"running {name.rpartition(':')[0]} as code")
+    cls = load_strategy(name, allow_code=allow_code)
+    if market.mode == "stats_only" and features is not None:
+        raise SettingError("--features with --mode stats_only", hint="it computes none: leave --features out")
+    wanted = features or (cls.required_features if market.mode != "stats_only" else None)
+    fset = None if wanted is None else set_to_run(wanted, allow_code=allow_code)
+    if market.mode == "lob_feature" and fset is None:
+        raise SettingError("--mode lob_feature without features", hint="give --features, or use stats_only")
+    try:
+        made = cls()
+    except TypeError as error:
+        hint = "a strategy is made without arguments here: give them defaults"
+        raise SettingError(f"{name} cannot be made: {error}", hint=hint) from error
+    check_features(made, fset)
+    if market.mode != "replay":
+        library()
+    return made, fset
+
+
+def _run(
+    strategy: BaseStrategy, fset: FeatureSet | None, market: Market, given: _Given
+) -> tuple[BacktestResult, EventBatch, Numbers]:
+    """Read, run, and add up."""
+    from featureplane.market.reading import read_events
+    from featureplane.ops.backtest_numbers import numbers_of
+    from featureplane.research.backtest.hft import hft_backtest
+    from featureplane.research.backtest.replay import replay_backtest
+
+    paper = market.paper()
+    with counting("reading") as tell:
+        tell("")
+        events = read_events(*given.where, backend=given.backend, **given.reading.options())
+    with counting("backtest") as tell:
+
+        def progress(messages: int) -> None:
+            tell(f"{messages:,} of {events.messages:,} messages")
+
+        if market.mode != "replay":
+            adapter = _adapter(fset, market, given, events)
+            result = hft_backtest([strategy], adapter, sample_ns=_SAMPLE_NS, progress=progress)
+        else:
+            result = replay_backtest(
+                [strategy],
+                events,
+                fset=fset,
+                paper=paper,
+                sample_ns=_SAMPLE_NS,
+                backend=given.backend,
+                progress=progress,
+            )
+    return result, events, numbers_of(result, events.instrument)
+
+
+def _adapter(
+    fset: FeatureSet | None, market: Market, given: _Given, events: EventBatch
+) -> HftBacktestAdapter:
+    """The same recording for hftbacktest; its own arrays go in as they are."""
+    from featureplane.research.backtest.adapter import HftBacktestAdapter
+    from featureplane.research.backtest.assets import HftAsset
+    from featureplane.research.backtest.library import HftMarket
+
+    paths, source, symbol = given.where
+    if source == "hftbacktest":
+        asset = HftAsset.read(paths, symbol, backend=given.backend, **given.reading.options())
+    else:
+        asset = HftAsset.of(events)
+    way_ns = market.latency_us * _NANOS_PER_MICRO
+    how = HftMarket(
+        entry_ns=way_ns, response_ns=way_ns, maker_bps=market.maker_bps, taker_bps=market.taker_bps
+    )
+    mode: Literal["stats_only", "lob_feature"] = "stats_only" if fset is None else "lob_feature"
+    return HftBacktestAdapter(asset, fset, feature_mode=mode, market=how, backend=given.backend)
+
+
+def _setting(strategy: str, fset: FeatureSet | None, market: Market, source: str) -> dict[str, str]:
+    """How it was run."""
+    return {
+        "strategy": strategy,
+        "mode": market.mode,
+        "fill": market.fill,
+        "latency": f"{market.latency_us} us each way",
+        "maker_bps": market.maker_bps,
+        "taker_bps": market.taker_bps,
+        "source": source,
+        "set": "none" if fset is None else fset.feature_set_id,
+    }
+
+
+def _table(numbers: Numbers) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim")
+    for name, value, note in _rows(numbers):
+        table.add_row(Text(name), Text(value), Text(note))
+    return table
+
+
+def _rows(numbers: Numbers) -> Iterator[tuple[str, str, str]]:
+    yield "pnl", _signed(numbers.pnl), f"quote currency, fees of {numbers.fees:,.4f} paid"
+    yield "fills", f"{numbers.fills:,}", f"{numbers.maker_fills:,} of them while waiting"
+    rate = "none" if numbers.fill_rate is None else f"{numbers.fill_rate:.1%}"
+    yield "fill rate", rate, f"of {numbers.sent:,} orders; {numbers.refused:,} more refused by the risk check"
+    for horizon, move in numbers.markouts.items():
+        yield f"markout {horizon} ms", _signed(move), "a unit, against the mid"
+    yield "inventory", f"{numbers.inventory:+,g}", f"at the end; at most {numbers.inventory_most:,g}"
+    yield "cpu", f"{numbers.cpu_ns_per_message / 1e3:,.2f} us", f"a message, of {numbers.messages:,}"
+
+
+def _signed(value: float | None) -> str:
+    return "none" if value is None else f"{value:+,.6g}"

@@ -1,0 +1,67 @@
+"""Strategies by name: a class in a module that can be imported, or in a Python file that may be run.
+
+Leans on `strategy.api` and `features.loading`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from featureplane.errors import FeaturePlaneError, SettingError, UnknownStrategy, UnreadableFile
+from featureplane.features.loading import run_file
+from featureplane.strategy.api import BaseStrategy
+
+__all__ = ["load_strategy"]
+
+_FILE_MODULE: Final = "featureplane_user_strategy"
+
+
+def load_strategy(name: str, *, allow_code: bool = False) -> type[BaseStrategy]:
+    """The class that `module:Class` or `file.py:Class` names.
+
+    Raises
+    ------
+    UnknownStrategy
+        No such class there, or one that is no `BaseStrategy`; the hint has the nearest name.
+    UnreadableFile
+        A module that cannot be imported, or a file that cannot be read or fails; with its line.
+    SettingError
+        A name without a colon, or a Python file without `allow_code=True`; its code was not run.
+    """
+    place, colon, wanted = name.rpartition(":")
+    if not colon or not place or not wanted:
+        hint = "module:Class or file.py:Class, like featureplane.strategy.examples.ofi_taker:SharedOfiTaker"
+        raise SettingError(f"strategy {name!r}", hint=hint)
+    is_file = Path(place).suffix == ".py"
+    module = (
+        run_file(Path(place), _FILE_MODULE, "a strategy", allow_code=allow_code)
+        if is_file
+        else _imported(place)
+    )
+    found = getattr(module, wanted, None)
+    if not isinstance(found, type) or not issubclass(found, BaseStrategy) or found is BaseStrategy:
+        raise UnknownStrategy(wanted, place, _strategies_of(module))
+    return found
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except FeaturePlaneError:
+        raise
+    except Exception as error:
+        found = f"no module to import ({type(error).__name__}: {error})"
+        hint = "is it installed, or on PYTHONPATH? a file is named with its .py"
+        raise UnreadableFile(name, found, "a module with a strategy", hint=hint) from error
+
+
+def _strategies_of(module: ModuleType) -> list[str]:
+    """Those defined there, not those it imports."""
+    return sorted(
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, BaseStrategy) and value.__module__ == module.__name__
+    )
