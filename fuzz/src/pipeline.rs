@@ -60,7 +60,8 @@ pub fn any(data: &[u8]) {
     let ended = behind.run(&events, &mut again);
     assert!(ended.is_ok() || ended == result);
     assert_eq!((&again.bytes, &again.grid), (&frames.bytes, &frames.grid));
-    if let ([lane], true, true) = (&lanes[..], recorded, result.is_ok()) {
+    // A reader is not told whose an unnamed snapshot is.
+    if let ([lane], true, None, true) = (&lanes[..], recorded, told, result.is_ok()) {
         let reader = Reader::new(&lane.symbol, lane.symbol_id, decimals, market, drop, BYTES_MAX);
         check_read(reader, &texts, &events);
     }
