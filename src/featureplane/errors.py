@@ -282,9 +282,9 @@ class UnknownFeatureSet(ContractError):
 class UnknownStrategy(ContractError):
     """A strategy that a module or file does not have; `known` are those it has."""
 
-    def __init__(self, name: str, place: str, known: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, place: str, known: Sequence[str] = (), kind: str = "strategy") -> None:
         super().__init__(
-            f"no strategy {name!r} in {place}", hint=f"{_nearest(name, known)}it has: {_listed(known)}"
+            f"no {kind} {name!r} in {place}", hint=f"{_nearest(name, known)}it has: {_listed(known)}"
         )
         self.name, self.place, self.known = name, place, tuple(known)
 

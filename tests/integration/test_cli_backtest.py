@@ -222,3 +222,72 @@ def test_a_strategy_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert found["stopped_by"] == "ValueError: enough"
     assert (found["decisions"], found["fill_rate"], found["markouts"]["100"]) == (0, None, None)
     assert out.exists()
+
+
+def test_both_forms_decide_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("FORMS", "SharedMarketMaker", "LegacyMarketMaker"):
+        assert main(["backtest", f"{MAKER}:{name}", *DATA, "--ab", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["same"] is True
+        assert found["first_divergence"] is None
+        assert found["decisions"]["legacy"] == found["decisions"]["shared"] > 500
+        assert found["fills"]["legacy"] == found["fills"]["shared"] > 50
+        assert all(ns > 0 for ns in found["cpu_ns_per_decision"].values())
+
+
+DIFFERING = (
+    "from featureplane.strategy.compatibility import Forms\n"
+    "from featureplane.strategy.examples.market_maker import LegacyMarketMaker, SharedMarketMaker\n"
+    "class Other(LegacyMarketMaker):\n"
+    "    def decide(self, symbol, bid, *rest):\n"
+    "        if len(self.ctx.working) or self.ctx.position(symbol):\n"
+    "            bid -= 1\n"
+    "        super().decide(symbol, bid, *rest)\n"
+    "FORMS = Forms(legacy=Other, shared=SharedMarketMaker)\n"
+)
+
+
+def test_the_first_divergence_is_told_with_its_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "other.py"
+    file.write_text(DIFFERING, encoding="utf-8")
+    words = ["backtest", f"{file}:Other", *DATA, "--ab", "--allow-code"]
+    assert main([*words, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["same"] is False
+    first = found["first_divergence"]
+    assert first["legacy"] != first["shared"]
+    message = min(one["message"] for one in (first["legacy"], first["shared"]) if one)
+    events = sample()
+    engine, start, last = fp.FeatureEngine(fp.feature_set("lob_shared_v1")), 0, None
+    for stop in events.message_ends[:message].tolist():
+        for frame in engine.push(events, start, stop):
+            last = frame.copy()
+        start = stop
+    assert last is not None
+    assert first["features"] == dict(zip(last.feature_ids, last.values, strict=True))
+    assert first["features"]["best_bid"] is not None
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert "decisions" in said.out
+    assert f"decision {first['decision']} differs" in said.err
+    assert "microprice_x2" in said.err
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words", "said"),
+    [
+        pytest.param(f"{MAKER}:FORM", [], "did you mean FORMS?", id="no forms"),
+        pytest.param(f"{MAKER}:MarketMaker", [], "it has: FORMS, LegacyMarketMaker", id="no form"),
+        pytest.param(f"{MAKER}:FORMS", ["--mode", "lob_feature"], "--mode replay", id="mode"),
+        pytest.param(f"{MAKER}:FORMS", ["--features", "lob_shared_v2"], "features diff", id="set"),
+    ],
+)
+def test_what_cannot_be_compared(
+    strategy: str, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["backtest", strategy, *DATA, "--ab", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err

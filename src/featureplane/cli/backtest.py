@@ -43,7 +43,7 @@ Fill = Literal["touch", "queue", "through"]
 
 backtest = App(
     name="backtest",
-    help_epilogue="Exit status: 0 run, 1 the strategy was stopped by an error of its own, "
+    help_epilogue="Exit status: 0 run, 1 the strategy was stopped by an error of its own, or forms differ, "
     "2 refused or bad input\n\n"
     f"Example:\n  {_EXAMPLE}",
 )
@@ -69,6 +69,12 @@ class Market:
     ] = 0
     maker_bps: Annotated[str, Parameter(help="Fee of a waiting order in basis points.")] = "0"
     taker_bps: Annotated[str, Parameter(help="Fee of an order that takes.")] = "0"
+
+    def check(self) -> None:
+        """Raise `SettingError` for what no market has."""
+        if self.latency_us < 0:
+            raise SettingError(f"--latency-us {self.latency_us}", hint="microseconds, an integer from 0")
+        self.paper()
 
     def paper(self) -> PaperOptions:
         """As options of the paper venue; raises `SettingError` for a fee or a latency that is none."""
@@ -116,22 +122,24 @@ def run(
     market: Market = MARKET,
     out: Annotated[Path, Parameter(help="The HTML page to write.")] = Path("backtest.html"),
     backend: Backend = "auto",
+    ab: Annotated[
+        bool,
+        Parameter(show_default=False, help="Compare the strategy's legacy and shared form; no page then."),
+    ] = False,
     reading: Reading = READING,
     allow_code: AllowCode = False,
     json: Json = False,
 ) -> int:
     """Run a strategy over recordings: PnL, fills, markouts, and a page that opens offline."""
-    from featureplane.ops.backtest_page import backtest_page
-
+    given = _Given((data, source, symbol), reading, backend)
+    if ab:
+        return _compare(strategy, features, market, given, allow_code=allow_code, json=json)
     began = time.perf_counter()
     with redirect_stdout(sys.stderr):  # standard output is for data, whatever a strategy prints
         made, fset = _checked(strategy, features, market, out, allow_code=allow_code)
-        given = _Given((data, source, symbol), reading, backend)
         result, events, numbers = _run(made, fset, market, given)
         setting = _setting(strategy, fset, market, source)
-        with counting("drawing") as tell:
-            tell("")
-            size = backtest_page(result, events, numbers, setting, backend=backend).write(out)
+        size = _draw(out, result, events, numbers, setting)
     seconds = time.perf_counter() - began
     if json:
         about = {**setting, "symbol": events.instrument.symbol, "latency_us": market.latency_us}
@@ -145,6 +153,38 @@ def run(
         say_error(f"{strategy} was stopped: {type(error).__name__}: {error}", "numbers are those until then")
         return 1
     return 0
+
+
+def _compare(
+    strategy: str, features: str | None, market: Market, given: _Given, *, allow_code: bool, json: bool
+) -> int:
+    from featureplane.cli.comparison import compare
+
+    if market.mode != "replay":
+        raise SettingError(f"--ab with --mode {market.mode}", hint="forms are compared in --mode replay")
+    market.check()
+    reading = given.reading.options()
+    return compare(
+        strategy,
+        features,
+        market.paper(),
+        given.where,
+        reading,
+        backend=given.backend,
+        allow_code=allow_code,
+        json=json,
+    )
+
+
+def _draw(
+    out: Path, result: BacktestResult, events: EventBatch, numbers: Numbers, setting: dict[str, str]
+) -> int:
+    """Write the page; its size."""
+    from featureplane.ops.backtest_page import backtest_page
+
+    with counting("drawing") as tell:
+        tell("")
+        return backtest_page(result, events, numbers, setting).write(out)
 
 
 def _answer(fset: FeatureSet | None, result: BacktestResult, numbers: Numbers) -> dict[str, object]:
@@ -164,9 +204,7 @@ def _checked(
     from featureplane.strategy.api import check_features
     from featureplane.strategy.loading import load_strategy
 
-    if market.latency_us < 0:
-        raise SettingError(f"--latency-us {market.latency_us}", hint="microseconds, an integer from 0")
-    market.paper()
+    market.check()
     if market.mode != "replay" and market.fill != "queue":
         hint = "--mode replay has touch and through; hftbacktest keeps a queue"
         raise SettingError(f"--fill {market.fill} with --mode {market.mode}", hint=hint)

@@ -1,6 +1,6 @@
 """Strategies by name: a class in a module that can be imported, or in a Python file that may be run.
 
-Leans on `strategy.api` and `features.loading`.
+Leans on `strategy.api`, `strategy.compatibility` and `features.loading`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Final
 from featureplane.errors import FeaturePlaneError, SettingError, UnknownStrategy, UnreadableFile
 from featureplane.features.loading import run_file
 from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.compatibility import Forms
 
-__all__ = ["load_strategy"]
+__all__ = ["load_forms", "load_strategy"]
 
 _FILE_MODULE: Final = "featureplane_user_strategy"
 
@@ -31,20 +32,40 @@ def load_strategy(name: str, *, allow_code: bool = False) -> type[BaseStrategy]:
     SettingError
         A name without a colon, or a Python file without `allow_code=True`; its code was not run.
     """
-    place, colon, wanted = name.rpartition(":")
-    if not colon or not place or not wanted:
-        hint = "module:Class or file.py:Class, like featureplane.strategy.examples.ofi_taker:SharedOfiTaker"
-        raise SettingError(f"strategy {name!r}", hint=hint)
-    is_file = Path(place).suffix == ".py"
-    module = (
-        run_file(Path(place), _FILE_MODULE, "a strategy", allow_code=allow_code)
-        if is_file
-        else _imported(place)
-    )
+    module, place, wanted = _place_of(name, allow_code=allow_code)
     found = getattr(module, wanted, None)
     if not isinstance(found, type) or not issubclass(found, BaseStrategy) or found is BaseStrategy:
         raise UnknownStrategy(wanted, place, _strategies_of(module))
     return found
+
+
+def load_forms(name: str, *, allow_code: bool = False) -> Forms:
+    """The two forms of which `name` is one, or the `Forms` that it names: `module:FORMS`.
+
+    Raises what `load_strategy` raises; `UnknownStrategy` has the classes that have two forms.
+    """
+    module, place, wanted = _place_of(name, allow_code=allow_code)
+    found = getattr(module, wanted, None)
+    pairs = [value for value in vars(module).values() if isinstance(value, Forms)]
+    if isinstance(found, Forms):
+        return found
+    for forms in pairs:
+        if found is not None and (found is forms.legacy or found is forms.shared):
+            return forms
+    names = {id(value): key for key, value in vars(module).items()}
+    known = {names.get(id(one), "") for forms in pairs for one in (forms, forms.legacy, forms.shared)}
+    raise UnknownStrategy(wanted, place, sorted(known - {""}), kind="strategy in two forms")
+
+
+def _place_of(name: str, *, allow_code: bool) -> tuple[ModuleType, str, str]:
+    """The module, what it was called, and the name in it."""
+    place, colon, wanted = name.rpartition(":")
+    if not colon or not place or not wanted:
+        hint = "module:Class or file.py:Class, like featureplane.strategy.examples.ofi_taker:SharedOfiTaker"
+        raise SettingError(f"strategy {name!r}", hint=hint)
+    if Path(place).suffix != ".py":
+        return _imported(place), place, wanted
+    return run_file(Path(place), _FILE_MODULE, "a strategy", allow_code=allow_code), place, wanted
 
 
 def _imported(name: str) -> ModuleType:

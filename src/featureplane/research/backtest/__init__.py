@@ -7,5 +7,6 @@ library    hftbacktest itself, which is optional, and a market made of it
 venue      approved orders in, what hftbacktest made of them out
 adapter    hftbacktest keeps clock, latencies, queue and fills; our book and features walk along
 hft        strategies over recorded events through the adapter
+comparison both forms of a strategy, decision by decision
 columns    the frames of a recording as arrays that a numba strategy reads beside hftbacktest
 """
