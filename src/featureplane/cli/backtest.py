@@ -40,6 +40,12 @@ _SAMPLE_NS = 100 * NANOS_PER_MS
 
 Mode = Literal["lob_feature", "stats_only", "replay"]
 Fill = Literal["touch", "queue", "through"]
+Strategy = Annotated[
+    str, Parameter(name="STRATEGY", help="module:Class, or file.py:Class with --allow-code.")
+]
+Data = Annotated[
+    list[str], Parameter(consume_multiple=True, help="Files that continue each other, in order of time.")
+]
 
 backtest = App(
     name="backtest",
@@ -104,15 +110,10 @@ class _Given:
 
 @backtest.default
 def run(
-    strategy: Annotated[
-        str, Parameter(name="STRATEGY", help="module:Class, or file.py:Class with --allow-code.")
-    ],
+    strategy: Strategy,
     /,
     *,
-    data: Annotated[
-        list[str],
-        Parameter(consume_multiple=True, help="Files that continue each other, in order of time."),
-    ],
+    data: Data,
     source: Source,
     features: Annotated[
         str | None,

@@ -32,6 +32,7 @@ __all__ = ["backtest_page"]
 
 _CHANGES_MOST: Final = 130_000
 _TRADES_MOST: Final = 20_000
+_HOURS_12: Final = 12 * 3600
 _FRAMES_MOST: Final = 5_000
 _TOUCH: Final = {"best_bid": k.best_bid(), "best_ask": k.best_ask()}
 
@@ -196,4 +197,6 @@ def _left_out(step_ns: int) -> str:
 
 def _span(times: NDArray[np.int64]) -> str:
     first, last = (datetime.fromtimestamp(int(t) // 10**9, UTC) for t in (times.min(), times.max()))
-    return f"{first:%-d %B %Y, %H:%M:%S} to {last:%H:%M:%S} UTC"
+    near = (last - first).total_seconds() < _HOURS_12
+    until = f"{last:%H:%M:%S}" if near else f"{last:%-d %B %Y, %H:%M:%S}"
+    return f"{first:%-d %B %Y, %H:%M:%S} to {until} UTC"
