@@ -155,7 +155,7 @@ impl Latest {
     }
 
     /// The value of a feature; without one `default` if it is given, else what `refuse` raises.
-    #[pyo3(signature = (symbol, feature_id, /, *, default = Given::Nothing), text_signature = "(symbol, feature_id, /, *, default=...)")]
+    #[pyo3(signature = (symbol, feature_id, /, *, default = Given::Nothing), text_signature = "($self, symbol, feature_id, /, *, default=...)")]
     fn get_feature(
         &self,
         symbol: &Bound<'_, PyAny>,
