@@ -355,7 +355,7 @@ def test_an_exception_anywhere_stops_that_strategy_alone(handler: str) -> None:
     assert lives.calls > 100
 
 
-@pytest.mark.parametrize("backend", ["python", "rust"])
+@pytest.mark.parametrize("backend", ["python", pytest.param("rust", marks=pytest.mark.native)])
 def test_behind_another_connection_nothing_is_ready_until_the_next_snapshot(backend: str) -> None:
     told: list[tuple[str, bool]] = []
 
