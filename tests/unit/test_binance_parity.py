@@ -220,3 +220,31 @@ def test_rule_10_1_both_readers_agree_on_all_of(name: str) -> None:
         exponents=tuple(exponents),
     )
     assert said[1] is None
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("order", "places"),
+    [("sab", (3, 3)), ("asb", (3, 1)), ("abs", (1, 1))],
+    ids=["before any name", "behind one name", "behind two"],
+)
+def test_a_snapshot_without_a_name_counts_for_those_who_read_it(order: str, places: tuple[int, int]) -> None:
+    depth = (
+        b'{"stream":"x@depth","data":{"e":"depthUpdate","E":1,"T":1,"s":"%s","U":1,"u":2,"pu":0,'
+        b'"b":[["1.0","0.5"]],"a":[]}}'
+    )
+    told = {
+        "a": depth % b"AAA",
+        "b": depth % b"BBB",
+        "s": b'{"lastUpdateId":1,"bids":[["1.0","0.125"]],"asks":[]}',
+    }
+    text = b"".join(b"1723161254000000000 " + told[one] + b"\n" for one in order)
+    found = [
+        scanned(kind(futures=True, drop_malformed=False, line_bytes_max=1 << 20), text)
+        for kind in (native.module().BinanceScan, PlainScan)
+    ]
+    assert found[0] == found[1]
+    assert isinstance(found[0], list)
+    assert [(symbol, qty[0]) for symbol, _, qty, _ in found[0]] == list(
+        zip(("AAA", "BBB"), places, strict=True)
+    )

@@ -365,11 +365,11 @@ class PlainScan(_Stage[_Written]):
     def found(self) -> list[tuple[str, tuple[int, int], tuple[int, int], int]]:
         """Symbol, (decimals, common divisor) of prices and of sizes, volume in units of 10^-18.
 
-        A row a symbol, in order of appearance; snapshots without a symbol count for the only one.
+        A row a symbol, in order of appearance; snapshots without a symbol count for the only one named
+        before them, or for all if none was.
         """
-        if len(self._found) == 1:
-            only = next(iter(self._found.values()))
-            only.row(
+        for one in self._found.values():
+            one.row(
                 (self._unnamed.price.divisor, self._unnamed.price.places),
                 (self._unnamed.qty.divisor, self._unnamed.qty.places),
             )
@@ -380,7 +380,8 @@ class PlainScan(_Stage[_Written]):
 
     def _wants(self, symbol: str | None) -> bool:
         if symbol is None:
-            self._current = self._unnamed
+            only = next(iter(self._found.values()), self._unnamed)
+            self._current = only if len(self._found) < 2 else _Found()  # behind several names nobody reads it
             return True
         if symbol not in self._found and len(self._found) < _OTHERS_MAX:
             self._found[symbol] = _Found()

@@ -78,8 +78,10 @@ pub struct Scan {
 #[derive(Debug, Default)]
 struct Finder {
     found: Vec<Found>,
-    /// Of snapshots that do not name their symbol.
+    /// Of snapshots that do not name their symbol, before any was named: whoever reads takes them for its own.
     unnamed: Found,
+    /// Of those behind several names: nobody does.
+    nobodys: Found,
     /// Index in `found` of the message being read; None for an unnamed one.
     current: Option<usize>,
 }
@@ -111,12 +113,12 @@ impl Scan {
     }
 
     /// What was found so far, a row a symbol in order of appearance. Snapshots without a symbol count for the
-    /// only one there is.
+    /// only one named before them, or for all if none was.
     #[must_use]
     pub fn found(&self) -> Vec<Found> {
         let mut found = self.finder.found.clone();
-        if let [only] = found.as_mut_slice() {
-            only.merge(&self.finder.unnamed);
+        for one in &mut found {
+            one.merge(&self.finder.unnamed);
         }
         found
     }
@@ -140,9 +142,11 @@ impl Receiver<AsWritten> for Finder {
     }
 
     fn take(&mut self, _: i64, meaning: Meaning<Written>, sides: &Sides<Written>) {
-        let found = match self.current {
-            Some(index) => &mut self.found[index],
-            None => &mut self.unnamed,
+        let found = match (self.current, self.found.as_mut_slice()) {
+            (Some(index), found) => &mut found[index],
+            (None, []) => &mut self.unnamed,
+            (None, [only]) => only,
+            (None, _) => &mut self.nobodys,
         };
         let lists = match meaning {
             Meaning::Diff { .. } => [Key::Bid, Key::Ask],
