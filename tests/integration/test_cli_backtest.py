@@ -83,7 +83,6 @@ def test_a_replay_has_the_numbers_of_the_library(
 def test_hftbacktest_has_the_numbers_of_the_library(
     mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("hftbacktest")
     with_features = mode == "lob_feature"
     words = [SHARED, *V1] if with_features else [LEGACY]
     found = answer(tmp_path / "page.html", capsys, *words, "--mode", mode, "--latency-us", "250")

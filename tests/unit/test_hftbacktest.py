@@ -214,7 +214,6 @@ def test_rule_10_1_a_dropped_book_message_leaves_a_mark(backend: str) -> None:
 
 
 @pytest.mark.native
-@pytest.mark.skipif(not native.available(), reason="no extension")
 @pytest.mark.parametrize("name", FILES)
 def test_both_readers_give_the_same_events_of_recorded_files(name: str) -> None:
     rows = Rows(shared(f"taifex/{name}"))
@@ -231,7 +230,6 @@ def test_both_readers_give_the_same_events_of_recorded_files(name: str) -> None:
 
 
 @pytest.mark.native
-@pytest.mark.skipif(not native.available(), reason="no extension")
 def test_both_readers_agree_on_rows_of_chance() -> None:
     draws = np.random.default_rng(5)
     for _ in range(300):
@@ -391,7 +389,6 @@ def intervals(batch: EventBatch) -> list[tuple[int, int, str]]:
 
 
 @pytest.mark.native
-@pytest.mark.skipif(not native.available(), reason="no extension")
 @pytest.mark.parametrize("name", FILES)
 def test_rule_10_1_sessions_without_local_time_agree_in_both_languages(name: str) -> None:
     path = Path(__file__).parents[1] / "instruments" / "taifex.toml"

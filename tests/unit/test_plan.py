@@ -208,7 +208,7 @@ REFUSED: list[Any] = [
     pytest.param(k.sum_over(k.ofi(), seconds=0.1234567891), "a duration of", id="window of broken ns"),
     pytest.param(k.sum_over(k.ofi(), seconds=DAY + 1), "window_ns|from 1000000 to", id="window above 24 h"),
     pytest.param(k.sum_over(k.ofi(), ms=0), "from 1000000 to", id="window of nothing"),
-    pytest.param(k.sum_over(k.ofi(), seconds="1"), "a duration of '1'", id="window of text"),  # type: ignore[arg-type]
+    pytest.param(k.sum_over(k.ofi(), seconds="1"), "a duration of '1'", id="window of text"),  # type: ignore[arg-type] # refused here
     pytest.param(k.zscore(k.spread(), 65_537), "window=65537", id="too many rows"),
     pytest.param(k.zscore(k.spread(), 1), "window=1", id="a z-score of one"),
     pytest.param(k.autocov(k.spread(), lag=1, window=1025), "window=1025", id="autocov too long"),
@@ -217,7 +217,7 @@ REFUSED: list[Any] = [
     pytest.param(k.ofi(True), "level=True", id="a level that is a truth"),  # noqa: FBT003
     pytest.param(k.deep_flow(1), "levels=1", id="nothing behind the touch"),
     pytest.param(k.qty("buy"), "'bid' or 'ask'", id="an unknown side"),
-    pytest.param(k.signed_qty(hidden=1), "True or False", id="hidden is no number"),  # type: ignore[arg-type]
+    pytest.param(k.signed_qty(hidden=1), "True or False", id="hidden is no number"),  # type: ignore[arg-type] # refused here
     pytest.param(k.clip(k.spread(), 3, 2), "lo <= hi", id="clip upside down"),
     pytest.param(
         k.clip(k.spread(), 0.5, 2), "an integer, as the input is one", id="float bound of an integer"
@@ -229,7 +229,7 @@ REFUSED: list[Any] = [
     pytest.param(k.ema(k.constant(3), 8), "of constants alone", id="a constant that never advances"),
     pytest.param(k.spread() + float("inf"), "a finite number", id="infinity"),
     pytest.param(k.spread() + 2**63, "magnitude", id="a constant beyond 64 bits"),
-    pytest.param(k.spread() + None, "a number", id="None is no number"),  # type: ignore[operator]
+    pytest.param(k.spread() + None, "a number", id="None is no number"),  # type: ignore[operator] # refused here
     pytest.param(k.spread() + k.mid_x2(), "spread (scale 1) and mid_x2 (scale 2)", id="unlike scales"),
     pytest.param(
         k.roll(k.autocov(k.spread(), lag=1, window=8)), "roll over autocov", id="roll of something else"
@@ -310,9 +310,9 @@ def test_the_size_of_a_set_is_bounded() -> None:
 def test_a_set_is_frozen_and_travels() -> None:
     fset = FeatureSet("s", features={"x": Feature(k.spread(), "spread", FeatureFlags.MODEL_SAFE, "note")})
     with pytest.raises(AttributeError):
-        fset.schema_version = 2  # type: ignore[misc]
+        fset.schema_version = 2  # type: ignore[misc] # refused here
     with pytest.raises(TypeError):
-        fset.features["y"] = k.spread()  # type: ignore[index]
+        fset.features["y"] = k.spread()  # type: ignore[index] # refused here
     again = pickle.loads(pickle.dumps(fset))  # noqa: S301 - our own bytes
     assert again == fset
     assert hash(again) == hash(fset)

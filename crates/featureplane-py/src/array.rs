@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, IntoBytes};
 pub(crate) const WORDS: usize = size_of::<Event>() / 8;
 
 /// Hands `events` to NumPy, which frees them; no copy.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "NumPy takes over memory of ours")]
 pub(crate) fn into_numpy(py: Python<'_>, events: Vec<Event>) -> Bound<'_, PyArray1<u64>> {
     let mut events = std::mem::ManuallyDrop::new(events);
     let (data, length, capacity) = (events.as_mut_ptr(), events.len(), events.capacity());

@@ -146,7 +146,7 @@ fn seen(bids: &[Level], asks: &[Level], levels: usize, out: &mut Vec<i64>) -> bo
 
 impl MarketBooks {
     /// Puts what was seen where Python looks.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "books are written where Python looks")]
     fn show(&self) {
         let Some(room) = self.room.as_ref().and_then(PyBuffer::as_slice_ptr) else { return };
         let words = self.seen.len().min(room.len());

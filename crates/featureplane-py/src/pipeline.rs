@@ -103,7 +103,7 @@ impl Pipeline {
 
 impl Pipeline {
     /// Puts events where Python looks, as many as there is room for.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "events are written where Python looks")]
     fn show(&self) {
         let Some(room) = self.room.as_ref().and_then(PyBuffer::as_slice_ptr) else { return };
         let bytes = self.core.events().as_bytes();

@@ -39,7 +39,7 @@ impl Intake {
     }
 
     /// Events `start` to `stop`; none if they are not there, or do not begin and end where messages do.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "events of Python are read where they lie")]
     pub(crate) fn take(&mut self, start: usize, stop: usize) -> Option<&[Event]> {
         self.taken.clear();
         let events = self.events.as_ref().and_then(PyBuffer::as_slice_ptr)?;
@@ -166,7 +166,7 @@ impl Outlet {
     }
 
     /// Puts frames where Python looks, as many as there is room for.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "frames are written where Python looks")]
     fn show(&self) {
         let Some(room) = self.room.as_ref().and_then(PyBuffer::as_slice_ptr) else { return };
         let bytes = self.packed.len().min(8 * room.len());

@@ -71,4 +71,4 @@ def _clock_by_message(asset: HftAsset, fset: FeatureSet, backend: str) -> npt.ND
 def _values_type(feature_ids: tuple[str, ...]) -> Any:
     """One type for one set: numba compiles for types. Ids that Python keeps to itself go by `_` and place."""
     # Untyped: the fields are known at run time.
-    return namedtuple("Values", feature_ids, rename=True)  # noqa: PYI024
+    return namedtuple("Values", feature_ids, rename=True)  # noqa: PYI024 - its fields are known at run time only
