@@ -5,14 +5,16 @@ Leans on `execution.approval` and `execution.orders`. Implementations are in `ex
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from featureplane.errors import StateError
 from featureplane.execution.approval import Approved
 from featureplane.execution.orders import OrderEvent, OrderIntent
 
-__all__ = ["OrderVenue"]
+__all__ = ["OrderVenue", "open_once"]
 
 
 class OrderVenue(Protocol):
@@ -39,3 +41,13 @@ class OrderVenue(Protocol):
 
     def poll(self, now_ns: int) -> list[OrderEvent]:
         """What has become known until now and was not told before, in order of `ts_ns`."""
+
+
+def open_once(approved: Approved[OrderIntent], sent: Container[int]) -> OrderIntent:
+    """The order in an approval; raises `StateError` for anything else, and for a number among `sent`."""
+    if not isinstance(approved, Approved):
+        raise StateError(f"a {type(approved).__name__} was sent", hint="ask `RiskCheck.review` first")
+    intent = approved.open()
+    if intent.client_id in sent:
+        raise StateError(f"order {intent.client_id} was sent before")
+    return intent

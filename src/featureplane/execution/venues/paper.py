@@ -17,6 +17,7 @@ import numpy.typing as npt
 from featureplane.errors import StateError, UnknownSymbol
 from featureplane.execution.approval import Approved
 from featureplane.execution.orders import EventKind, OrderEvent, OrderIntent
+from featureplane.execution.venue import open_once
 from featureplane.execution.venues.desk import Desk, PaperOptions
 from featureplane.market.events import EventFlag, StreamOptions
 from featureplane.market.instruments import Instrument, check_ids
@@ -62,11 +63,7 @@ class PaperVenue:
 
     def send(self, approved: Approved[OrderIntent], now_ns: int) -> None:
         """Take an order the risk check approved; raises `StateError` for any other, or one sent twice."""
-        if not isinstance(approved, Approved):
-            raise StateError(f"a {type(approved).__name__} was sent", hint="ask `RiskCheck.review` first")
-        intent = approved.open()
-        if intent.client_id in self._intents:
-            raise StateError(f"order {intent.client_id} was sent before")
+        intent = open_once(approved, self._intents)
         desk = self._desk(intent.symbol)
         self._pass_time(now_ns)
         self._intents[intent.client_id] = intent

@@ -16,6 +16,7 @@ from featureplane.errors import StateError, UnknownSymbol
 from featureplane.execution.approval import Approved
 from featureplane.execution.money import Worth, amount
 from featureplane.execution.orders import EventKind, OrderEvent, OrderIntent, Side, TimeInForce
+from featureplane.execution.venue import open_once
 from featureplane.market.instruments import Instrument
 from featureplane.research.backtest.library import BPS_PLACES, HftMarket, Simulation
 from featureplane.units import half_even_div
@@ -105,11 +106,7 @@ class HftVenue:
 
     def send(self, approved: Approved[OrderIntent], now_ns: int) -> None:
         """Hand over an order that the risk check approved, once; raises `StateError` for anything else."""
-        if not isinstance(approved, Approved):
-            raise StateError(f"a {type(approved).__name__} was sent", hint="ask `RiskCheck.review` first")
-        intent = approved.open()
-        if intent.client_id in self._of:
-            raise StateError(f"order {intent.client_id} was sent before")
+        intent = open_once(approved, self._of)
         account = self._account(intent.symbol)
         if reason := self._objection(account, intent):
             self._tell(intent, EventKind.REJECTED, now_ns, now_ns, reason=reason)
