@@ -1,4 +1,4 @@
-"""What import-linter cannot see: the one door to the extension, and the one to the environment."""
+"""What import-linter cannot see: the one door to the extension, to the environment, and to time."""
 
 from __future__ import annotations
 
@@ -45,3 +45,21 @@ def opens_environment(path: Path) -> bool:
 @pytest.mark.parametrize("path", project.modules(), ids=project.dotted)
 def test_only_settings_opens_the_environment(path: Path) -> None:
     assert opens_environment(path) == (path == project.PACKAGE / "settings.py")
+
+
+def asks_the_time(path: Path) -> bool:
+    """Whether a module imports what reads a clock; dates made from numbers are none."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import) and any(name.name == "time" for name in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            return True
+        if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"}:
+            if isinstance(node.value, ast.Name) and node.value.id in {"datetime", "date"}:
+                return True
+    return False
+
+
+@pytest.mark.parametrize("path", project.modules(), ids=project.dotted)
+def test_only_clock_asks_the_time(path: Path) -> None:
+    assert asks_the_time(path) == (path == project.PACKAGE / "clock.py")

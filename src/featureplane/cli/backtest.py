@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rich.text import Text
 from featureplane.cli.features import set_to_run
 from featureplane.cli.options import READING, AllowCode, Backend, Json, Reading, Source, Symbol
 from featureplane.cli.terminal import counting, print_json, print_table, say, say_error
+from featureplane.clock import SYSTEM, seconds_since
 from featureplane.errors import SettingError
 from featureplane.features.spec import FeatureSet
 from featureplane.units import NANOS_PER_MS
@@ -135,13 +135,13 @@ def run(
     given = _Given((data, source, symbol), reading, backend)
     if ab:
         return _compare(strategy, features, market, given, allow_code=allow_code, json=json)
-    began = time.perf_counter()
+    began = SYSTEM.monotonic_ns()
     with redirect_stdout(sys.stderr):  # standard output is for data, whatever a strategy prints
         made, fset = _checked(strategy, features, market, out, allow_code=allow_code)
         result, events, numbers = _run(made, fset, market, given)
         setting = _setting(strategy, fset, market, source)
         size = _draw(out, result, events, numbers, setting)
-    seconds = time.perf_counter() - began
+    seconds = seconds_since(began)
     if json:
         about = {**setting, "symbol": events.instrument.symbol, "latency_us": market.latency_us}
         page = {"report": str(out), "report_bytes": size, "seconds": round(seconds, 3)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from cyclopts import App, Parameter
 
 from featureplane.cli.options import Backend, Json
 from featureplane.cli.terminal import print_json, say
+from featureplane.clock import SYSTEM, seconds_since
 
 if TYPE_CHECKING:
     from featureplane.ops.demo import Demo
@@ -37,14 +37,14 @@ def run(
     from featureplane.ops.demo import run_demo
     from featureplane.ops.demo_page import demo_page
 
-    began = time.perf_counter()
+    began = SYSTEM.monotonic_ns()
     found = run_demo(backend=backend, tell=say)
     out.mkdir(parents=True, exist_ok=True)
     table, page = out / "features.parquet", out / "report.html"
     say("write")
     found.table.write_parquet(table)
     size = demo_page(found).write(page)
-    seconds = time.perf_counter() - began
+    seconds = seconds_since(began)
     answer = found.to_json() | {"out": str(table), "report": str(page), "report_bytes": size}
     answer["seconds_in_all"] = round(seconds, 3)
     if json:

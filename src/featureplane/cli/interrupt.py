@@ -10,18 +10,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from types import FrameType
 from typing import Final, NoReturn
+
+from featureplane.clock import SYSTEM
 
 __all__ = ["asked", "check", "watch"]
 
 _LATER_S: Final = 0.01
-_LEAVING_S: Final = 1.0
+_LEAVING_NS: Final = 1_000_000_000
 _NOT_HERE: Final = ("importlib", "numpy")
 
 _numbers: list[int] = []
-_raised: list[float] = []  # when
+_raised: list[int] = []  # when
 
 
 def watch() -> None:
@@ -49,7 +50,7 @@ def _remember(number: int, frame: FrameType | None) -> None:
         later = threading.Timer(_LATER_S, _remind, [number])
         later.daemon = True
         later.start()
-    elif not _raised or time.monotonic() - _raised[-1] > _LEAVING_S:
+    elif not _raised or SYSTEM.monotonic_ns() - _raised[-1] > _LEAVING_NS:
         _end()  # else the command is leaving already, and is left to clean up
 
 
@@ -70,5 +71,5 @@ def _is_bad_place(frame: FrameType | None) -> bool:
 
 def _end() -> NoReturn:
     """Leave by the front door, so that nothing half-written is left."""
-    _raised.append(time.monotonic())
+    _raised.append(SYSTEM.monotonic_ns())
     raise KeyboardInterrupt

@@ -5,7 +5,6 @@ What it does is what a user would do with a recording of their own. Leans on eve
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -13,6 +12,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from featureplane import native
+from featureplane.clock import SYSTEM, seconds_since
 from featureplane.features.catalog import feature_set
 from featureplane.features.parity import ParityReport, parity
 from featureplane.features.spec import FeatureSet
@@ -86,9 +86,9 @@ def run_demo(*, backend: str = "auto", tell: Callable[[str], None] = lambda _: N
 
     def timed(step: str, work: Callable[[], T]) -> T:
         tell(step)
-        began = time.perf_counter()
+        began = SYSTEM.monotonic_ns()
         result = work()
-        seconds[step] = time.perf_counter() - began
+        seconds[step] = seconds_since(began)
         return result
 
     def read() -> EventBatch:
@@ -124,6 +124,6 @@ def _time(demo: Demo) -> None:
 
 
 def _seconds(events: EventBatch, fset: FeatureSet) -> float:
-    began = time.perf_counter()
+    began = SYSTEM.monotonic_ns()
     compute(events, fset, backend="rust")
-    return time.perf_counter() - began
+    return seconds_since(began)

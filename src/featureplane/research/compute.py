@@ -8,12 +8,12 @@ Leans on `market.reading`, `features.engine`, `research.tables`.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, overload
 
+from featureplane.clock import SYSTEM, seconds_since
 from featureplane.errors import EmptyStream, MissingSnapshot, SettingError
 from featureplane.features.availability import undefined_here
 from featureplane.features.catalog import feature_set
@@ -159,7 +159,7 @@ class _Run:
         self._progress = progress
         self._has_trades = "trade" not in fset.plan.reads  # then nobody asks
         self._has_snapshot = False
-        self._began = time.perf_counter()
+        self._began = SYSTEM.monotonic_ns()
         first = next(batches, None)
         if first is None:
             raise EmptyStream("events", hint="are these the right files for the source?")
@@ -185,7 +185,7 @@ class _Run:
             self._end()
             sink.metadata.update(self.report.metadata())
         self.report.out = path
-        self.report.seconds = time.perf_counter() - self._began
+        self.report.seconds = seconds_since(self._began)
         return self.report
 
     @property
@@ -227,7 +227,7 @@ class _Run:
             never = undefined_here(self.fset, one, has_trades=self._has_trades)
             if never:
                 report.undefined_here[one.symbol] = never
-        report.seconds = time.perf_counter() - self._began
+        report.seconds = seconds_since(self._began)
         if report.frames:
             return
         waits = "book" in self.fset.plan.reads and self._noted_last.options.seed == "snapshot"

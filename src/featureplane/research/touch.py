@@ -7,10 +7,10 @@ Leans on `research.touch_rows`, `features.engine`, `research.tables`.
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Final
 
+from featureplane.clock import SYSTEM, seconds_since
 from featureplane.errors import EmptyStream, PlanError
 from featureplane.features.availability import undefined_here
 from featureplane.features.catalog import feature_set
@@ -75,7 +75,7 @@ def compute_touch(
     --------
     compute : the same over events
     """
-    began = time.perf_counter()
+    began = SYSTEM.monotonic_ns()
     fset = feature_set(fset) if isinstance(fset, str) else fset
     rows = TouchRows.read(table)
     if not len(rows):
@@ -98,7 +98,7 @@ def compute_touch(
             report.add_frames(part)
             parts.append(part)
         report.add_counts(engine.counts)
-    report.seconds = time.perf_counter() - began
+    report.seconds = seconds_since(began)
     if not report.frames:
         raise EmptyStream(f"frames of {fset.feature_set_id}", hint="is any row inside a session?")
     return FeatureTable(fset, parts, [used.symbol], report=report)

@@ -7,11 +7,11 @@ that changes nothing. One strategy's exception is its own affair. Leans on `stra
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from featureplane.clock import SYSTEM
 from featureplane.errors import FeaturePlaneError, InputError, SettingError, StateError, UnknownSymbol
 from featureplane.execution.orders import EventKind, OrderEvent
 from featureplane.execution.risk import RiskCheck
@@ -103,7 +103,7 @@ class StrategyRunner:
         emit_features: bool = True,
         listener: Listener | None = None,
         backend: str = "auto",
-        timer: Callable[[], int] = time.perf_counter_ns,
+        timer: Callable[[], int] = SYSTEM.monotonic_ns,
     ) -> None:
         given = tuple(strategies)
         if repeated := [name for name, count in Counter(one.name for one in given).items() if count > 1]:

@@ -5,10 +5,10 @@ Leans on `adapter` and `result`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from featureplane.clock import cpu_ns
 from featureplane.errors import SettingError
 from featureplane.execution.limits import RiskLimits
 from featureplane.execution.risk import RiskCheck
@@ -46,9 +46,9 @@ def hft_backtest(
         raise SettingError(f"sample_ns={sample_ns!r}", hint="nanoseconds, an integer above 0")
     story, risk = Story(), RiskCheck(adapter.instruments, limits)
     observer = _Observer(risk, sample_ns, progress)
-    began = time.process_time_ns()
+    began = cpu_ns()
     run = adapter.run((observer, *strategies), risk=risk, listener=story, levels=levels)
-    cpu_ns = time.process_time_ns() - began
+    spent_ns = cpu_ns() - began
     observer.note(run.runner.now_ns)
     end_ns = max(int(one.batch.array["source_ts_ns"].max()) for one in adapter.assets)
     fills = tuple(
@@ -59,7 +59,7 @@ def hft_backtest(
     return BacktestResult(
         symbols=tuple(one.symbol for one in adapter.instruments),
         messages=run.runner.messages,
-        cpu_ns=cpu_ns,
+        cpu_ns=spent_ns,
         decisions=tuple(story.decisions),
         orders=tuple(story.orders),
         fills=fills,

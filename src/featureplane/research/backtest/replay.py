@@ -5,10 +5,10 @@ The runner is that of a running service. Leans on `strategy` and `execution`. Pr
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from itertools import chain
 
+from featureplane.clock import cpu_ns
 from featureplane.errors import EmptyStream, SettingError
 from featureplane.execution.limits import RiskLimits
 from featureplane.execution.risk import RiskCheck
@@ -74,12 +74,12 @@ def replay_backtest(
         backend=backend,
     )
     account = _Account(runner, risk, sample_ns, progress)
-    began = time.process_time_ns()
+    began = cpu_ns()
     for batch in chain((first,), batches):
         clock.add(batch)
         account.walk(batch)
     runner.finish()
-    cpu_ns = time.process_time_ns() - began
+    spent_ns = cpu_ns() - began
     account.note()
     clock.settle()
     fills = tuple(
@@ -90,7 +90,7 @@ def replay_backtest(
     return BacktestResult(
         symbols=tuple(one.symbol for one in first.instruments),
         messages=runner.messages,
-        cpu_ns=cpu_ns,
+        cpu_ns=spent_ns,
         decisions=tuple(story.decisions),
         orders=tuple(story.orders),
         fills=fills,
