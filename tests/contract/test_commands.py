@@ -36,6 +36,7 @@ def test_all_commands_of_the_contract_are_there() -> None:
         "features diff",
         "features list",
         "features show",
+        "features trace",
         "instruments check",
         "instruments infer",
         "parity",

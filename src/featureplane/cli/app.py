@@ -26,6 +26,7 @@ from featureplane.cli.instruments import instruments
 from featureplane.cli.parity import parity
 from featureplane.cli.replay import replay
 from featureplane.cli.terminal import say, say_error
+from featureplane.cli.trace import trace
 from featureplane.errors import FeaturePlaneError, ParityBreach
 
 __all__ = ["DONE", "NO", "UNABLE", "UNHEARD", "app", "main"]
@@ -56,6 +57,7 @@ app.command(data)
 app.command(demo)
 app.command(doctor)
 app.command(features)
+features.command(trace)
 app.command(instruments)
 app.command(parity)
 app.command(replay)

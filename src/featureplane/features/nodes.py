@@ -65,9 +65,14 @@ class Node:
 
     def reset(self) -> None:
         """Forget everything; what it shows is not warm until it advances again."""
-        if self.kernel is not None and self.family not in {Family.STATELESS, Family.RELATIVE}:
+        if self.keeps_state:
             self.kernel.reset()
         self.cell = NOT_WARM
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether there is a kernel that remembers something."""
+        return self.kernel is not None and self.family not in {Family.STATELESS, Family.RELATIVE}
 
     # -- ticks
 
@@ -243,7 +248,7 @@ class Nodes:
         for node in self.all:
             out.u64(node.cell.why)
             out.raw(bytes(8) if node.cell.value is None else node.cell.bits(node.dtype))
-            if node.kernel is not None and node.family not in {Family.STATELESS, Family.RELATIVE}:
+            if node.keeps_state:
                 node.kernel.save(out)
 
     def load(self, state: StateReader) -> None:
@@ -257,7 +262,7 @@ class Nodes:
             else:
                 words = StateReader(word)
                 node.cell = Cell(words.f64() if node.dtype == "f64" else words.i64(), why)
-            if node.kernel is not None and node.family not in {Family.STATELESS, Family.RELATIVE}:
+            if node.keeps_state:
                 node.kernel.load(state)
 
 
