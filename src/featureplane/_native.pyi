@@ -96,7 +96,7 @@ class Engine:
 class Pipeline:
     def __new__(
         cls,
-        engine: Engine,
+        engine: Engine | None,
         source: str,
         lanes: list[tuple[str, int, int, int]],
         *,

@@ -27,8 +27,9 @@ from featureplane.errors import (
     UnknownSymbol,
 )
 from featureplane.features.latest import LatestFrames
-from featureplane.features.messages import FeedSettings, NativeMessages, ReferenceMessages
+from featureplane.features.messages import NativeMessages, ReferenceMessages
 from featureplane.market.events import EventBatch, StreamOptions
+from featureplane.market.feed import FeedSettings
 from featureplane.market.instruments import Instrument
 from featureplane.market.sources import find_source
 from featureplane.market.sources.binance_plain import local_time
@@ -224,8 +225,9 @@ def test_an_oversized_message_is_refused_before_it_is_read(backend: str) -> None
     dropping = make(V1, dataclasses.replace(feed, options=StreamOptions(on_malformed="drop")))
     dropping.open(data, LOCAL)
     dropping.take(data * 2, LOCAL)
-    assert dropping.room.array["kind"][: dropping.count].tolist() == [0]
-    assert dropping.room.array["local_ts_ns"][: dropping.count].tolist() == [LOCAL]
+    room, count = dropping.feed.room, dropping.feed.count
+    assert room.array["kind"][:count].tolist() == [0]
+    assert room.array["local_ts_ns"][:count].tolist() == [LOCAL]
 
 
 @settings(max_examples=60, deadline=None)

@@ -36,9 +36,18 @@ impl Pipeline {
         how: Received,
         sink: &mut impl FrameSink,
     ) -> Result<(), Error> {
-        self.events.clear();
-        self.feed.read(text, how, &mut self.events)?;
+        self.read(text, how)?;
         if self.trusted { engine.run_trusted(&self.events, sink) } else { engine.run(&self.events, sink) }
+    }
+
+    /// Reads one whole message, for nobody but who looks at its events.
+    ///
+    /// # Errors
+    ///
+    /// A message that cannot be read.
+    pub fn read(&mut self, text: &[u8], how: Received) -> Result<(), Error> {
+        self.events.clear();
+        self.feed.read(text, how, &mut self.events)
     }
 
     /// The events of the last message.

@@ -20,18 +20,18 @@ const LONG: usize = 1 << 18;
 #[pyclass(module = "featureplane._native")]
 pub(crate) struct Pipeline {
     core: CorePipeline,
-    engine: Py<Engine>,
+    engine: Option<Py<Engine>>,
     source: String,
     room: Option<PyBuffer<u64>>,
 }
 
 #[pymethods]
 impl Pipeline {
-    /// `lanes`: symbol, id, decimals of prices and of sizes. `source` is what errors name.
+    /// Without an engine events are all there is. `lanes`: symbol, id, decimals of prices and of sizes. `source` is what errors name.
     #[new]
     #[pyo3(signature = (engine, source, lanes, *, futures, drop_malformed, bytes_max))]
     fn new(
-        engine: Py<Engine>,
+        engine: Option<Py<Engine>>,
         source: String,
         lanes: Vec<(String, u32, u8, u8)>,
         futures: bool,
@@ -74,11 +74,15 @@ impl Pipeline {
         if local_ts_ns.is_some_and(|local| !(1..TIME_LIMIT_NS).contains(&local)) {
             return Ok(None);
         }
-        let mut engine = self.engine.bind(py).try_borrow_mut()?;
-        let Engine { core: engine, layout, door, .. } = &mut *engine;
         let (core, how) = (&mut self.core, Received { local_ts_ns, lane });
         let long = (data.len() > LONG).then_some(py);
-        let taken = door.outlet.collect(long, layout, |sink| core.push(engine, data, how, sink));
+        let taken = if let Some(engine) = &self.engine {
+            let mut engine = engine.bind(py).try_borrow_mut()?;
+            let Engine { core: engine, layout, door, .. } = &mut *engine;
+            door.outlet.collect(long, layout, |sink| core.push(engine, data, how, sink))
+        } else {
+            core.read(data, how).map(|()| 0)
+        };
         self.show();
         taken.map(Some).map_err(|error| into_py_at(error, Some(&self.source)))
     }

@@ -15,25 +15,17 @@ from typing import NoReturn
 import numpy as np
 
 from featureplane import native
-from featureplane.errors import (
-    FeatureSetMismatch,
-    InputError,
-    MalformedEvent,
-    SettingError,
-    StateError,
-    UnknownSymbol,
-)
+from featureplane.errors import FeatureSetMismatch, InputError, SettingError, StateError, UnknownSymbol
 from featureplane.features.counts import COUNTS
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.latest import LatestFrames
-from featureplane.features.messages import FeedSettings, NativeMessages, ReferenceMessages
+from featureplane.features.messages import NativeMessages, ReferenceMessages
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
-from featureplane.market.agreement import exponent_mismatch
 from featureplane.market.events import EVENT_DTYPE, EventBatch, StreamOptions
-from featureplane.market.instruments import Instrument, choose_instrument
-from featureplane.market.reading import InstrumentsLike, request_for
-from featureplane.market.sources import find_source, source_names
+from featureplane.market.feed import ended, lane_of, not_a_message, refuse, request_feed
+from featureplane.market.instruments import Instrument
+from featureplane.market.reading import InstrumentsLike
 
 __all__ = ["Pipeline"]
 
@@ -75,21 +67,12 @@ class Pipeline:
     ) -> None:
         if emit not in {"update", "change"}:
             raise SettingError(f"emit={emit!r}", hint="choose one of update, change")
-        found = find_source(source)
-        if not found.takes_messages:
-            able = [name for name in source_names() if find_source(name).takes_messages]
-            raise SettingError(
-                f"{source} has no messages to push one by one", hint=f"choose one of {', '.join(able)}"
-            )
+        options = StreamOptions(on_gap, on_malformed, seed, seed_after)
         self.fset = fset
         self.backend = native.resolve(backend)
-        self._feed = FeedSettings(
-            found.info,
-            _chosen(instruments, symbols, source, live=live),
-            StreamOptions(on_gap, on_malformed, seed, seed_after),
-            emit,
-            parse_every(every),
-        )
+        self._emit: Emit = emit
+        self._every = parse_every(every)
+        self._feed = request_feed(source, instruments, symbols, options, live=live)
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
         self._running: _Execution | None = None
         self._open: _Execution | None = None  # the same, until it fails
@@ -99,6 +82,11 @@ class Pipeline:
     def instruments(self) -> tuple[Instrument, ...]:
         """Those whose messages are read."""
         return self._feed.instruments
+
+    @property
+    def options(self) -> StreamOptions:
+        """How the stream is taken."""
+        return self._feed.options
 
     def push(
         self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None
@@ -128,14 +116,14 @@ class Pipeline:
         StateError
             The stream has ended with an error; `finish` lets another begin.
         """
-        lane = None if symbol is None else self._lane(symbol)
+        lane = None if symbol is None else lane_of(symbol, self.instruments)
         running = self._open or self._begun(data, local_ts_ns)
         try:
             return running.take(data, local_ts_ns, lane)
         except InputError as error:
             self._fail(running, error)
         except (TypeError, OverflowError):
-            raise _not_a_message(data, local_ts_ns) from None
+            raise not_a_message(data, local_ts_ns) from None
 
     @property
     def events(self) -> EventBatch:
@@ -155,8 +143,9 @@ class Pipeline:
         """
         if self._running is None:
             return self._feed.batch(np.zeros(0, EVENT_DTYPE)), 0
-        count = self._running.count
-        return self._running.room, count
+        feed = self._running.feed
+        count = feed.count
+        return feed.room, count
 
     @property
     def pushed(self) -> tuple[FeatureFrame, ...]:
@@ -174,7 +163,7 @@ class Pipeline:
         if running is None:
             return self._counts
         tables = running.counts
-        tables["dropped"].update({reason: count for reason, count in running.unread if count})
+        tables["dropped"].update({reason: count for reason, count in running.feed.unread if count})
         return tables
 
     def follow(self, latest: LatestFrames | None) -> None:
@@ -215,13 +204,13 @@ class Pipeline:
 
     def _begun(self, data: bytes, local_ts_ns: int | None) -> _Execution:
         if self._running is not None:
-            raise _ended()
+            raise ended()
         make = NativeMessages if self.backend == "rust" else ReferenceMessages
-        running = make(self.fset, self._feed)
+        running = make(self.fset, self._feed, emit=self._emit, every=self._every)
         try:
             running.open(data, local_ts_ns)
         except (AttributeError, TypeError, OverflowError):
-            raise _not_a_message(data, local_ts_ns) from None
+            raise not_a_message(data, local_ts_ns) from None
         if self._latest is not None:
             self._latest.clear()
             running.follow(self._latest)
@@ -233,66 +222,17 @@ class Pipeline:
         self._open = None
         if self._latest is not None:
             self._latest.clear()
-        if isinstance(error, MalformedEvent):
-            mismatch = exponent_mismatch(error, running.lane)
-            if mismatch is not None:
-                raise mismatch from None
-        raise error
+        refuse(error, running.feed.lane)
 
     def _taken(self) -> _Execution:
         if self._running is None:
             raise StateError("no stream is being taken", hint="`push` begins one")
         if self._open is None:
-            raise _ended()
+            raise ended()
         return self._open
-
-    def _lane(self, symbol: str) -> int:
-        names = [one.symbol for one in self.instruments]
-        if symbol not in names:
-            raise UnknownSymbol(symbol, names)
-        return names.index(symbol)
 
     def _meant(self, symbol: str | int | None) -> list[int]:
         meant = [one.symbol_id for one in self.instruments if symbol in {None, one.symbol_id, one.symbol}]
         if not meant:
             raise UnknownSymbol(symbol, [one.symbol for one in self.instruments])
         return meant
-
-
-def _chosen(
-    given: InstrumentsLike, symbols: str | Iterable[str] | None, source: str, *, live: bool
-) -> tuple[Instrument, ...]:
-    """The instruments meant, each by a name of its own."""
-    instruments = request_for("none", source, instruments=given).instruments or ()
-    if symbols is None:
-        chosen = [one for one in instruments if one.venue == source] or list(instruments)
-    else:
-        names = [symbols] if isinstance(symbols, str) else list(symbols)
-        chosen = [choose_instrument(instruments, name, source) for name in dict.fromkeys(names)]
-    if not chosen:
-        raise SettingError("a pipeline without instruments", hint="name at least one")
-    twice = [name for name, count in Counter(one.symbol for one in chosen).items() if count > 1]
-    if twice:
-        raise SettingError(f"which {twice[0]} is meant is not clear", hint="one instrument a symbol")
-    inferred = [one.symbol for one in chosen if one.inferred]
-    if live and inferred:
-        raise SettingError(
-            f"{inferred[0]} is inferred from data, a live stream needs it declared (rule 1.1)",
-            hint="`featureplane instruments infer` writes a file to check and give as `instruments`; "
-            "`live=False` for recordings",
-        )
-    return tuple(chosen)
-
-
-def _not_a_message(data: object, local_ts_ns: object) -> SettingError:
-    return SettingError(
-        f"a message of {type(data).__name__}, received at {local_ts_ns!r}",
-        hint="`bytes`, as the venue sent them, and nanoseconds since 1970",
-    )
-
-
-def _ended() -> StateError:
-    return StateError(
-        "the stream has ended with an error",
-        hint='`finish()` lets another begin; with on_malformed="drop" it goes on by itself',
-    )

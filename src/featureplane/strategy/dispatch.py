@@ -28,6 +28,7 @@ __all__ = ["EventRoom"]
 
 _SIDES: Final = tuple(Side)
 _TRADE: Final = int(Kind.TRADE)
+_LAST: Final = int(EventFlag.LAST)
 _NOT_MARKET: Final = int(EventFlag.NOT_MARKET)
 
 
@@ -61,6 +62,10 @@ class EventRoom:
     def turn_to(self, events: EventBatch) -> None:
         """Read trades from this batch."""
         self._words: memoryview[int] = _words(np.ascontiguousarray(events.array).view(np.int64))
+
+    def ends_message(self, at: int) -> bool:
+        """Whether the event at that place is the last of its message."""
+        return self._words[8 * at] >> 16 & _LAST != 0
 
     # -- events
 

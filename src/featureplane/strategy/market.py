@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntFlag
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +112,7 @@ class MarketBooks:
             self.refuse(start, stop)
         return Did(bits)
 
-    def refuse(self, start: int, stop: int) -> None:
+    def refuse(self, start: int, stop: int) -> NoReturn:
         """Raise `SettingError` for events that were not taken."""
         if self._events is not None:
             check_range(self._events, start, stop)

@@ -19,13 +19,17 @@ from featureplane.execution.venue import OrderVenue
 from featureplane.features.engine import FeatureEngine
 from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.latest import LatestFrames
+from featureplane.features.pipeline import Pipeline
+from featureplane.features.spec import FeatureSet
 from featureplane.market.events import EventBatch, StreamOptions
+from featureplane.market.feed import MessageFeed
 from featureplane.market.instruments import Instrument, check_ids
 from featureplane.strategy.api import HANDLERS, BaseStrategy, StrategyContext, check_features
-from featureplane.strategy.desk import Decision, Desk, Exchange
+from featureplane.strategy.desk import Desk, Exchange
 from featureplane.strategy.dispatch import EventRoom
 from featureplane.strategy.events import TickEvent
 from featureplane.strategy.market import STATS_LEVELS, Did, MarketBooks
+from featureplane.strategy.states import Listener, StrategyState
 
 __all__ = ["Listener", "StrategyRunner", "StrategyState"]
 
@@ -37,52 +41,19 @@ _TWO_SIDED: Final = int(Did.TWO_SIDED)
 _WHOLE: Final = int(Did.WHOLE)
 
 
-class Listener:
-    """Hears what strategies do; override what is needed. It has no say in anything."""
-
-    def on_decision(self, decision: Decision) -> None:
-        """A strategy asked for an order, or for the end of one."""
-
-    def on_order_event(self, strategy: str, event: OrderEvent) -> None:
-        """Something happened to an order of a strategy, before the strategy is told."""
-
-    def on_stopped(self, state: StrategyState) -> None:
-        """A strategy was stopped by an error."""
-
-
-class StrategyState:
-    """How a strategy stands: whether it runs, the error that stopped it, what it was late with.
-
-    `exceptions` and `over_budget` count by handler.
-    """
-
-    def __init__(self, strategy: BaseStrategy, desk: Desk) -> None:
-        self.strategy, self.desk = strategy, desk
-        self.is_running = True
-        self.error: Exception | None = None
-        self.exceptions: Counter[str] = Counter()
-        self.over_budget: Counter[str] = Counter()
-
-    @property
-    def name(self) -> str:
-        """The strategy's name."""
-        return self.strategy.name
-
-    def __repr__(self) -> str:
-        stands = "running" if self.is_running else f"stopped by {self.error!r}" if self.error else "off"
-        return f"<{self.name}: {stands}>"
-
-
 _Handlers = list[tuple[StrategyState, Callable[[Any], None]]]
+_Source = FeatureEngine | Pipeline | MessageFeed
 
 
 class StrategyRunner:
     """Runs strategies over messages.
 
     `engine` computes the features; without one there are no frames, and strategies that require some are
-    refused. `venue` and `risk` take orders; without them `submit` raises. `stream` says how the market data
-    are to be taken, as for an engine; `levels` is how many a `BidAskEvent` has a side. A handler that takes
-    longer than `budget_ns` is counted in its state. `emit_features=False`: no `on_features`, values are only
+    refused. A `FeatureEngine`, or None, is for events: `step` and `run`. A `Pipeline` is for the bytes of a
+    venue's messages, or a `MessageFeed` where there are no features: `push`; its options are the runner's.
+    `venue` and `risk` take orders; without them `submit` raises. `stream` says how the market data are to
+    be taken, as for an engine; `levels` is how many a `BidAskEvent` has a side. A handler that takes longer
+    than `budget_ns` is counted in its state. `emit_features=False`: no `on_features`, values are only
     pulled. One runner, one stream, one thread.
 
     Raises `FeatureSetMismatch`, `UnknownFeatureSet`, `StateError` or `SettingError` for a strategy that
@@ -94,7 +65,7 @@ class StrategyRunner:
         strategies: Iterable[BaseStrategy],
         instruments: Iterable[Instrument],
         *,
-        engine: FeatureEngine | None = None,
+        engine: _Source | None = None,
         venue: OrderVenue | None = None,
         risk: RiskCheck | None = None,
         stream: StreamOptions | None = None,
@@ -113,6 +84,7 @@ class StrategyRunner:
         if (venue is None) is not (risk is None):
             raise SettingError("a venue without a risk check, or the other way", hint="give both or none")
         self.instruments = check_ids(instruments)
+        stream = self._options(engine, stream)
         self._backend = backend if engine is None else engine.backend
         self._books = MarketBooks(self.instruments, stream, levels=levels, backend=self._backend)
         self._room = EventRoom(self._books)
@@ -125,7 +97,9 @@ class StrategyRunner:
         self._holds = risk is not None and any(risk.portfolio[one.symbol].qty for one in self.instruments)
         self._events: EventBatch | None = None
         self._finished = False
-        self._engine: FeatureEngine | None = None
+        self._engine: FeatureEngine | Pipeline | None = None
+        self._push: Callable[[EventBatch, int, int], tuple[FeatureFrame, ...]] | None = None
+        self._feed: Pipeline | MessageFeed | None = None
         self._latest: LatestFrames | None = None
         self._checked: str | None = None  # the fingerprint strategies were held against
         self._layout: FrameLayout | None = None
@@ -133,12 +107,27 @@ class StrategyRunner:
         self._handlers: dict[str, _Handlers] = {name: [] for name in HANDLERS}
         self._use(engine)
         for strategy in given:
-            check_features(strategy, None if engine is None else engine.fset)
-        self._checked = None if engine is None else engine.fset.fingerprint
+            check_features(strategy, self._fset)
+        self._checked = None if self._fset is None else self._fset.fingerprint
         self.states = {one.name: self._bound(one) for one in given}
         for state in self.states.values():
             state.strategy.on_start()
         self._subscribe()
+
+    def _options(self, source: _Source | None, stream: StreamOptions | None) -> StreamOptions | None:
+        if source is None or isinstance(source, FeatureEngine):
+            return stream
+        if [one.symbol_id for one in source.instruments] != [one.symbol_id for one in self.instruments]:
+            raise SettingError(
+                "the feed has other instruments than the runner", hint="give both the same, in one order"
+            )
+        if stream not in {None, source.options}:
+            raise SettingError(f"{stream} for a feed of {source.options}", hint="the feed's need no telling")
+        return source.options
+
+    @property
+    def _fset(self) -> FeatureSet | None:
+        return None if self._engine is None else self._engine.fset
 
     # -- strategies come and go
 
@@ -188,7 +177,7 @@ class StrategyRunner:
             raise SettingError(f"no strategy {name!r}", hint=f"there are: {', '.join(self.states) or 'none'}")
         fresh = None
         if strategy is not None:
-            check_features(strategy, None if self._engine is None else self._engine.fset)
+            check_features(strategy, self._fset)
             strategy.name = name
             fresh = self._bound(strategy)
             fresh.desk.take_over(old.desk)
@@ -216,39 +205,42 @@ class StrategyRunner:
         self._subscribe()
         self._listener.on_stopped(state)
 
-    def use_engine(self, engine: FeatureEngine | None) -> None:
+    def use_engine(self, engine: _Source | None) -> None:
         """Compute with another engine from the next message on.
 
         Values of the old one are gone at once. Strategies that require another set are stopped, with
-        `FeatureSetMismatch`, at the first frame of the new one.
+        `FeatureSetMismatch`, at the first frame of the new one; at once where there are no features any more.
         """
+        self._options(engine, None)
         self._use(engine)
         for state in self.states.values():
             state.strategy.ctx.use(self._latest)
-        if engine is None:
+        if self._engine is None:
             self._check_set(None)
 
-    def _use(self, engine: FeatureEngine | None) -> None:
+    def _use(self, source: _Source | None) -> None:
         if self._engine is not None:
             self._engine.follow(None)
         if self._latest is not None:
             self._latest.clear()
-        same = engine is not None and self._latest is not None
+        engine = None if isinstance(source, MessageFeed) else source
         if engine is None:
             self._latest = None
-        elif not same or self._latest is None or self._latest.layout.fingerprint != engine.fset.fingerprint:
+        elif self._latest is None or self._latest.layout.fingerprint != engine.fset.fingerprint:
             self._latest = LatestFrames(engine.fset, self.instruments, engine.backend)
         if engine is not None:
             engine.follow(self._latest)
         self._engine = engine
+        self._feed = None if isinstance(source, FeatureEngine) else source
+        self._push = source.push if isinstance(source, FeatureEngine) else None
+        self._events = None
 
     def _check_set(self, frame: FeatureFrame | None) -> None:
         """Stop who requires other features than those that come."""
         self._checked = None if frame is None else frame.fingerprint
-        fset = None if self._engine is None else self._engine.fset
         for state in [one for one in self.states.values() if one.is_running]:
             try:
-                check_features(state.strategy, fset)
+                check_features(state.strategy, self._fset)
             except FeaturePlaneError as error:
                 self._fail(state, "on_features", error)
 
@@ -285,14 +277,77 @@ class StrategyRunner:
         Raises what engine and books raise for events they cannot use: `SettingError`, and as the stream's
         options ask `MalformedEvent`, `UnknownSymbol`, `SequenceGap`; no feature has a value then.
         """
-        bits, frames = self._take(events, start, stop)
+        if events is not self._events:
+            if self._feed is not None:
+                raise SettingError("events for a runner that reads bytes", hint="`push` takes them")
+            self._turn_to(events)
+        try:
+            bits = self._did(start, stop)
+            frames = () if self._push is None else self._push(events, start, stop)
+        except InputError:
+            self._forget()
+            raise
+        self._dispatch(bits, start, stop, frames)
+
+    def push(
+        self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None
+    ) -> tuple[FeatureFrame, ...]:
+        """Take one raw message of the venue; its frames, which strategies have seen already.
+
+        Arguments, and what is raised, are those of `Pipeline.push`; no feature has a value behind an error.
+        Strategies are called as `step` calls them for the message's events. A message that becomes none, as
+        that of another symbol or the answer to a subscription, calls nobody. Raises `SettingError` for a
+        runner without `Pipeline` or `MessageFeed`.
+        """
+        feed = self._feed
+        if feed is None:
+            raise SettingError(
+                "bytes for a runner of events", hint="engine=Pipeline(...) or MessageFeed(...)"
+            )
+        frames = feed.push(data, local_ts_ns, symbol)
+        events, count = feed.taken
+        if count:
+            if events is not self._events:
+                self._turn_to(events)
+            if count == 1 or not self._room.ends_message(0):
+                self._dispatch(self._did(0, count), 0, count, frames)
+            else:
+                self._lost(events, count, frames)
+        return frames
+
+    def _lost(self, events: EventBatch, count: int, frames: tuple[FeatureFrame, ...]) -> None:
+        """What may have been a message of any symbol is one of each."""
+        ids = events.array["symbol_id"][:count].tolist()
+        # WHY copies: the frames in the room end with the first of these messages.
+        own = {frame.symbol_id: (frame.copy(),) for frame in frames}
+        for at, symbol_id in enumerate(ids):
+            self._dispatch(self._did(at, at + 1), at, at + 1, own.get(symbol_id, ()))
+
+    def _turn_to(self, events: EventBatch) -> None:
+        self._books.turn_to(events)
+        self._room.turn_to(events)
+        self._events, self._array = events, events.array
+
+    def _did(self, start: int, stop: int) -> int:
+        """What the message did to the books."""
+        bits: int | None = self._books.push_bits(start, stop)
+        if bits is None:
+            self._books.refuse(start, stop)
+        return bits
+
+    def _forget(self) -> None:
+        if self._latest is not None:
+            self._latest.clear()
+
+    def _dispatch(self, bits: int, start: int, stop: int, frames: tuple[FeatureFrame, ...]) -> None:
+        """Call everybody for a message that was taken."""
         self._begin(bits)
         exchange = self._exchange
         if self._on_gap and (bits & _GAP or (frames and _has_gap(frames))):
             self._deliver("on_gap", self._room.gap(is_whole=bits & _WHOLE != 0))
             self._room.end_gap()
         if exchange.venue is not None:
-            exchange.venue.on_market(events.array[start:stop], checked=True)
+            exchange.venue.on_market(self._array[start:stop], checked=True)
             self._hear()
         if bits & _TRADES and self._on_tick:
             self._room.ticks(start, stop, self._deliver_tick)
@@ -310,22 +365,6 @@ class StrategyRunner:
         self._hear()
         if exchange.asked:
             self._hear()
-
-    def _take(self, events: EventBatch, start: int, stop: int) -> tuple[int, tuple[FeatureFrame, ...]]:
-        """What the message did, and its frames."""
-        if events is not self._events:
-            self._books.turn_to(events)
-            self._room.turn_to(events)
-            self._events = events
-        try:
-            bits = self._books.push_bits(start, stop)
-            if bits is None:
-                self._books.refuse(start, stop)
-            return bits, () if self._engine is None else self._engine.push(events, start, stop)
-        except InputError:
-            if self._latest is not None:
-                self._latest.clear()
-            raise
 
     def _begin(self, bits: int) -> None:
         exchange, head = self._exchange, self._room.head
@@ -418,8 +457,9 @@ class StrategyRunner:
             if state.is_running:
                 self._end(state)
         self._hear()
-        if self._engine is not None:
-            self._engine.finish()
+        source = self._engine or self._feed
+        if source is not None:
+            source.finish()
         self._subscribe()
         self._finished = True
 
