@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from featureplane.cli.features import set_to_run
 from featureplane.cli.options import READING, AllowCode, FeatureSetName, Json, Paths, Reading, Source, Symbol
+from featureplane.cli.paths import paths_agree
 from featureplane.cli.terminal import counting, print_json, say, say_error
 from featureplane.errors import BackendUnavailable
 
@@ -21,7 +22,7 @@ _EXAMPLE = "featureplane parity ethusdt.gz --source binance-spot --features lob_
 
 parity = App(
     name="parity",
-    help_epilogue="Exit status: 0 agree, 1 disagree, 2 unreadable, or no frame to compare\n\n"
+    help_epilogue="Exit status: 0 agree, 1 disagree, 2 unreadable, no frame, or a path that cannot run\n\n"
     f"Example:\n  {_EXAMPLE} --until 5000",
 )
 
@@ -34,16 +35,36 @@ def run(
     source: Source,
     features: FeatureSetName,
     symbol: Symbol = None,
+    through: Annotated[
+        str | None,
+        Parameter(
+            name="--paths",
+            help="Compare what comes out of these, with commas between: replay, hftbacktest, service.",
+        ),
+    ] = None,
     until: Annotated[int | None, Parameter(help="Stop after so many events.")] = None,
     reading: Reading = READING,
     allow_code: AllowCode = False,
     json: Json = False,
 ) -> int:
-    """Compare Python and Rust over recordings: every value, mask, flag and error, bit for bit."""
+    """Compare Python and Rust over recordings: every value, mask, flag and error, bit for bit.
+
+    With `--paths` the frames of a replay, of hftbacktest's clock and of a running service are compared.
+    """
     from featureplane import native
     from featureplane.features.parity import parity as compare
     from featureplane.market.reading import read_events
 
+    if through is not None:
+        return paths_agree(
+            through.split(","),
+            (paths, source, symbol),
+            set_to_run(features, allow_code=allow_code),
+            until=until,
+            reading=reading.options(),
+            features=features,
+            json=json,
+        )
     if not native.available():
         raise BackendUnavailable("rust")
     fset = set_to_run(features, allow_code=allow_code)

@@ -27,7 +27,7 @@ from featureplane.features.spec import FeatureSet
 from featureplane.market.agreement import check_ticks
 from featureplane.market.events import EventBatch
 
-__all__ = ["EXECUTIONS", "Mismatch", "ParityReport", "parity"]
+__all__ = ["EXECUTIONS", "Kept", "Mismatch", "ParityReport", "differences", "parity", "words_of"]
 
 EXECUTIONS: Final[tuple[Execution, ...]] = ("streaming", "block")
 """The Rust executions the reference is compared with."""
@@ -35,6 +35,7 @@ EXECUTIONS: Final[tuple[Execution, ...]] = ("streaming", "block")
 _CHUNK_EVENTS: Final = 4096
 
 Kept = tuple[FeatureFrame, int]
+"""A frame and the grid point it stands for, or 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +200,8 @@ class _Comparison:
             for place, (left, right) in enumerate(zip_longest(frames, made)):
                 if not _same(left, right):
                     self._note(name, places[min(place, len(places) - 1)], left, right)
-            if _words_of(error) != _words_of(other_error):
-                self._note_words(name, {"error": (_words_of(error), _words_of(other_error))})
+            if words_of(error) != words_of(other_error):
+                self._note_words(name, {"error": (words_of(error), words_of(other_error))})
         self.report.error = error
         self.report.events = self.reference.events
         return error is None
@@ -243,7 +244,7 @@ class _Comparison:
                 event,
                 frame.symbol if frame is not None else "",
                 frame.seq if frame is not None else None,
-                _differences(self.fset, left, right),
+                differences(self.fset, left, right),
                 left[0].pack().hex() if left else "",
                 right[0].pack().hex() if right else "",
                 self._replay(event),
@@ -280,12 +281,13 @@ def _same(left: Kept | None, right: Kept | None) -> bool:
     return left[1] == right[1] and left[0].pack() == right[0].pack()
 
 
-def _words_of(error: FeaturePlaneError | None) -> dict[str, Any] | None:
+def words_of(error: FeaturePlaneError | None) -> dict[str, Any] | None:
     """Class and attributes of an error: what must be equal (rule 10.1)."""
     return None if error is None else {"class": type(error).__name__, **vars(error)}
 
 
-def _differences(fset: FeatureSet, left: Kept | None, right: Kept | None) -> dict[str, tuple[object, object]]:
+def differences(fset: FeatureSet, left: Kept | None, right: Kept | None) -> dict[str, tuple[object, object]]:
+    """Fields and features in which two frames differ, each with both values."""
     if left is None or right is None:
         return {"frame": ("there" if left else "missing", "there" if right else "missing")}
     (a, a_grid), (b, b_grid) = left, right
