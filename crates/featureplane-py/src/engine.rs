@@ -17,6 +17,7 @@ use pyo3::types::{PyBytes, PyDict, PySlice};
 use crate::array::as_events;
 use crate::errors::into_py;
 use crate::latest::Latest;
+use crate::market::MarketBooks;
 use crate::push::Door;
 
 /// Packed frames, one behind the other, and their grid points.
@@ -62,6 +63,8 @@ pub(crate) struct Engine {
     packed: Packed,
     columns: Columns,
     pub(crate) door: Door,
+    /// Books that `push` takes its message to.
+    market: Option<Py<MarketBooks>>,
 }
 
 #[pymethods]
@@ -74,7 +77,7 @@ impl Engine {
         let core = CoreEngine::new(plan, &config).map_err(into_py)?;
         let layout = core.layout().clone();
         let (packed, door) = (Packed::default(), Door::default());
-        Ok(Self { packed, columns: Columns::new(&layout), door, core, layout })
+        Ok(Self { packed, columns: Columns::new(&layout), door, core, layout, market: None })
     }
 
     /// Takes events, `block` steps at a time (0: event by event); frames wait for `take_frames`. On an
@@ -126,14 +129,20 @@ impl Engine {
         self.door.outlet.bind_latest(latest.map(Latest::words));
     }
 
+    /// The books that `push` takes its message to, before its own, or None.
+    #[pyo3(signature = (market, /))]
+    fn bind_market(&mut self, market: Option<Py<MarketBooks>>) {
+        self.market = market;
+    }
+
     /// Takes events `start` to `stop` of those bound, event by event, and puts their frames into the room,
     /// as many as fit; how many there are. None, and nothing has happened, if those events are not there
-    /// or begin or end inside a message.
+    /// or begin or end inside a message; nor, with books bound, if they are not one message of those.
     #[pyo3(signature = (start, stop, /))]
     fn push(&mut self, py: Python<'_>, start: isize, stop: isize) -> PyResult<Option<usize>> {
-        let Self { core, layout, door, .. } = self;
+        let Self { core, layout, door, market, .. } = self;
         match (usize::try_from(start), usize::try_from(stop)) {
-            (Ok(start), Ok(stop)) => door.push(py, core, layout, (start, stop)),
+            (Ok(start), Ok(stop)) => door.push(py, core, layout, market.as_ref(), (start, stop)),
             _ => Ok(None),
         }
     }

@@ -4,6 +4,8 @@
 
 use featureplane_core::book::Level;
 use featureplane_core::book::guarded::GuardedBook;
+use featureplane_core::error::Error;
+use featureplane_core::event::Event;
 use featureplane_core::quality::{Policy, State};
 use featureplane_core::units::{half_even_div, to_i64};
 use pyo3::buffer::PyBuffer;
@@ -21,15 +23,27 @@ const GAP: u32 = 4;
 const READABLE: u32 = 8;
 const TWO_SIDED: u32 = 16;
 const WHOLE: u32 = 32;
+const LEVELS: u32 = 64;
+/// Words of the head behind what statistics have: what the message did, messages taken, and their events.
+const DID: usize = 13;
 
 /// Books by symbol. Not frozen: it is one running state.
 #[pyclass(module = "featureplane._native")]
 pub(crate) struct MarketBooks {
     books: Vec<(u32, GuardedBook)>,
     levels: usize,
+    /// Somebody looks at the levels, or at what they add up to.
+    shows: Shows,
     intake: Intake,
     room: Option<PyBuffer<i64>>,
     seen: Vec<i64>,
+}
+
+/// What is written to the room beside what messages did.
+#[derive(Clone, Copy)]
+struct Shows {
+    levels: bool,
+    sums: bool,
 }
 
 #[pymethods]
@@ -55,7 +69,8 @@ impl MarketBooks {
             (id, empty.with_levels(tick, depth))
         };
         let books = symbols.into_iter().map(book).collect();
-        Self { books, levels, intake: Intake::default(), room: None, seen: Vec::new() }
+        let shows = Shows { levels: true, sums: true };
+        Self { books, levels, shows, intake: Intake::default(), room: None, seen: Vec::new() }
     }
 
     /// The array of events that `push` takes from.
@@ -73,6 +88,12 @@ impl MarketBooks {
         Ok(())
     }
 
+    /// Whether levels are written to the room from the next message on, and whether what they add up to is.
+    #[pyo3(signature = (*, levels, sums))]
+    fn watch(&mut self, levels: bool, sums: bool) {
+        self.shows = Shows { levels, sums };
+    }
+
     /// The connection of a symbol is another one.
     fn reconnect(&mut self, symbol_id: u32) {
         for (_, book) in self.books.iter_mut().filter(|(id, _)| *id == symbol_id) {
@@ -84,48 +105,84 @@ impl MarketBooks {
     /// that is no whole message of a symbol that is here.
     #[pyo3(signature = (start, stop, /))]
     fn push(&mut self, start: usize, stop: usize) -> PyResult<Option<u32>> {
-        let Some(events) = self.intake.take(start, stop) else { return Ok(None) };
-        let Some(head) = events.first() else { return Ok(None) };
-        if events.iter().filter(|event| event.is_last()).count() != 1 {
-            return Ok(None);
-        }
-        let Some((_, book)) = self.books.iter_mut().find(|(id, _)| *id == head.symbol_id) else {
-            return Ok(None);
+        // WHY taken out: the events are read while the books are written.
+        let mut intake = std::mem::take(&mut self.intake);
+        let taken = match intake.take(start, stop) {
+            Some(events) if self.is_message(events) => self.follow(events).map(Some),
+            _ => Ok(None),
         };
-        let did = book.step(events).map_err(into_py)?;
+        self.intake = intake;
+        taken.map_err(into_py)
+    }
+}
+
+impl MarketBooks {
+    /// Whether events are one whole message of a symbol that is here.
+    pub(crate) fn is_message(&self, events: &[Event]) -> bool {
+        count_messages(events) == 1
+            && events.first().is_some_and(|head| self.books.iter().any(|(id, _)| *id == head.symbol_id))
+    }
+
+    /// Takes what one push took; what it did stands in the room. Of several messages nothing is taken: they are
+    /// counted, for who takes them one by one.
+    pub(crate) fn follow(&mut self, events: &[Event]) -> Result<u32, Error> {
+        self.seen.clear();
+        self.seen.resize(HEAD, 0);
+        let messages = count_messages(events);
+        let done = if messages == 1 { self.step(events) } else { Ok(0) };
+        let code = done.as_ref().map_or(0, |&code| code);
+        self.seen[DID..HEAD].copy_from_slice(&[code.into(), as_word(messages), as_word(events.len())]);
+        self.show();
+        done
+    }
+
+    fn step(&mut self, events: &[Event]) -> Result<u32, Error> {
+        let Some(head) = events.first() else { return Ok(0) };
+        let Some((_, book)) = self.books.iter_mut().find(|(id, _)| *id == head.symbol_id) else {
+            return Ok(0);
+        };
+        let did = book.step(events)?;
         let mut code = if did.book { BOOK } else { 0 };
         code |= if did.trades { TRADES } else { 0 } | if did.gap { GAP } else { 0 };
         code |= if book.state() == State::Whole { WHOLE } else { 0 };
         let source_ts_ns =
             book.source_ts_ns().filter(|_| did.book && code & WHOLE != 0).unwrap_or(head.source_ts_ns);
-        self.seen.clear();
-        self.seen.resize(HEAD, 0);
         self.seen[..4].copy_from_slice(&[
             i64::from(head.symbol_id),
             source_ts_ns,
             head.local_ts_ns,
             book.applied().cast_signed(),
         ]);
-        if let Some((bids, asks)) = book.readable() {
+        let Shows { levels, sums } = self.shows;
+        if (levels || sums)
+            && let Some((bids, asks)) = book.readable()
+        {
             code |= READABLE;
-            if seen(bids, asks, self.levels, &mut self.seen) {
+            if levels {
+                code |= LEVELS;
+                see_levels(bids, asks, self.levels, &mut self.seen);
+            }
+            if sums && see_sums(bids, asks, &mut self.seen) {
                 code |= TWO_SIDED;
             }
         }
-        self.show();
-        Ok(Some(code))
+        Ok(code)
     }
 }
 
-/// Writes levels and what they add up to; whether both sides are there and nothing overflows.
-fn seen(bids: &[Level], asks: &[Level], levels: usize, out: &mut Vec<i64>) -> bool {
-    out[4] = count(bids, levels);
-    out[5] = count(asks, levels);
+/// Writes so many levels of each side.
+fn see_levels(bids: &[Level], asks: &[Level], levels: usize, out: &mut Vec<i64>) {
+    out[4] = as_word(bids.len().min(levels));
+    out[5] = as_word(asks.len().min(levels));
     for side in [bids, asks] {
         let first = out.len();
         out.extend(side.iter().take(levels).flat_map(|level| [level.price, level.qty]));
         out.resize(first + 2 * levels, 0);
     }
+}
+
+/// Writes what levels add up to; whether both sides are there and nothing overflows.
+fn see_sums(bids: &[Level], asks: &[Level], out: &mut [i64]) -> bool {
     let (Some(bid), Some(ask)) = (bids.first(), asks.first()) else { return false };
     let depth =
         |side: &[Level]| side.iter().take(STATS_LEVELS).map(|level| i128::from(level.qty)).sum::<i128>();
@@ -156,6 +213,10 @@ impl MarketBooks {
     }
 }
 
-fn count(side: &[Level], most: usize) -> i64 {
-    i64::try_from(side.len().min(most)).unwrap_or(i64::MAX)
+fn count_messages(events: &[Event]) -> usize {
+    events.iter().filter(|event| event.is_last()).count()
+}
+
+fn as_word(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

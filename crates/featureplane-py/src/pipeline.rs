@@ -11,7 +11,8 @@ use zerocopy::IntoBytes;
 
 use crate::array::WORDS;
 use crate::engine::Engine;
-use crate::errors::into_py_at;
+use crate::errors::{into_py, into_py_at};
+use crate::market::MarketBooks;
 
 /// Bytes beyond which other threads may run meanwhile; for fewer it is not worth the while.
 const LONG: usize = 1 << 18;
@@ -23,6 +24,8 @@ pub(crate) struct Pipeline {
     engine: Option<Py<Engine>>,
     source: String,
     room: Option<PyBuffer<u64>>,
+    /// Books that take every message too.
+    market: Option<Py<MarketBooks>>,
 }
 
 #[pymethods]
@@ -48,7 +51,7 @@ impl Pipeline {
         let lanes: Vec<Lane> = lanes.into_iter().map(lane).collect();
         let market = if futures { Market::Futures } else { Market::Spot };
         let core = CorePipeline::new(Feed::new(&lanes, market, drop_malformed, bytes_max));
-        Ok(Self { core, engine, source, room: None })
+        Ok(Self { core, engine, source, room: None, market: None })
     }
 
     /// The array that events of a message are put into; those of the last one are put there now.
@@ -59,6 +62,12 @@ impl Pipeline {
         self.room = Some(room);
         self.show();
         Ok(())
+    }
+
+    /// The books that `push` takes its message to, behind the engine, or None.
+    #[pyo3(signature = (market, /))]
+    fn bind_market(&mut self, market: Option<Py<MarketBooks>>) {
+        self.market = market;
     }
 
     /// Takes one whole message, as recorded, or alone with the local time given; how many frames it makes.
@@ -84,7 +93,11 @@ impl Pipeline {
             core.read(data, how).map(|()| 0)
         };
         self.show();
-        taken.map(Some).map_err(|error| into_py_at(error, Some(&self.source)))
+        let taken = taken.map_err(|error| into_py_at(error, Some(&self.source)))?;
+        if let Some(market) = &self.market {
+            market.bind(py).try_borrow_mut()?.follow(self.core.events()).map_err(into_py)?;
+        }
+        Ok(Some(taken))
     }
 
     /// Events of the last message.

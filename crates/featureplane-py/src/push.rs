@@ -16,6 +16,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::array::WORDS;
 use crate::errors::into_py;
 use crate::latest::Words;
+use crate::market::MarketBooks;
 
 /// Events beyond which other threads may run meanwhile; for fewer it is not worth the while.
 const LONG: usize = 4096;
@@ -106,12 +107,14 @@ impl Door {
         self.intake.bind(events)
     }
 
-    /// Takes events `start` to `stop`; the number of frames, or none if those are not whole messages.
+    /// Takes events `start` to `stop`; the number of frames, or none if those are not whole messages. Books of
+    /// a `market` take the same, before, and then it has to be one message.
     pub(crate) fn push(
         &mut self,
         py: Python<'_>,
         core: &mut Engine,
         layout: &Layout,
+        market: Option<&Py<MarketBooks>>,
         (start, stop): (usize, usize),
     ) -> PyResult<Option<usize>> {
         let Self { intake, outlet } = self;
@@ -119,6 +122,14 @@ impl Door {
             outlet.empty();
             return Ok(None);
         };
+        if let Some(market) = market {
+            let mut market = market.bind(py).try_borrow_mut()?;
+            if !market.is_message(events) {
+                outlet.empty();
+                return Ok(None);
+            }
+            market.follow(events).map_err(into_py)?;
+        }
         let long = (stop - start > LONG).then_some(py);
         outlet.collect(long, layout, |sink| core.run(events, sink)).map(Some).map_err(into_py)
     }

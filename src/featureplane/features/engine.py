@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
+from typing import Any
 
 from featureplane import native
 from featureplane.errors import (
@@ -69,6 +70,7 @@ class FeatureEngine:
         self._events: EventBatch | None = None  # the batch it is pushed from
         self._failed = False
         self._latest: LatestFrames | None = None
+        self._market: Any = None
 
     def replay(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[FeatureFrame]:
         """The frames of a stream from its beginning, in the order of the messages that make them.
@@ -130,6 +132,18 @@ class FeatureEngine:
         self._latest = latest
         if self._pushing is not None:
             self._pushing.follow(latest)
+
+    def bind_market(self, market: Any) -> bool:
+        """Take the message of every push to these books of Rust too, `MarketBooks.native`, in the same call.
+
+        A push is then of one message. None: to no books. Whether it is done: not where Python computes.
+        """
+        if self.backend != "rust":
+            return False
+        self._market = market
+        if isinstance(self._pushing, NativeEngine):
+            self._pushing.bind_market(market)
+        return market is not None
 
     def retire(self) -> None:
         """End the frames of the last push: whoever still holds one and reads it gets `StateError`."""
@@ -256,6 +270,8 @@ class FeatureEngine:
         if self._pushing is None and self._latest is not None:
             self._latest.clear()
             pushing.follow(self._latest)
+        if self._market is not None and isinstance(pushing, NativeEngine):
+            pushing.bind_market(self._market)
         self._pushing, self._events = pushing, events
         return pushing
 

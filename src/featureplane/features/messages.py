@@ -7,6 +7,7 @@ Leans on `native_engine`, `reference` and `market.feed`.
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import numpy as np
 
@@ -44,12 +45,17 @@ class NativeMessages(NativeEngine):
         self.feed = NativeFeed(self._settings, engine)
         self._take = self.feed.push
 
+    def bind_market(self, market: Any) -> None:
+        """See `NativeEngine.bind_market`."""
+        self.feed.bind_market(market)
+
     def take(self, data: bytes, local_ts_ns: int | None, lane: int | None = None) -> tuple[FeatureFrame, ...]:
         """The frames of one message; `lane` is the instrument that was asked for."""
         count = self._take(data, local_ts_ns, lane)
         if count is None:
             raise no_time(local_ts_ns)
-        return self._room.seen(count) if count <= self._room.frames else self._grown(count)
+        runs = self._room.runs
+        return runs[count] if count < len(runs) else self._seen(count)
 
 
 class ReferenceMessages(ReferenceEngine):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureplane import native
-from featureplane.errors import FeatureSetMismatch, MalformedEvent, PlanError, UnknownSymbol
+from featureplane.errors import FeatureSetMismatch, MalformedEvent, PlanError, SettingError, UnknownSymbol
 from featureplane.features.columns import Columns
 from featureplane.features.counts import COUNTS
 from featureplane.features.engine_state import STATE_MAGIC
@@ -113,6 +113,10 @@ class NativeEngine:
         check_symbols(latest, self.layout)
         self._engine.bind_latest(None if latest is None else latest.store)
 
+    def bind_market(self, market: Any) -> None:
+        """Let every push take its message to these books too, or to none; see `FeatureEngine.bind_market`."""
+        self._engine.bind_market(market)
+
     def retire(self) -> None:
         """See `FeatureEngine.retire`."""
         self._room.retire(self._engine.pushed)
@@ -122,13 +126,14 @@ class NativeEngine:
         count = self._push(start, stop)
         if count is None:
             self._refuse(start, stop)
-        return self._room.seen(count) if count <= self._room.frames else self._grown(count)
+        runs = self._room.runs
+        return runs[count] if count < len(runs) else self._seen(count)
 
     @property
     def pushed(self) -> tuple[FeatureFrame, ...]:
         """The frames of the last push, those before the message that it raised for."""
         count = 0 if self._engine is None else self._engine.pushed
-        return self._room.seen(count) if count <= self._room.frames else self._grown(count)
+        return self._seen(count)
 
     def finish(self) -> None:
         """End of the stream."""
@@ -185,15 +190,19 @@ class NativeEngine:
         if self._engine is None:
             self._restored[symbol_id] = state
 
-    def _grown(self, count: int) -> tuple[FeatureFrame, ...]:
-        self._room.grow(2 * count)
-        self._engine.bind_room(self._room.words)
+    def _seen(self, count: int) -> tuple[FeatureFrame, ...]:
+        if count > self._room.frames:
+            self._room.grow(2 * count)
+            self._engine.bind_room(self._room.words)
         return self._room.seen(count)
 
     def _refuse(self, start: int, stop: int) -> NoReturn:
         if self._pushed_from is not None:
             check_range(self._pushed_from, start, stop)
-        raise AssertionError("both sides know the same messages")
+        raise SettingError(
+            f"events {start} to {stop} are not one message of a symbol that is here",
+            hint=f"these are: {', '.join(one.symbol for one in self.instruments)}",
+        )
 
     def _symbol(self, symbol_id: int) -> Instrument:
         for one in self.instruments:

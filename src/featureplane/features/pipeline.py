@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -77,6 +77,7 @@ class Pipeline:
         self._running: _Execution | None = None
         self._open: _Execution | None = None  # the same, until it fails
         self._latest: LatestFrames | None = None
+        self._market: Any = None
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -176,6 +177,15 @@ class Pipeline:
         if self._running is not None:
             self._running.follow(latest)
 
+    def bind_market(self, market: Any) -> bool:
+        """See `FeatureEngine.bind_market`; of a push that is several messages the books take none."""
+        if self.backend != "rust":
+            return False
+        self._market = market
+        if isinstance(self._running, NativeMessages):
+            self._running.bind_market(market)
+        return market is not None
+
     def retire(self) -> None:
         """End the frames of the last push: whoever still holds one and reads it gets `StateError`."""
         if self._running is not None:
@@ -214,6 +224,8 @@ class Pipeline:
         if self._latest is not None:
             self._latest.clear()
             running.follow(self._latest)
+        if self._market is not None and isinstance(running, NativeMessages):
+            running.bind_market(self._market)
         self._running = self._open = running
         return running
 

@@ -28,7 +28,10 @@ class FrameRoom:
     WHY views made ahead: no object is made for a message or its frame then.
     """
 
-    __slots__ = ("_alone", "_first_alone", "_layout", "_runs", "_views", "words")
+    __slots__ = ("_alone", "_first_alone", "_layout", "_views", "runs", "words")
+
+    runs: list[tuple[FeatureFrame, ...]]
+    """The first 0, 1, 2 … frames in the room; more are `seen`."""
 
     def __init__(self, layout: FrameLayout) -> None:
         self._layout = layout
@@ -46,7 +49,7 @@ class FrameRoom:
 
     def _show(self, views: tuple[FeatureFrame, ...]) -> None:
         self._views = views
-        self._runs = [views[:count] for count in range(_FRAMES + 1)]
+        self.runs = [views[:count] for count in range(_FRAMES + 1)]
         self._alone = [_references(views, at) for at in range(len(views))]
         self._first_alone = sys.getrefcount(views[0])
 
@@ -71,7 +74,7 @@ class FrameRoom:
 
     def seen(self, count: int) -> tuple[FeatureFrame, ...]:
         """The first `count` frames in the room."""
-        return self._runs[count] if count <= _FRAMES else self._views[:count]
+        return self.runs[count] if count <= _FRAMES else self._views[:count]
 
     def put(self, packed: Sequence[bytes]) -> tuple[FeatureFrame, ...]:
         """Put frames into the room; they are what is seen then."""

@@ -94,6 +94,10 @@ class NativeFeed:
         if self.push(data, local_ts_ns, lane) is None:
             raise no_time(local_ts_ns)
 
+    def bind_market(self, market: Any) -> None:
+        """Let every push take its message to these books too, or to none."""
+        self._pipe.bind_market(market)
+
     def _make_room(self, events: int) -> None:
         words = np.zeros(8 * events, np.uint64)
         self._pipe.bind_events(words)
@@ -183,11 +187,16 @@ class MessageFeed:
         options = StreamOptions(on_gap, on_malformed, seed, seed_after)
         self._settings = request_feed(source, instruments, symbols, options, live=live)
         self._failed = False
+        self._market: Any = None
         self._begin()
 
     def _begin(self) -> None:
-        make = NativeFeed if self.backend == "rust" else ReferenceFeed
-        self._feed: NativeFeed | ReferenceFeed = make(self._settings)
+        self._feed: NativeFeed | ReferenceFeed
+        if self.backend == "rust":
+            self._feed = NativeFeed(self._settings)
+            self._feed.bind_market(self._market)
+        else:
+            self._feed = ReferenceFeed(self._settings)
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -218,6 +227,14 @@ class MessageFeed:
         """See `Pipeline.taken`."""
         count = self._feed.count
         return self._feed.room, count
+
+    def bind_market(self, market: Any) -> bool:
+        """See `FeatureEngine.bind_market`."""
+        if not isinstance(self._feed, NativeFeed):
+            return False
+        self._market = market
+        self._feed.bind_market(market)
+        return market is not None
 
     @property
     def counts(self) -> dict[str, Counter[str]]:

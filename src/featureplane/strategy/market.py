@@ -24,10 +24,28 @@ from featureplane.market.messages import Message, MessageReader
 from featureplane.market.quality import Outcome, Quality, Reads, StreamGuard
 from featureplane.units import I64_MAX, half_even_div
 
-__all__ = ["HEAD_WORDS", "STATS_LEVELS", "Did", "MarketBooks", "PlainBooks"]
+__all__ = [
+    "DID_WORD",
+    "EVENTS_WORD",
+    "HEAD_WORDS",
+    "MESSAGES_WORD",
+    "STATS_LEVELS",
+    "Did",
+    "MarketBooks",
+    "PlainBooks",
+]
 
 HEAD_WORDS: Final = 16
-"""Symbol id, venue's and local time, last id, bids and asks there; then what `LOBStatsEvent` has."""
+"""Symbol id, venue's and local time, last id, bids and asks there; then what `LOBStatsEvent` has, then:"""
+
+DID_WORD: Final = 13
+"""What the message did."""
+
+MESSAGES_WORD: Final = 14
+"""Messages that were pushed: 1, or several of which none was taken, or 0."""
+
+EVENTS_WORD: Final = 15
+"""Their events."""
 
 STATS_LEVELS: Final = 5
 """Levels of a side that depths are summed over."""
@@ -46,12 +64,14 @@ class Did(IntFlag):
     READABLE = 8  # the book is whole and not crossed
     TWO_SIDED = 16  # and has both sides
     WHOLE = 32
+    LEVELS = 64  # it is readable, and its levels stand in the room
 
 
 class MarketBooks:
     """The books of some symbols; `room` is written by every `push`.
 
-    Raises `SettingError` for less than one level.
+    `native` are those of Rust, None in Python: an engine of theirs can take its messages to them, which is a
+    `push` too. Raises `SettingError` for less than one level.
     """
 
     def __init__(
@@ -82,6 +102,7 @@ class MarketBooks:
             )
         else:
             self._books = PlainBooks(self.instruments, options, levels)
+        self.native = self._books if self.backend == "rust" else None
         self._events: EventBatch | None = None
         self.renew()
 
@@ -96,6 +117,10 @@ class MarketBooks:
         words = np.ascontiguousarray(events.array).view(np.uint64)
         self._books.bind_events(words if self.backend == "rust" else events)
         self.push_bits = self._books.push  # None instead of bits for what is no whole message
+
+    def watch(self, *, levels: bool, sums: bool) -> None:
+        """Write levels, and what `LOBStatsEvent` has, from the next message on, or leave them out."""
+        self._books.watch(levels=levels, sums=sums)
 
     def reconnect(self, symbol_id: int) -> None:
         """The connection of a symbol may not go on where it was: no book until the next snapshot."""
@@ -163,6 +188,11 @@ class PlainBooks:
         self._books = {one.symbol_id: _PlainBook(one, options) for one in instruments}
         self._reader = MessageReader(list(self._books), on_malformed=options.on_malformed)
         self._levels = levels
+        self.watch(levels=True, sums=True)
+
+    def watch(self, *, levels: bool, sums: bool) -> None:
+        """See `MarketBooks.watch`."""
+        self._shows_levels, self._shows_sums = levels, sums
 
     def bind_events(self, events: EventBatch) -> None:
         """Let `push` take from this batch."""
@@ -190,7 +220,9 @@ class PlainBooks:
         did, book.source_ts_ns = Did(0), int(part[0]["source_ts_ns"])
         for message in self._reader.read(part):
             did |= book.take(message)
-        return int(did | self._show(book, part[0]))
+        did |= self._show(book, part[0])
+        self._room[DID_WORD:HEAD_WORDS] = did, 1, stop - start
+        return int(did)
 
     def _show(self, book: _PlainBook, head: Any) -> Did:
         room, levels = self._room, self._levels
@@ -198,15 +230,19 @@ class PlainBooks:
         room[:2] = head["symbol_id"], book.source_ts_ns
         room[2:4] = head["local_ts_ns"], book.guard.book.applied
         stands = Did.WHOLE if book.guard.is_whole else Did(0)
-        if not book.is_readable:
+        watched = self._shows_levels or self._shows_sums
+        if not watched or not book.is_readable:
             return stands
+        stands |= Did.READABLE
         bids, asks = book.book.bids.levels(), book.book.asks.levels()
-        for side, (count_at, values) in enumerate(((4, bids), (5, asks))):
-            first = HEAD_WORDS + 2 * levels * side
-            room[count_at] = min(len(values), levels)
-            for i, (price, qty) in enumerate(values[:levels]):
-                room[first + 2 * i], room[first + 2 * i + 1] = price, qty
-        return stands | Did.READABLE | self._sums(bids, asks)
+        if self._shows_levels:
+            stands |= Did.LEVELS
+            for side, (count_at, values) in enumerate(((4, bids), (5, asks))):
+                first = HEAD_WORDS + 2 * levels * side
+                room[count_at] = min(len(values), levels)
+                for i, (price, qty) in enumerate(values[:levels]):
+                    room[first + 2 * i], room[first + 2 * i + 1] = price, qty
+        return stands | self._sums(bids, asks) if self._shows_sums else stands
 
     def _sums(self, bids: list[tuple[int, int]], asks: list[tuple[int, int]]) -> Did:
         if not bids or not asks:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from featureplane.clock import SYSTEM
 from featureplane.errors import FeaturePlaneError, InputError, SettingError, StateError, UnknownSymbol
-from featureplane.execution.orders import EventKind, OrderEvent
+from featureplane.execution.orders import OrderEvent
 from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venue import OrderVenue
 from featureplane.features.engine import FeatureEngine
@@ -25,10 +25,18 @@ from featureplane.market.events import EventBatch, StreamOptions
 from featureplane.market.feed import MessageFeed
 from featureplane.market.instruments import Instrument, check_ids
 from featureplane.strategy.api import HANDLERS, BaseStrategy, StrategyContext, check_features
-from featureplane.strategy.desk import Desk, Exchange
+from featureplane.strategy.desk import Desk
 from featureplane.strategy.dispatch import EventRoom
 from featureplane.strategy.events import TickEvent
-from featureplane.strategy.market import STATS_LEVELS, Did, MarketBooks
+from featureplane.strategy.floor import Floor
+from featureplane.strategy.market import (
+    DID_WORD,
+    EVENTS_WORD,
+    MESSAGES_WORD,
+    STATS_LEVELS,
+    Did,
+    MarketBooks,
+)
 from featureplane.strategy.states import Listener, StrategyState
 
 __all__ = ["Listener", "StrategyRunner", "StrategyState"]
@@ -36,9 +44,12 @@ __all__ = ["Listener", "StrategyRunner", "StrategyState"]
 _BOOK: Final = int(Did.BOOK)
 _TRADES: Final = int(Did.TRADES)
 _GAP: Final = int(Did.GAP)
-_READABLE: Final = int(Did.READABLE)
+_LEVELS: Final = int(Did.LEVELS)
 _TWO_SIDED: Final = int(Did.TWO_SIDED)
 _WHOLE: Final = int(Did.WHOLE)
+_MOVES: Final = _BOOK | _GAP
+_NEWS: Final = _MOVES | _TRADES
+_SHOWN: Final = _LEVELS | _TWO_SIDED
 
 
 _Handlers = list[tuple[StrategyState, Callable[[Any], None]]]
@@ -92,9 +103,7 @@ class StrategyRunner:
         self._budget_ns, self._timer = budget_ns, timer
         self._emits = emit_features
         told = None if listener is None else listener.on_decision
-        self._exchange = Exchange(risk, venue, self._mark, told)
-        self._marks: dict[str, tuple[int | None, int | None, int]] = {}
-        self._holds = risk is not None and any(risk.portfolio[one.symbol].qty for one in self.instruments)
+        self._exchange = Floor(self.instruments, risk, venue, told)
         self._events: EventBatch | None = None
         self._finished = False
         self._engine: FeatureEngine | Pipeline | None = None
@@ -141,7 +150,7 @@ class StrategyRunner:
         running = [state for state in self.states.values() if state.is_running]
         for name in HANDLERS:
             self._handlers[name] = [
-                (state, self._timed(state, name, getattr(state.strategy, name)))
+                (state, state.timed(name, self._budget_ns, self._timer))
                 for state in running
                 if getattr(type(state.strategy), name) is not getattr(BaseStrategy, name)
             ]
@@ -149,21 +158,8 @@ class StrategyRunner:
         self._on_tick, self._on_bid_ask = handlers["on_tick"], handlers["on_bid_ask"]
         self._on_stats, self._on_gap = handlers["on_lob_stats"], handlers["on_gap"]
         self._on_features = handlers["on_features"] if self._emits else []
-
-    def _timed(self, state: StrategyState, name: str, call: Callable[[Any], None]) -> Callable[[Any], None]:
-        budget_ns, timer = self._budget_ns, self._timer
-        if budget_ns is None:
-            return call
-
-        def timed(event: Any) -> None:
-            began = timer()
-            try:
-                call(event)
-            finally:
-                if timer() - began > budget_ns:
-                    state.over_budget[name] += 1
-
-        return timed
+        told = bool(self._on_stats) or self._exchange.risk is not None
+        self._books.watch(levels=bool(self._on_bid_ask), sums=told)
 
     def switch(self, name: str, strategy: BaseStrategy | None) -> None:
         """Put another strategy, or none, in the place of the one of that name, between two messages.
@@ -219,6 +215,9 @@ class StrategyRunner:
             self._check_set(None)
 
     def _use(self, source: _Source | None) -> None:
+        old = self._engine or self._feed
+        if old is not None:
+            old.bind_market(None)
         if self._engine is not None:
             self._engine.follow(None)
         if self._latest is not None:
@@ -232,8 +231,11 @@ class StrategyRunner:
             engine.follow(self._latest)
         self._engine = engine
         self._feed = None if isinstance(source, FeatureEngine) else source
+        self._most = 0  # events of a message there is room for
         self._push = source.push if isinstance(source, FeatureEngine) else None
         self._events = None
+        # WHY: one call a message then, for engine and books.
+        self._joined = source is not None and source.bind_market(self._books.native)
 
     def _check_set(self, frame: FeatureFrame | None) -> None:
         """Stop who requires other features than those that come."""
@@ -262,7 +264,7 @@ class StrategyRunner:
                 self._engine.reconnect(one.symbol)
             if again is not None:
                 again(one.symbol)
-            self._marks[one.symbol] = (None, None, self.now_ns)
+            self._exchange.lose(one.symbol)
 
     def run(self, events: EventBatch) -> None:
         """Take all messages of a batch, one after the other."""
@@ -282,8 +284,12 @@ class StrategyRunner:
                 raise SettingError("events for a runner that reads bytes", hint="`push` takes them")
             self._turn_to(events)
         try:
-            bits = self._did(start, stop)
-            frames = () if self._push is None else self._push(events, start, stop)
+            if self._joined and self._push is not None:
+                frames = self._push(events, start, stop)
+                bits = self._room.head[DID_WORD]
+            else:
+                bits = self._did(start, stop)
+                frames = () if self._push is None else self._push(events, start, stop)
         except InputError:
             self._forget()
             raise
@@ -304,20 +310,43 @@ class StrategyRunner:
             raise SettingError(
                 "bytes for a runner of events", hint="engine=Pipeline(...) or MessageFeed(...)"
             )
-        frames = feed.push(data, local_ts_ns, symbol)
-        events, count = feed.taken
-        if count:
-            if events is not self._events:
-                self._turn_to(events)
-            if count == 1 or not self._room.ends_message(0):
-                self._dispatch(self._did(0, count), 0, count, frames)
-            else:
-                self._lost(events, count, frames)
+        try:
+            frames = feed.push(data, local_ts_ns, symbol)
+        except InputError:
+            self._most = 0  # whoever begins another stream has other room
+            raise
+        if not self._joined:
+            self._read(feed, frames)
+            return frames
+        head = self._room.head
+        count = head[EVENTS_WORD]
+        if count > self._most:
+            self._see(feed)
+        if head[MESSAGES_WORD] == 1:
+            self._dispatch(head[DID_WORD], 0, count, frames)
+        elif count:
+            self._lost(count, frames)
         return frames
 
-    def _lost(self, events: EventBatch, count: int, frames: tuple[FeatureFrame, ...]) -> None:
+    def _see(self, feed: Pipeline | MessageFeed) -> int:
+        """Look at the events of the last message; how many there are."""
+        events, count = feed.taken
+        if events is not self._events:
+            self._turn_to(events)
+        self._most = len(events)
+        return count
+
+    def _read(self, feed: Pipeline | MessageFeed, frames: tuple[FeatureFrame, ...]) -> None:
+        """A message that the books have not taken yet."""
+        count = self._see(feed)
+        if count == 1 or (count and not self._room.ends_message(0)):
+            self._dispatch(self._did(0, count), 0, count, frames)
+        elif count:
+            self._lost(count, frames)
+
+    def _lost(self, count: int, frames: tuple[FeatureFrame, ...]) -> None:
         """What may have been a message of any symbol is one of each."""
-        ids = events.array["symbol_id"][:count].tolist()
+        ids = self._array["symbol_id"][:count].tolist()
         # WHY copies: the frames in the room end with the first of these messages.
         own = {frame.symbol_id: (frame.copy(),) for frame in frames}
         for at, symbol_id in enumerate(ids):
@@ -341,17 +370,27 @@ class StrategyRunner:
 
     def _dispatch(self, bits: int, start: int, stop: int, frames: tuple[FeatureFrame, ...]) -> None:
         """Call everybody for a message that was taken."""
-        self._begin(bits)
-        exchange = self._exchange
+        exchange, room = self._exchange, self._room
+        head = room.head
+        exchange.message += 1
+        exchange.ts_ns, exchange.local_ts_ns = head[1], (local_ts_ns := head[2])
+        exchange.now_ns = max(exchange.now_ns, local_ts_ns)
+        venue = exchange.venue
+        if venue is not None:
+            if bits & _MOVES:
+                bid, ask = (head[6], head[7]) if bits & _TWO_SIDED else (None, None)
+                exchange.note(room.names[head[0]], bid, ask)
+        elif not (frames or bits & _NEWS):
+            return
         if self._on_gap and (bits & _GAP or (frames and _has_gap(frames))):
-            self._deliver("on_gap", self._room.gap(is_whole=bits & _WHOLE != 0))
-            self._room.end_gap()
-        if exchange.venue is not None:
-            exchange.venue.on_market(self._array[start:stop], checked=True)
+            self._deliver(self._on_gap, "on_gap", room.gap(is_whole=bits & _WHOLE != 0))
+            room.end_gap()
+        if venue is not None:
+            venue.on_market(self._array[start:stop], checked=True)
             self._hear()
         if bits & _TRADES and self._on_tick:
-            self._room.ticks(start, stop, self._deliver_tick)
-        if bits & _BOOK and bits & _READABLE:
+            room.ticks(start, stop, self._deliver_tick)
+        if bits & _BOOK and bits & _SHOWN:
             self._book_events(bits)
         if frames:
             self._frame_events(frames)
@@ -366,36 +405,13 @@ class StrategyRunner:
         if exchange.asked:
             self._hear()
 
-    def _begin(self, bits: int) -> None:
-        exchange, head = self._exchange, self._room.head
-        exchange.message += 1
-        exchange.ts_ns, exchange.local_ts_ns = head[1], head[2]
-        exchange.now_ns = max(exchange.now_ns, head[2])
-        if exchange.risk is not None and bits & (_BOOK | _GAP):
-            touch = (head[6], head[7]) if bits & _TWO_SIDED else (None, None)
-            self._marks[self._room.names[head[0]]] = (*touch, exchange.now_ns)
-            if self._holds:
-                self._mark()
-
-    def _mark(self) -> None:
-        """Tell the risk check the touch in force.
-
-        WHY not with every message: while nothing is held the equity stands still, so that only the
-        last touch before an order counts, and most messages have none.
-        """
-        risk = self._exchange.risk
-        if risk is not None and self._marks:
-            for symbol, (bid, ask, ts_ns) in self._marks.items():
-                risk.on_market(symbol, bid, ask, ts_ns)
-            self._marks.clear()
-
     def _book_events(self, bits: int) -> None:
         room = self._room
-        if self._on_bid_ask:
-            self._deliver("on_bid_ask", room.bid_ask())
+        if self._on_bid_ask and bits & _LEVELS:
+            self._deliver(self._on_bid_ask, "on_bid_ask", room.bid_ask())
             room.end_bid_ask()
         if self._on_stats and bits & _TWO_SIDED:
-            self._deliver("on_lob_stats", room.stats())
+            self._deliver(self._on_stats, "on_lob_stats", room.stats())
             room.end_stats()
 
     def _frame_events(self, frames: tuple[FeatureFrame, ...]) -> None:
@@ -403,42 +419,37 @@ class StrategyRunner:
             self._layout = frames[0].layout
             if self._layout.fingerprint != self._checked:
                 self._check_set(frames[0])
-        if self._on_features and self._engine is not None:
-            for at in range(len(frames)):
-                self._deliver("on_features", frames[at])  # WHY no name: nothing of ours is to hold the frame
-            self._engine.retire()
+        engine = self._engine
+        if engine is None or not self._on_features:
+            return
+        for state, call in self._on_features if len(frames) == 1 else ():
+            try:
+                call(frames[0])  # WHY no name: nothing of ours is to hold the frame
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(state, "on_features", error)
+        for at in range(len(frames)) if len(frames) > 1 else ():
+            self._deliver(self._on_features, "on_features", frames[at])
+        engine.retire()
 
-    def _deliver(self, name: str, event: Any) -> None:
-        for state, call in self._handlers[name]:
+    def _deliver(self, handlers: _Handlers, name: str, event: Any) -> None:
+        for state, call in handlers:
             try:
                 call(event)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(state, name, error)
 
     def _deliver_tick(self, event: TickEvent) -> None:
-        self._deliver("on_tick", event)
+        self._deliver(self._on_tick, "on_tick", event)
 
     # -- orders
 
     def _hear(self) -> None:
         """Ask the venue what became of orders, and tell whom it concerns."""
-        exchange = self._exchange
-        exchange.asked = False
-        venue, risk = exchange.venue, exchange.risk
-        if venue is None or risk is None:
-            return
-        for event in venue.poll(exchange.now_ns):
-            desk = exchange.owners.get(event.client_id)
-            if desk is None and event.kind is EventKind.CANCEL_REQUESTED:
-                continue  # asked for in the same breath in which the order ended
-            risk.on_event(event)
-            if event.is_fill:
-                self._holds = any(risk.portfolio[one.symbol].qty for one in self.instruments)
-            if desk is None:
-                continue
-            desk.take(event)
-            self._listener.on_order_event(desk.name, event)
-            self._tell(desk, event)
+        for desk, event in self._exchange.answers():
+            if desk is not None:
+                desk.take(event)
+                self._listener.on_order_event(desk.name, event)
+                self._tell(desk, event)
 
     def _tell(self, desk: Desk, event: OrderEvent) -> None:
         name = "on_fill" if event.is_fill else "on_order"

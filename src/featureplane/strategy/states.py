@@ -6,6 +6,8 @@ Leans on `strategy.desk`. Knows nothing of who runs them.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from featureplane.execution.orders import OrderEvent
 from featureplane.strategy.api import BaseStrategy
@@ -44,6 +46,22 @@ class StrategyState:
     def name(self) -> str:
         """The strategy's name."""
         return self.strategy.name
+
+    def timed(self, name: str, budget_ns: int | None, timer: Callable[[], int]) -> Callable[[Any], None]:
+        """A handler of the strategy; one that takes longer than its budget, if it has one, is counted."""
+        call: Callable[[Any], None] = getattr(self.strategy, name)
+        if budget_ns is None:
+            return call
+
+        def timed(event: Any) -> None:
+            began = timer()
+            try:
+                call(event)
+            finally:
+                if timer() - began > budget_ns:
+                    self.over_budget[name] += 1
+
+        return timed
 
     def __repr__(self) -> str:
         stands = "running" if self.is_running else f"stopped by {self.error!r}" if self.error else "off"
