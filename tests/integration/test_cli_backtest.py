@@ -79,14 +79,18 @@ def test_a_replay_has_the_numbers_of_the_library(
     assert (events.instrument.price_exponent, events.instrument.qty_exponent) == (2, 5)
 
 
-@pytest.mark.parametrize("mode", ["lob_feature", "stats_only"])
+@pytest.mark.parametrize(
+    ("mode", "fill"),
+    [("lob_feature", "touch"), ("stats_only", "queue")],
+)
 def test_hftbacktest_has_the_numbers_of_the_library(
-    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mode: str, fill: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with_features = mode == "lob_feature"
     words = [SHARED, *V1] if with_features else [LEGACY]
-    found = answer(tmp_path / "page.html", capsys, *words, "--mode", mode, "--latency-us", "250")
-    market = HftMarket(entry_ns=250 * US, response_ns=250 * US)
+    words += ["--mode", mode, "--fill", fill, "--latency-us", "250"]
+    found = answer(tmp_path / "page.html", capsys, *words)
+    market = HftMarket(fill=fill, entry_ns=250 * US, response_ns=250 * US)
     asset = HftAsset.of(sample())
     adapter = (
         fp.HftBacktestAdapter(asset, "lob_shared_v1", market=market)
@@ -95,7 +99,18 @@ def test_hftbacktest_has_the_numbers_of_the_library(
     )
     strategy = SharedMarketMaker() if with_features else LegacyMarketMaker()
     check(found, hft_backtest([strategy], adapter))
-    assert (found["mode"], found["set"]) == (mode, "lob_shared_v1" if with_features else "none")
+    assert (found["mode"], found["fill"]) == (mode, fill)
+    assert found["set"] == ("lob_shared_v1" if with_features else "none")
+
+
+def test_touch_and_through_are_the_bounds_of_the_queue_in_hftbacktest_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = []
+    for fill in ("through", "queue", "touch"):
+        found = answer(tmp_path / "page.html", capsys, SHARED, "--mode", "lob_feature", "--fill", fill)
+        rates.append(found["maker_fills"])
+    assert 0 < rates[0] < rates[1] < rates[2]
 
 
 def test_the_page_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,9 +173,8 @@ def test_without_json_people_get_a_table(tmp_path: Path, capsys: pytest.CaptureF
         pytest.param(SHARED, ["--features", "lob_shared_v2"], "features diff", id="another set"),
         pytest.param(SHARED, [*V1, "--symbol", "ETHUSDC"], "did you mean ETHUSDT?", id="symbol"),
         pytest.param(SHARED, ["--mode", "stats_only"], "legacy form", id="features that nobody computes"),
-        pytest.param(LEGACY, ["--mode", "stats_only", *V1], "leave --features out", id="features unused"),
+        pytest.param(LEGACY, ["--mode", "stats_only", *V1], "--mode lob_feature does", id="features unused"),
         pytest.param(LEGACY, ["--mode", "lob_feature"], "give --features", id="no features"),
-        pytest.param(SHARED, ["--mode", "lob_feature", "--fill", "touch"], "--mode replay", id="fill"),
         pytest.param(SHARED, ["--latency-us", "-1"], "from 0", id="latency"),
         pytest.param(SHARED, ["--maker-bps", "much"], "decimal text", id="fee"),
         pytest.param(SHARED, ["--fill", "magic"], "--help", id="fill model"),
@@ -223,15 +237,24 @@ def test_a_strategy_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert out.exists()
 
 
-def test_both_forms_decide_alike(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("FORMS", "SharedMarketMaker", "LegacyMarketMaker"):
-        assert main(["backtest", f"{MAKER}:{name}", *DATA, "--ab", "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert found["same"] is True
-        assert found["first_divergence"] is None
-        assert found["decisions"]["legacy"] == found["decisions"]["shared"] > 500
-        assert found["fills"]["legacy"] == found["fills"]["shared"] > 50
-        assert all(ns > 0 for ns in found["cpu_ns_per_decision"].values())
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("FORMS", []),
+        ("SharedMarketMaker", ["--fill", "touch"]),
+        ("LegacyMarketMaker", []),
+        ("FORMS", ["--mode", "lob_feature"]),
+        ("FORMS", ["--mode", "lob_feature", "--fill", "touch", "--latency-us", "500"]),
+    ],
+)
+def test_both_forms_decide_alike(name: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backtest", f"{MAKER}:{name}", *DATA, "--ab", "--json", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["same"] is True
+    assert found["first_divergence"] is None
+    assert found["decisions"]["legacy"] == found["decisions"]["shared"] > 500
+    assert found["fills"]["legacy"] == found["fills"]["shared"] > 50
+    assert all(ns > 0 for ns in found["cpu_ns_per_decision"].values())
 
 
 DIFFERING = (
@@ -246,25 +269,28 @@ DIFFERING = (
 )
 
 
-def test_the_first_divergence_is_told_with_its_features(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("mode", ["replay", "lob_feature"])
+def test_the_first_divergence_is_told_with_its_event_and_features(
+    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "other.py"
     file.write_text(DIFFERING, encoding="utf-8")
-    words = ["backtest", f"{file}:Other", *DATA, "--ab", "--allow-code"]
+    words = ["backtest", f"{file}:Other", *DATA, "--ab", "--allow-code", "--mode", mode]
     assert main([*words, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["same"] is False
     first = found["first_divergence"]
     assert first["legacy"] != first["shared"]
     message = min(one["message"] for one in (first["legacy"], first["shared"]) if one)
-    events = sample()
-    engine, start, last = fp.FeatureEngine(fp.feature_set("lob_shared_v1")), 0, None
-    for stop in events.message_ends[:message].tolist():
-        for frame in engine.push(events, start, stop):
-            last = frame.copy()
-        start = stop
+    events, last = sample(), None
+    decision = first["legacy"] or first["shared"]
+    for frame in fp.FeatureEngine(fp.feature_set("lob_shared_v1")).replay(events):
+        if (frame.local_ts_ns, frame.source_ts_ns) == (decision["local_ts_ns"], decision["ts_ns"]):
+            last = frame
     assert last is not None
+    assert first["event"]["message"] == message
+    assert first["event"]["local_ts_ns"] == decision["local_ts_ns"]
+    assert first["event"]["events"][0]["kind"] in {"level", "trade"}
     assert first["features"] == dict(zip(last.feature_ids, last.values, strict=True))
     assert first["features"]["best_bid"] is not None
     assert main(words) == 1
@@ -279,7 +305,7 @@ def test_the_first_divergence_is_told_with_its_features(
     [
         pytest.param(f"{MAKER}:FORM", [], "did you mean FORMS?", id="no forms"),
         pytest.param(f"{MAKER}:MarketMaker", [], "it has: FORMS, LegacyMarketMaker", id="no form"),
-        pytest.param(f"{MAKER}:FORMS", ["--mode", "lob_feature"], "--mode replay", id="mode"),
+        pytest.param(f"{MAKER}:FORMS", ["--mode", "stats_only"], "--mode lob_feature", id="mode"),
         pytest.param(f"{MAKER}:FORMS", ["--features", "lob_shared_v2"], "features diff", id="set"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from featureplane.errors import StateError, UnknownSymbol
+from featureplane.errors import SettingError, StateError, UnknownSymbol
 from featureplane.execution.approval import Approved
 from featureplane.execution.limits import RiskLimits
 from featureplane.execution.money import money
@@ -143,6 +143,54 @@ def test_partial_fills_come_one_by_one() -> None:
         assert [(event.qty, event.price) for event in desk.events[1:]] == [(40, 100_10), (60, 100_10)]
         assert all(event.is_maker and event.fee < 0 for event in desk.events[1:])
         assert order.state is OrderState.FILLED
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize(
+    ("fill", "trades", "filled_at"),
+    [
+        pytest.param("touch", [(45, 100.0, 0.001)], 45, id="touch, a small trade at the price"),
+        pytest.param("queue", [(45, 100.0, 0.001), (65, 100.0, 1.5)], 65, id="queue, what stood before it"),
+        pytest.param("through", [(45, 100.0, 50.0), (65, 99.9, 0.001)], 65, id="through, a trade beyond"),
+        pytest.param("through", [(45, 100.0, 50.0)], None, id="through, trades at the price alone"),
+        pytest.param("touch", [(45, 100.1, 50.0)], None, id="touch, a trade that does not reach it"),
+        pytest.param("touch", [(45, 99.9, 0.001)], 45, id="touch, a trade beyond"),
+        pytest.param("queue", [(45, 99.9, 0.001)], 45, id="queue, a trade beyond"),
+    ],
+)
+def test_what_a_trade_does_to_a_waiting_order(
+    fill: str,
+    trades: list[tuple[int, float, float]],
+    filled_at: int | None,
+    partial: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    more = [(TRADE | SELL | BOTH, *trade) for trade in trades]
+    rows = sorted([*BOOK, *QUIET, *more], key=lambda row: row[1])
+    with desk_on(rows, fill=fill, partial_fills=partial) as desk:
+        desk.send(Side.BUY, 250, 100_00, TimeInForce.POST_ONLY)
+        kinds = desk.until_end()
+        assert kinds == ["accepted"] + ["filled"] * (filled_at is not None)
+        if filled_at is not None:
+            assert desk.events[-1].venue_ts_ns == T + filled_at * 1000
+            assert (desk.events[-1].qty, desk.events[-1].price) == (250, 100_00)
+
+
+@pytest.mark.parametrize("fill", ["touch", "through"])
+def test_we_see_trades_as_they_were_whatever_the_fill(fill: str) -> None:
+    trades = [(TRADE | SELL | BOTH, 45, 100.0, 0.25), (TRADE | BUY | BOTH, 65, 100.2, 0.5)]
+    rows = sorted([*BOOK, *QUIET, *trades], key=lambda row: row[1])
+    seen = []
+    with desk_on(rows, fill=fill, configure=lambda made, _: made.last_trades_capacity(10)) as desk:
+        while not desk.walk.ended:
+            desk.step()
+        seen = [(row["px"], row["qty"]) for row in desk.walk.hbt.last_trades(0)]
+    assert seen == [(100.0, 0.25), (100.2, 0.5)]
+
+
+@pytest.mark.parametrize("options", [{"fill": "magic"}, {"fill": "touch", "queue": "log_prob"}])
+def test_fills_that_hftbacktest_does_not_have_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(SettingError):
+        HftMarket(**options)  # type: ignore[arg-type] # refused here
 
 
 @pytest.mark.parametrize(

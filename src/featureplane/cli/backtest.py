@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from featureplane.market.events import EventBatch
     from featureplane.ops.backtest_numbers import Numbers
     from featureplane.research.backtest.adapter import HftBacktestAdapter
+    from featureplane.research.backtest.assets import HftAsset
+    from featureplane.research.backtest.library import HftMarket
     from featureplane.research.backtest.result import BacktestResult
     from featureplane.strategy.api import BaseStrategy
 
@@ -67,9 +69,12 @@ class Market:
             "queue and fills, and stats_only is that without features."
         ),
     ] = "replay"
-    fill: Annotated[Fill, Parameter(help="When a waiting order is filled; hftbacktest has queue alone.")] = (
-        "queue"
-    )
+    fill: Annotated[
+        Fill,
+        Parameter(
+            help="What a trade at the price does to a waiting order: fill it, move its queue, nothing."
+        ),
+    ] = "queue"
     latency_us: Annotated[
         int, Parameter(help="Microseconds an order takes to the venue, and its answer back.")
     ] = 0
@@ -160,21 +165,29 @@ def _compare(
     strategy: str, features: str | None, market: Market, given: _Given, *, allow_code: bool, json: bool
 ) -> int:
     from featureplane.cli.comparison import compare
+    from featureplane.research.backtest.comparison import Exchanged, InHftbacktest, Replayed
+    from featureplane.research.backtest.library import library
 
-    if market.mode != "replay":
-        raise SettingError(f"--ab with --mode {market.mode}", hint="forms are compared in --mode replay")
     market.check()
-    reading = given.reading.options()
-    return compare(
-        strategy,
-        features,
-        market.paper(),
-        given.where,
-        reading,
-        backend=given.backend,
-        allow_code=allow_code,
-        json=json,
-    )
+    if market.mode == "stats_only":
+        hint = "--mode lob_feature runs the legacy form in stats_only, and the shared form with features"
+        raise SettingError("--ab with --mode stats_only", hint=hint)
+    if market.mode == "lob_feature":
+        library()
+
+    def read() -> Exchanged:
+        events = _read(given)
+        if market.mode == "replay":
+            return Replayed(events, market.paper(), given.backend)
+        return InHftbacktest(_asset(given, events), _hft_market(market), given.backend)
+
+    return compare(strategy, features, read, allow_code=allow_code, json=json)
+
+
+def _read(given: _Given) -> EventBatch:
+    from featureplane.market.reading import read_events
+
+    return read_events(*given.where, backend=given.backend, **given.reading.options())
 
 
 def _draw(
@@ -206,20 +219,22 @@ def _checked(
     from featureplane.strategy.loading import load_strategy
 
     market.check()
-    if market.mode != "replay" and market.fill != "queue":
-        hint = "--mode replay has touch and through; hftbacktest keeps a queue"
-        raise SettingError(f"--fill {market.fill} with --mode {market.mode}", hint=hint)
     if not out.parent.is_dir():
         raise SettingError(f"--out {out}: no such folder", hint="make it first, or name another place")
     if allow_code and ".py:" in name:
         say(f"running {name.rpartition(':')[0]} as code")
     cls = load_strategy(name, allow_code=allow_code)
     if market.mode == "stats_only" and features is not None:
-        raise SettingError("--features with --mode stats_only", hint="it computes none: leave --features out")
+        raise SettingError(
+            "--features with --mode stats_only",
+            hint="it computes none: --mode lob_feature does, or leave --features out",
+        )
     wanted = features or (cls.required_features if market.mode != "stats_only" else None)
     fset = None if wanted is None else set_to_run(wanted, allow_code=allow_code)
     if market.mode == "lob_feature" and fset is None:
-        raise SettingError("--mode lob_feature without features", hint="give --features, or use stats_only")
+        raise SettingError(
+            "--mode lob_feature without features", hint="give --features, or use --mode stats_only"
+        )
     try:
         made = cls()
     except TypeError as error:
@@ -235,7 +250,6 @@ def _run(
     strategy: BaseStrategy, fset: FeatureSet | None, market: Market, given: _Given
 ) -> tuple[BacktestResult, EventBatch, Numbers]:
     """Read, run, and add up."""
-    from featureplane.market.reading import read_events
     from featureplane.ops.backtest_numbers import numbers_of
     from featureplane.research.backtest.hft import hft_backtest
     from featureplane.research.backtest.replay import replay_backtest
@@ -243,7 +257,7 @@ def _run(
     paper = market.paper()
     with counting("reading") as tell:
         tell("")
-        events = read_events(*given.where, backend=given.backend, **given.reading.options())
+        events = _read(given)
     with counting("backtest") as tell:
 
         def progress(messages: int) -> None:
@@ -268,22 +282,35 @@ def _run(
 def _adapter(
     fset: FeatureSet | None, market: Market, given: _Given, events: EventBatch
 ) -> HftBacktestAdapter:
-    """The same recording for hftbacktest; its own arrays go in as they are."""
     from featureplane.research.backtest.adapter import HftBacktestAdapter
+
+    mode: Literal["stats_only", "lob_feature"] = "stats_only" if fset is None else "lob_feature"
+    return HftBacktestAdapter(
+        _asset(given, events), fset, feature_mode=mode, market=_hft_market(market), backend=given.backend
+    )
+
+
+def _asset(given: _Given, events: EventBatch) -> HftAsset:
+    """The same recording for hftbacktest; its own arrays go in as they are."""
     from featureplane.research.backtest.assets import HftAsset
-    from featureplane.research.backtest.library import HftMarket
 
     paths, source, symbol = given.where
     if source == "hftbacktest":
-        asset = HftAsset.read(paths, symbol, backend=given.backend, **given.reading.options())
-    else:
-        asset = HftAsset.of(events)
+        return HftAsset.read(paths, symbol, backend=given.backend, **given.reading.options())
+    return HftAsset.of(events)
+
+
+def _hft_market(market: Market) -> HftMarket:
+    from featureplane.research.backtest.library import HftMarket
+
     way_ns = market.latency_us * _NANOS_PER_MICRO
-    how = HftMarket(
-        entry_ns=way_ns, response_ns=way_ns, maker_bps=market.maker_bps, taker_bps=market.taker_bps
+    return HftMarket(
+        fill=market.fill,
+        entry_ns=way_ns,
+        response_ns=way_ns,
+        maker_bps=market.maker_bps,
+        taker_bps=market.taker_bps,
     )
-    mode: Literal["stats_only", "lob_feature"] = "stats_only" if fset is None else "lob_feature"
-    return HftBacktestAdapter(asset, fset, feature_mode=mode, market=how, backend=given.backend)
 
 
 def _setting(strategy: str, fset: FeatureSet | None, market: Market, source: str) -> dict[str, str]:

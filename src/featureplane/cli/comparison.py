@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -15,28 +16,27 @@ from featureplane.strategy.api import check_features
 from featureplane.strategy.loading import load_forms
 
 if TYPE_CHECKING:
-    from featureplane.execution.venues.paper import PaperOptions
-    from featureplane.market.events import EventBatch
-    from featureplane.research.backtest.comparison import Comparison, Divergence
+    from featureplane.research.backtest.comparison import Comparison, Divergence, Exchanged
     from featureplane.research.backtest.result import BacktestResult
     from featureplane.strategy.desk import Decision
 
 __all__ = ["compare"]
 
+_EVENTS_SHOWN = 10
+
 
 def compare(
     name: str,
     features: str | None,
-    paper: PaperOptions,
-    where: tuple[list[str], str, str | None],
-    reading: dict[str, Any],
+    read: Callable[[], Exchanged],
     *,
-    backend: str,
     allow_code: bool,
     json: bool,
 ) -> int:
-    """Compare, and say what came of it; 0 where they agree, 1 where not."""
-    from featureplane.market.reading import read_events
+    """Compare, and say what came of it; 0 where they agree, 1 where not.
+
+    `read` is called when everything was refused that can be before a file is read.
+    """
     from featureplane.research.backtest.comparison import compare_forms
 
     with redirect_stdout(sys.stderr):  # standard output is for data, whatever a strategy prints
@@ -52,23 +52,20 @@ def compare(
         check_features(forms.legacy(), None)
         with counting("reading") as tell:
             tell("")
-            events = read_events(*where, backend=backend, **reading)
+            market = read()
         with counting("comparing") as tell:
-            found = compare_forms(
-                forms, events, fset, paper=paper, backend=backend, progress=lambda n: tell(f"{n:,} messages")
-            )
+            found = compare_forms(forms, market, fset, progress=lambda n: tell(f"{n:,} messages"))
     if json:
-        print_json(_answer(found, events, fset.feature_set_id))
+        symbol = market.batch().instrument.symbol
+        print_json({"symbol": symbol, "set": fset.feature_set_id} | _answer(found))
     else:
         _tell(found)
     return 0 if found.divergence is None else 1
 
 
-def _answer(found: Comparison, events: EventBatch, set_id: str) -> dict[str, object]:
+def _answer(found: Comparison) -> dict[str, object]:
     forms = {"legacy": found.legacy, "shared": found.shared}
     return {
-        "symbol": events.instrument.symbol,
-        "set": set_id,
         "same": found.divergence is None,
         "messages": found.shared.messages,
         "decisions": {form: len(one.decisions) for form, one in forms.items()},
@@ -84,7 +81,25 @@ def _divergence(first: Divergence) -> dict[str, object]:
         "decision": first.number,
         "legacy": _decision(first.legacy),
         "shared": _decision(first.shared),
+        "event": _event(first),
         "features": first.features,
+    }
+
+
+def _event(first: Divergence) -> dict[str, object]:
+    """The message at which it was decided."""
+    from featureplane.market.events import Kind
+
+    decision, events = first.legacy or first.shared, first.events
+    return {
+        "message": None if decision is None else decision.message,
+        "source_ts_ns": int(events["source_ts_ns"][0]),
+        "local_ts_ns": int(events["local_ts_ns"][0]),
+        "seq_last": int(events["seq_last"][0]),
+        "events": [
+            {"kind": Kind(kind).name.lower(), "side": side, "price": price, "qty": qty}
+            for kind, side, price, qty in events[["kind", "side", "price", "qty"]].tolist()
+        ],
     }
 
 
@@ -97,6 +112,8 @@ def _cpu_ns(result: BacktestResult, count: int) -> float | None:
 
 
 def _tell(found: Comparison) -> None:
+    from featureplane.market.events import Kind
+
     table = Table("", "legacy", "shared", box=None, pad_edge=False)
     pair = (found.legacy, found.shared)
     table.add_row("decisions", *(f"{len(one.decisions):,}" for one in pair))
@@ -115,5 +132,9 @@ def _tell(found: Comparison) -> None:
     say_error(f"decision {first.number} differs", "the features are those of the frame at that message")
     say(f"  legacy {first.legacy}")
     say(f"  shared {first.shared}")
+    event = _event(first)
+    say(f"  at message {event['message']}, source time {event['source_ts_ns']}, id {event['seq_last']}:")
+    for row in first.events[:_EVENTS_SHOWN]:
+        say(f"  {Kind(int(row['kind'])).name.lower()} {row['side']} {row['qty']} @ {row['price']}")
     for feature_id, value in first.features.items():
         say(f"  {feature_id} {'has no value' if value is None else value}")

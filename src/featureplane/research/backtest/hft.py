@@ -13,7 +13,9 @@ from featureplane.errors import SettingError
 from featureplane.execution.limits import RiskLimits
 from featureplane.execution.risk import RiskCheck
 from featureplane.research.backtest.adapter import HftBacktestAdapter
+from featureplane.research.backtest.library import Simulation
 from featureplane.research.backtest.result import BacktestResult, EquityPoint, Mids, Story, fill_of
+from featureplane.research.backtest.venue import compile_calls
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.events import BidAskEvent, TickEvent
 from featureplane.strategy.market import STATS_LEVELS
@@ -36,8 +38,8 @@ def hft_backtest(
     """Run strategies in hftbacktest, message by message; the account of `replay_backtest`.
 
     Orders, queues and fills are hftbacktest's, positions and PnL ours. A point of equity is taken at the
-    first book or trade behind `sample_ns`, and `progress` called with their number now and then. `cpu_ns`
-    has in it what numba compiles.
+    first book or trade behind `sample_ns`, and `progress` called with their number now and then. What numba
+    compiles is done before the time counts.
 
     Raises `SettingError` for a `sample_ns` that is none, and what `HftBacktestAdapter.run` raises; an
     exception of a strategy stops that strategy (`states`).
@@ -46,6 +48,8 @@ def hft_backtest(
         raise SettingError(f"sample_ns={sample_ns!r}", hint="nanoseconds, an integer above 0")
     story, risk = Story(), RiskCheck(adapter.instruments, limits)
     observer = _Observer(risk, sample_ns, progress)
+    with Simulation(adapter.assets, adapter.market) as never_run:
+        compile_calls(never_run)
     began = cpu_ns()
     run = adapter.run((observer, *strategies), risk=risk, listener=story, levels=levels)
     spent_ns = cpu_ns() - began

@@ -40,6 +40,12 @@ RESPONSE: Final = 3
 FOREVER_NS: Final = 10**15
 BPS_PLACES: Final = 4
 _QUEUES: Final = ("risk_adverse", "log_prob", "log_prob2")
+_FILLS: Final = ("touch", "queue", "through")
+_TRADE: Final = 2
+_KINDS: Final = np.uint64(0xFF)
+_ENDLESS: Final = 1 << 54  # units of size: what a queue and an order can hold together (rule 1.2)
+_EXCH: Final = np.uint64(1 << 31)
+_LOCAL: Final = np.uint64(1 << 30)
 
 
 def library() -> ModuleType:
@@ -54,15 +60,18 @@ def library() -> ModuleType:
 class HftMarket:
     """How hftbacktest treats orders. Raises `SettingError`.
 
-    `queue` is a queue model of hftbacktest: "risk_adverse", "log_prob" or "log_prob2"; `entry_ns` the way
-    of orders to the venue, `response_ns` the way back; `partial_fills` its exchange model with partial fills,
-    whose orders also take several levels; fees are decimal text in basis points of the value, negative
-    for a rebate. `roi`, two prices, keeps a book of that range alone, which is faster. `latency_offset_ns` is
-    added to all local times, as hftbacktest's `latency_offset` does, but not in anybody's array.
+    `fill` is what a trade at its price does to a waiting order: "touch" fills it whole, "through" nothing,
+    "queue" what `queue` says, a queue model of hftbacktest: "risk_adverse", "log_prob" or "log_prob2"
+    (`docs/concepts/hftbacktest.md`). `entry_ns` is the way of orders to the venue, `response_ns` that back;
+    `partial_fills` its exchange model with partial fills, whose orders also take several levels; fees are
+    decimal text in basis points of the value, negative for a rebate. `roi`, two prices, keeps a book of that
+    range alone, which is faster. `latency_offset_ns` is added to all local times, as hftbacktest's
+    `latency_offset` does, but not in anybody's array.
     `configure` is called at last with each `BacktestAsset` and its instrument, for all that is not said here.
     """
 
     queue: str = "risk_adverse"
+    fill: str = "queue"
     entry_ns: int = 0
     response_ns: int = 0
     partial_fills: bool = False
@@ -76,6 +85,11 @@ class HftMarket:
         """Refuse words and numbers that are not options."""
         if self.queue not in _QUEUES:
             raise SettingError(f"queue={self.queue!r}", hint=f"choose one of {', '.join(_QUEUES)}")
+        if self.fill not in _FILLS:
+            raise SettingError(f"fill={self.fill!r}", hint=f"choose one of {', '.join(_FILLS)}")
+        if self.fill != "queue" and self.queue != _QUEUES[0]:
+            found = f"queue={self.queue!r} with fill={self.fill!r}"
+            raise SettingError(found, hint='a queue model goes with fill="queue"')
         for name in ("entry_ns", "response_ns"):
             value = getattr(self, name)
             if type(value) is not int or value < 0:
@@ -117,6 +131,11 @@ class Simulation:
             one.rows if is_ours and not offset else _shifted(one.rows, offset)
             for one, offset in zip(assets, more, strict=True)
         ]
+        if market.fill != "queue":
+            self._rows = [
+                _trades_for(rows, market.fill, one.instrument.qty_exponent)
+                for rows, one in zip(self._rows, assets, strict=True)
+            ]
         before = [int(rows["local_ts"][0]) for rows in self._rows]
         made = [_made(package, one, rows, market) for one, rows in zip(assets, self._rows, strict=True)]
         build = package.HashMapMarketDepthBacktest
@@ -145,6 +164,23 @@ def _shifted(rows: npt.NDArray[Any], offset_ns: int) -> npt.NDArray[Any]:
     out = rows.copy()
     if offset_ns:
         out["local_ts"] += np.int64(offset_ns)
+    return out
+
+
+def _trades_for(rows: npt.NDArray[Any], fill: str, qty_exponent: int) -> npt.NDArray[Any]:
+    """Rows whose trades the venue's side sees larger than any queue, or of no size; ours as they were.
+
+    WHY that is a fill model: hftbacktest fills what a trade went beyond, and at its price subtracts the trade
+    from the queue before the order.
+    """
+    is_trade = (rows["ev"] & _KINDS == _TRADE) & (rows["ev"] & _EXCH != 0)
+    both = is_trade & (rows["ev"] & _LOCAL != 0)
+    out = rows[np.repeat(np.arange(len(rows)), 1 + both)]
+    seconds = np.flatnonzero(both) + np.arange(1, int(both.sum()) + 1)
+    out["ev"][seconds - 1] &= ~_LOCAL
+    out["ev"][seconds] &= ~_EXCH
+    venues = (out["ev"] & _KINDS == _TRADE) & (out["ev"] & _EXCH != 0)
+    out["qty"][venues] = _ENDLESS / 10.0**qty_exponent if fill == "touch" else 0.0
     return out
 
 

@@ -21,13 +21,29 @@ from featureplane.market.instruments import Instrument
 from featureplane.research.backtest.library import BPS_PLACES, HftMarket, Simulation
 from featureplane.units import half_even_div
 
-__all__ = ["HftVenue"]
+__all__ = ["HftVenue", "compile_calls"]
 
 _NONE, _NEW, _EXPIRED, _FILLED, _CANCELED, _PARTLY = range(6)
 _LIMIT, _MARKET = 0, 1
 _IN_FORCE: Final = {TimeInForce.GTC: 0, TimeInForce.POST_ONLY: 1, TimeInForce.IOC: 3}
 _NO_WAIT: Final = False
+_RESPONSES_TOO: Final = True
 _DONE: Final = frozenset({_EXPIRED, _FILLED, _CANCELED})
+
+
+def compile_calls(simulation: Simulation) -> None:
+    """Let numba compile what an adapter and a venue call: it belongs to no backtest's time.
+
+    The simulation is of no use afterwards.
+    """
+    hbt = simulation.hbt
+    hbt.wait_next_feed(_RESPONSES_TOO, 1)
+    for number, submit in enumerate((hbt.submit_buy_order, hbt.submit_sell_order), 1):
+        submit(0, number, 1.0, 1.0, _IN_FORCE[TimeInForce.GTC], _LIMIT, _NO_WAIT)
+    hbt.orders(0).get(1)
+    hbt.cancel(0, 1, _NO_WAIT)
+    hbt.clear_inactive_orders(0)
+    hbt.position(0), hbt.state_values(0), hbt.current_timestamp
 
 
 class _Sent:
