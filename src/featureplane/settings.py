@@ -95,7 +95,8 @@ SETTINGS: Final = (
         "METRICS_SAMPLE_EVERY",
         default=16,
         default_text="16",
-        says="counters stay exact and are published every so many frames and at each scrape",
+        says="counters stay exact and are published every so many frames, ten times a second at most, and "
+        "at each scrape",
     ),
     Setting(
         "LATENCY_SAMPLE_EVERY",

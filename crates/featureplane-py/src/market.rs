@@ -101,6 +101,11 @@ impl MarketBooks {
         }
     }
 
+    /// Whether the book of a symbol is whole.
+    fn is_whole(&self, symbol_id: u32) -> bool {
+        self.books.iter().any(|(id, book)| *id == symbol_id && book.state() == State::Whole)
+    }
+
     /// Takes one message, events `start` to `stop`; what it did, as bits. None, and nothing has happened, if
     /// that is no whole message of a symbol that is here.
     #[pyo3(signature = (start, stop, /))]

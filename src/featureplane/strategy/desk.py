@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from featureplane.errors import StateError
 from featureplane.execution.orders import EventKind, Order, OrderEvent, OrderIntent
-from featureplane.execution.risk import Approved, RiskCheck
+from featureplane.execution.risk import Approved, Refused, RiskCheck
 from featureplane.execution.venue import OrderVenue
+from featureplane.strategy.stages import Stages
 
 __all__ = ["Decision", "Desk", "Exchange"]
 
@@ -61,6 +62,27 @@ class Exchange:
         self.now_ns = 0
         self.asked = False  # whether the venue has something new to answer
         self.owners: dict[int, Desk] = {}
+        self.stages: Stages | None = None  # of a message that is timed
+
+    def review(self, risk: RiskCheck, intent: OrderIntent) -> Approved[OrderIntent] | Refused[OrderIntent]:
+        """What the risk check says of an order."""
+        stages = self.stages
+        if stages is None:
+            return risk.review(intent, self.now_ns)
+        began = stages.timer()
+        answer = risk.review(intent, self.now_ns)
+        stages.add("risk", began)
+        return answer
+
+    def send(self, venue: OrderVenue, approved: Approved[OrderIntent]) -> None:
+        """Hand an order over."""
+        stages = self.stages
+        if stages is None:
+            venue.send(approved, self.now_ns)
+            return
+        began = stages.timer()
+        venue.send(approved, self.now_ns)
+        stages.add("order", began)
 
 
 class Desk:
@@ -93,7 +115,7 @@ class Desk:
         number = exchange.last_id
         numbered = replace(intent, client_id=number, trace_id=intent.trace_id or f"m{exchange.message}")
         exchange.mark()
-        answer = exchange.risk.review(numbered, exchange.now_ns)
+        answer = exchange.review(exchange.risk, numbered)
         if not isinstance(answer, Approved):
             self.refused += 1
             self._tell("submit", numbered, answer.code.value)
@@ -103,7 +125,7 @@ class Desk:
         exchange.owners[number] = self
         exchange.asked = True
         self._tell("submit", numbered, "sent")
-        exchange.venue.send(answer, exchange.now_ns)
+        exchange.send(exchange.venue, answer)
         return number
 
     def cancel(self, order_id: int) -> bool:

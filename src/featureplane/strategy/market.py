@@ -126,6 +126,11 @@ class MarketBooks:
         """The connection of a symbol may not go on where it was: no book until the next snapshot."""
         self._books.reconnect(symbol_id)
 
+    def is_whole(self, symbol_id: int) -> bool:
+        """Whether the book of a symbol is known, and nothing of it is missing."""
+        whole: bool = self._books.is_whole(symbol_id)
+        return whole
+
     def push(self, start: int, stop: int) -> Did:
         """Take one message, events `start` to `stop` of the batch.
 
@@ -207,6 +212,10 @@ class PlainBooks:
         book = self._books[symbol_id]
         book.guard.reconnect()
         book.book.clear()
+
+    def is_whole(self, symbol_id: int) -> bool:
+        """See `MarketBooks.is_whole`."""
+        return self._books[symbol_id].guard.is_whole
 
     def push(self, start: int, stop: int, /) -> int | None:
         """Take one message; see `MarketBooks.push`."""

@@ -32,7 +32,7 @@ from featureplane.market.sources.binance_messages import (
 from featureplane.market.sources.text import LINE_BYTES_MAX, Line, Lines, Unpacker
 from featureplane.units import TIME_LIMIT_NS
 
-__all__ = ["LINE_BYTES_MAX", "PlainReader", "PlainScan", "Refused", "local_time", "overlong"]
+__all__ = ["LINE_BYTES_MAX", "PlainReader", "PlainScan", "Refused", "is_cut", "local_time", "overlong"]
 
 V = TypeVar("V")
 
@@ -57,7 +57,7 @@ def local_time(text: bytes) -> tuple[int, bytes] | None:
     return None if value >= TIME_LIMIT_NS else (value, rest)
 
 
-def _is_cut(text: bytes) -> bool:
+def is_cut(text: bytes) -> bool:
     """Whether the text ends inside its local time or inside its JSON."""
     digits, space, rest = text.partition(b" ")
     if not space:
@@ -169,7 +169,7 @@ class _Stage(Generic[V]):
         try:
             self._message(line.text)
         except Refused:
-            if not line.tail or not _is_cut(line.text):
+            if not line.tail or not is_cut(line.text):
                 raise
             self._counts["incomplete"] += 1
 

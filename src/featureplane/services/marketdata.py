@@ -1,0 +1,356 @@
+"""The running service: raw messages in, frames, strategies and orders out, one call a message.
+
+    feed (its own thread) -> RawQueue -> loop: subscribers, ServiceRunner.push, subscribers
+
+Nothing that comes from outside stops the loop: a message that cannot be read, a handler that raises or
+is late, a full queue, a full disk are counted and named. What other threads want, `ask` does between
+two messages. Leans on `strategy`, `raw_queue`, `story`, `readiness` and `telemetry`. Knows no files, sockets
+or signals.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeVar
+
+from featureplane.clock import SYSTEM, Clock
+from featureplane.errors import FeaturePlaneError, SettingError, StateError, UnknownStrategy
+from featureplane.features.frame import FeatureFrame
+from featureplane.features.pipeline import Pipeline
+from featureplane.features.spec import FeatureSet
+from featureplane.market.feed import MessageFeed
+from featureplane.services.numbers import Latencies, write_numbers
+from featureplane.services.raw_queue import RawQueue
+from featureplane.services.readiness import Readiness
+from featureplane.services.story import Story
+from featureplane.settings import Settings
+from featureplane.strategy.compatibility import Forms
+from featureplane.strategy.service import ServiceRunner
+from featureplane.telemetry import Picture, Telemetry, log_event
+from featureplane.units import NANOS_PER_MS
+
+__all__ = ["Feed", "MarketDataService", "Subscriber"]
+
+_IDLE_S: Final = 0.05
+_WATCH_EVERY: Final = 1024
+_LEAVE_S: Final = 5.0
+_PUBLISH_NS: Final = 100 * NANOS_PER_MS
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Feed(Protocol):
+    """Where raw messages come from."""
+
+    def run(self, queue: RawQueue) -> None:
+        """Put messages until there are no more, or `stop`; in a thread of its own."""
+
+    def stop(self) -> None:
+        """Put nothing more."""
+
+
+class Subscriber(Protocol):
+    """Hears every message before it is taken, and its frames behind it. Frames stand until it returns."""
+
+    name: str
+
+    def on_message(self, data: bytes, local_ts_ns: int | None, symbol: str | None) -> None:
+        """A message came."""
+
+    def on_reconnect(self, symbol: str | None, reason: str) -> None:
+        """What comes next comes over another connection."""
+
+    def on_frames(self, frames: Sequence[FeatureFrame]) -> None:
+        """What the last message made."""
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+
+
+class MarketDataService:
+    """Runs a feed through a runner.
+
+    `feed` is the runner's own `Pipeline`, or `MessageFeed` where no features are computed. `forms` has the
+    two forms of strategies by name, with the one each begins in. `answers_ns`: how long after the end
+    orders are still heard of. `watched`: somebody scrapes; numbers are then published every
+    `metrics_sample_every` frames, ten times a second at most, and exactly at each scrape.
+    """
+
+    def __init__(
+        self,
+        runner: ServiceRunner,
+        feed: Pipeline | MessageFeed,
+        *,
+        settings: Settings | None = None,
+        story: Story | None = None,
+        subscribers: Iterable[Subscriber] = (),
+        forms: Mapping[str, tuple[Forms, str]] | None = None,
+        queue: RawQueue | None = None,
+        answers_ns: int = 0,
+        watched: bool = False,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        settings = settings or Settings()
+        self.runner, self.feed = runner, feed
+        self.queue = RawQueue() if queue is None else queue
+        self.story = story or Story()
+        self.fset: FeatureSet | None = feed.fset if isinstance(feed, Pipeline) else None
+        self.emits = settings.engine_emit_events
+        self.telemetry = Telemetry([self._numbers])
+        self.latencies = Latencies()
+        self.readiness = Readiness(runner, self.fset)
+        self._subscribers = list(subscribers)
+        self._gone: Counter[str] = Counter({one.name: 0 for one in self._subscribers})
+        self._forms = {name: pair[0] for name, pair in (forms or {}).items()}
+        self._running = {name: pair[1] for name, pair in (forms or {}).items()}
+        self._answers_ns = answers_ns
+        self._asked: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._timed_every = self._until_timed = settings.latency_sample_every
+        self._publish_every = settings.metrics_sample_every if watched else 0
+        self._publish_at = self._publish_every
+        self._clock, self._published_ns = clock, 0
+        self._stopping = self.is_over = False
+        self.messages = self.frames = self.errors = self.reconnects = 0
+        self.queue_breaks = 0
+
+    # -- the loop
+
+    def run(self, source: Feed) -> None:
+        """Take messages until the feed ends or `stop`; then end the stream in order.
+
+        Raises what ended the feed, behind all that.
+        """
+        thread = threading.Thread(target=source.run, args=(self.queue,), name="feed", daemon=True)
+        log_event(_log, logging.INFO, "running", **self.about())
+        thread.start()
+        try:
+            self._loop()
+        finally:
+            source.stop()
+            self.queue.close()
+            self.finish()
+            thread.join(_LEAVE_S)
+        if self.queue.error is not None:
+            raise self.queue.error
+
+    def stop(self) -> None:
+        """Take no further message; from any thread, and from a signal."""
+        self._stopping = True  # WHY nothing else: a signal may come where a lock is held
+
+    def _loop(self) -> None:
+        queue = self.queue
+        item_of, make_room = queue.take, queue.make_room
+        while not self._stopping:
+            if self._asked:
+                self._answer()
+            try:
+                item = item_of()
+            except IndexError:
+                if queue.is_ended and not len(queue):
+                    break
+                queue.wait(_IDLE_S)
+                continue
+            make_room()
+            if isinstance(item, tuple):
+                self.take(*item)
+            else:
+                self.reconnect(item.symbol, item.reason)
+
+    def take(self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None) -> None:
+        """Take one message; raises nothing for what may be wrong with it."""
+        self.messages += 1
+        if self._subscribers:
+            self._tell("on_message", data, local_ts_ns, symbol)
+        self._until_timed -= 1
+        try:
+            if self._until_timed:
+                frames = self.runner.push(data, local_ts_ns, symbol)
+            else:
+                frames = self._take_timed(data, local_ts_ns, symbol)
+        except FeaturePlaneError as error:
+            self._refuse(error)
+            return
+        if frames:
+            self.frames += len(frames)
+            if self._subscribers and isinstance(self.feed, Pipeline):
+                self._tell("on_frames", self.feed.pushed)
+            if self._publish_every and self.frames >= self._publish_at:
+                self._publish()
+        if not self.messages % _WATCH_EVERY:
+            self.readiness.look()
+            self.story.tell_late(self.runner.states.values())
+
+    def _publish(self) -> None:
+        self._publish_at = self.frames + self._publish_every
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._published_ns >= _PUBLISH_NS:  # WHY: it takes as long as many messages
+            self._published_ns = now_ns
+            self.telemetry.publish()
+
+    def _take_timed(
+        self, data: bytes, local_ts_ns: int | None, symbol: str | None
+    ) -> tuple[FeatureFrame, ...]:
+        self._until_timed = self._timed_every
+        frames, spent = self.runner.push_timed(data, local_ts_ns, symbol)
+        self.latencies.add(spent, made_frames=bool(frames))
+        return frames
+
+    def _refuse(self, error: FeaturePlaneError) -> None:
+        """A message that even a stream which drops what is malformed cannot go on behind: it begins anew."""
+        self.errors += 1
+        if not self._until_timed:
+            self._until_timed = self._timed_every
+        log_event(
+            _log,
+            logging.ERROR,
+            "a message cannot be used, its stream begins anew",
+            trace=f"m{self.runner.messages + 1}",
+            error=str(error),
+            hint=error.hint,
+        )
+        with suppress(StateError):  # raised where the stream has ended; books and venue come before
+            self.runner.reconnect()
+        self.feed.finish()
+
+    def reconnect(self, symbol: str | None, reason: str = "feed") -> None:
+        """What comes next of a symbol, or of all, comes over another connection, or behind a loss."""
+        runner = self.runner
+        known = [one.symbol for one in runner.instruments]
+        if symbol is not None and symbol not in known:
+            return  # of a symbol that is not taken here
+        meant = known if symbol is None else [symbol]
+        self.reconnects += 1
+        if reason == "queue":
+            self.queue_breaks += sum(runner.is_whole(one) for one in meant)
+        self._tell("on_reconnect", symbol, reason)
+        runner.reconnect(symbol)
+        log_event(
+            _log, logging.WARNING, "reconnected", trace=f"m{runner.messages}", symbol=symbol, reason=reason
+        )
+
+    def finish(self) -> None:
+        """End the stream: working orders are cancelled, subscribers write what they hold. Once is enough."""
+        if self.is_over:
+            return
+        self.is_over = True
+        self.runner.finish()
+        self.runner.hear(self.runner.now_ns + self._answers_ns)
+        self._tell("finish")
+        self.story.tell_late(self.runner.states.values())
+        self.telemetry.publish()
+        self._answer(StateError("the service has ended"))
+        log_event(_log, logging.INFO, "ended", messages=self.messages, frames=self.frames)
+
+    def _tell(self, what: str, *about: object) -> None:
+        """Tell subscribers; one that raises hears nothing more."""
+        for one in tuple(self._subscribers):
+            try:
+                getattr(one, what)(*about)
+            except Exception as error:  # noqa: BLE001 - its own affair, as a strategy's is
+                self._subscribers.remove(one)
+                self._gone[one.name] += 1
+                _log.exception(
+                    "a subscriber was stopped by an error of its own",
+                    extra={"fields": {"subscriber": one.name, "error": repr(error)}},
+                )
+
+    # -- what other threads want
+
+    def ask(self, work: Callable[[], T], seconds: float) -> T:
+        """Do it between two messages, and wait for the answer.
+
+        Raises what it raises, `StateError` for a service that has ended, and `TimeoutError`: it may still be
+        done then.
+        """
+        future: Future[T] = Future()
+        self._asked.append((work, future))
+        self.queue.wake()
+        if self.is_over:
+            self._answer(StateError("the service has ended"))
+        return future.result(seconds)
+
+    def _answer(self, instead: Exception | None = None) -> None:
+        while self._asked:
+            try:
+                work, future = self._asked.popleft()
+            except IndexError:
+                return  # somebody else was quicker, at the end
+            with suppress(InvalidStateError):
+                if instead is not None:
+                    future.set_exception(instead)
+                    continue
+                try:
+                    future.set_result(work())
+                except Exception as error:  # noqa: BLE001 - the one who asked is told
+                    future.set_exception(error)
+
+    def set_form(self, name: str, form: str) -> bool:
+        """Let a strategy run in another form, or not at all (`off`); False where it does already.
+
+        Its working orders are cancelled and its positions go over. Raises `UnknownStrategy`, `SettingError`
+        for a form that it does not have, and what refuses a strategy at the start: then the old one goes on.
+        """
+        states = self.runner.states
+        if name not in states:
+            raise UnknownStrategy(name, "this service", list(states))
+        now = self._running.get(name, "") if states[name].is_running else "off"
+        if form not in {"legacy", "shared", "off"}:
+            raise SettingError(f"form {form!r}", hint="choose one of legacy, shared, off")
+        if form == now:
+            return False
+        if form != "off" and name not in self._forms:
+            raise SettingError(f"{name} has one form", hint="it can be switched off, and that is all")
+        self.runner.switch(name, None if form == "off" else self._forms[name].make(form))
+        self._running[name] = form
+        log_event(
+            _log,
+            logging.WARNING,
+            "a strategy was switched",
+            trace=f"m{self.runner.messages}",
+            strategy=name,
+            before=now,
+            now=form,
+        )
+        return True
+
+    # -- what there is to say
+
+    def forms(self) -> dict[str, str]:
+        """In which form each strategy runs; `off` for one that does not."""
+        states = self.runner.states.values()
+        return {one.name: self._running.get(one.name, "on") if one.is_running else "off" for one in states}
+
+    def about(self) -> dict[str, object]:
+        """What is running."""
+        return {
+            "symbols": [one.symbol for one in self.runner.instruments],
+            "feature_set": None if self.fset is None else self.fset.feature_set_id,
+            "fingerprint": None if self.fset is None else self.fset.fingerprint,
+            "backend": self.feed.backend,
+            "strategies": self.forms(),
+        }
+
+    def picture(self, seconds: float) -> Picture:
+        """All numbers as they are between two messages; those published last where that takes too long."""
+        if self.is_over:
+            return self.telemetry.picture
+        try:
+            return self.ask(self.telemetry.publish, seconds)
+        except (TimeoutError, StateError):
+            return self.telemetry.picture
+
+    def _numbers(self, telemetry: Telemetry) -> None:
+        write_numbers(self, telemetry)
+        for name, count in self._gone.items():
+            telemetry.put("subscriber_stopped_total", count + self._has_failed(name), name)
+        self.story.numbers(telemetry, self.runner.states.values())
+
+    def _has_failed(self, name: str) -> int:
+        found = (getattr(one, "has_failed", False) for one in self._subscribers if one.name == name)
+        return sum(map(bool, found))

@@ -1,0 +1,86 @@
+"""The numbers of a running service as metrics: which count is which series.
+
+Leans on `telemetry` and on what the pipeline counts. Counts latencies alone itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from featureplane.market.quality import Drop, ResetCause
+from featureplane.telemetry import Histogram, Telemetry
+
+if TYPE_CHECKING:
+    from featureplane.services.marketdata import MarketDataService
+
+__all__ = ["STAGES", "Latencies", "write_numbers"]
+
+STAGES: Final = ("features", "dispatch", "risk", "order")
+"""Stages of a message that are timed."""
+
+_FLAGS: Final = {
+    "GAP_DETECTED": "gap",
+    "STATE_RESET": "state_reset",
+    "STALE_INPUT": "stale_input",
+    "OUT_OF_ORDER_INPUT": "out_of_order",
+    "PARTIAL_FEATURES": "partial",
+    "CROSSED_BOOK": "crossed",
+}
+_CAUSES: Final = {one.value: "session" if one is ResetCause.TRADING else one.value for one in ResetCause}
+_BREAKS: Final = ("gap", "crossed", "malformed", "queue")
+_UNREAD: Final = ("other_symbol", "other_stream", "unnamed_snapshot")
+_DROPS: Final = (*(one.value for one in Drop), *_UNREAD)
+
+
+class Latencies:
+    """How long sampled messages took."""
+
+    def __init__(self) -> None:
+        self.stages = {stage: Histogram() for stage in STAGES}
+        self.frames = Histogram()
+
+    def add(self, spent: Mapping[str, int], *, made_frames: bool) -> None:
+        """Note one message."""
+        for stage, ns in spent.items():
+            self.stages[stage].observe(ns)
+        if made_frames:
+            self.frames.observe(spent["features"])
+
+
+def write_numbers(service: MarketDataService, telemetry: Telemetry) -> None:
+    """Write the numbers of messages, queue and features."""
+    counts = service.feed.counts
+    put = telemetry.put
+    put("messages_total", service.messages)
+    put("raw_queue_depth", len(service.queue))
+    put("raw_queue_dropped_total", service.queue.dropped)
+    put("feed_reconnect_total", service.reconnects)
+    put("feature_plane_latency_ns", service.latencies.frames)
+    for stage, histogram in service.latencies.stages.items():
+        put("pipeline_latency_ns", histogram, stage)
+    dropped = counts["dropped"]
+    telemetry.put_all("events_dropped_total", dict.fromkeys(_DROPS, 0) | dropped)
+    if service.fset is None:
+        return
+    broken = Counter(counts["broken"])
+    broken["queue"] += service.queue_breaks
+    telemetry.put_all("book_broken_total", {reason: broken[reason] for reason in _BREAKS})
+    telemetry.put_all("feature_resets_total", {_CAUSES[one]: counts["resets"][one] for one in _CAUSES})
+    telemetry.put_all("feature_quality_flags_total", {_FLAGS[one]: counts["flags"][one] for one in _FLAGS})
+    _write_updates(service, dropped, telemetry)
+
+
+def _write_updates(service: MarketDataService, dropped: Counter[str], telemetry: Telemetry) -> None:
+    assert service.fset is not None
+    unusable = dropped["malformed"] + service.errors
+    by_guard = sum(count for reason, count in dropped.items() if reason not in {"malformed", *_UNREAD})
+    results = {
+        "emitted": service.frames if service.emits else 0,
+        "updated": 0 if service.emits else service.frames,
+        "dropped": by_guard,
+        "error": unusable,
+    }
+    for result, count in results.items():
+        telemetry.put("feature_plane_updates_total", count, result, service.fset.feature_set_id)

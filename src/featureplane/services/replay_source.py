@@ -1,0 +1,152 @@
+"""Recordings as a feed: `replay:PATH[@SPEED]`.
+
+Lines of Binance recordings, plain or gzip; several files, or a folder that `--record` wrote, are one stream.
+At full speed the reader waits for the loop, so nothing is lost; with `@SPEED` messages come when they came,
+so many times as fast, and what there is no room for is lost as it would be live. Leans on `market.sources`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from featureplane.clock import SYSTEM, Clock, ReplayClock
+from featureplane.errors import SettingError, UnreadableFile
+from featureplane.market.sources.binance_plain import is_cut, local_time
+from featureplane.market.sources.files import read_chunks
+from featureplane.market.sources.text import Lines, Unpacker
+from featureplane.services.raw_queue import RawQueue
+from featureplane.services.recording import is_recording, raw_files, reconnected
+
+__all__ = ["ReplaySource", "parse_replay", "raw_lines"]
+
+_SCHEME: Final = "replay:"
+_UNREADABLE: Final = b"a line without end"
+_NAME_BYTES: Final = 256
+_SPEED_MAX: Final = 1e6
+
+
+def parse_replay(text: str) -> tuple[tuple[Path, ...], float | None]:
+    """Files and speed of `replay:PATH[,PATH...][@SPEED]`; a folder is the recording in it.
+
+    Raises `SettingError` for another scheme or no speed, `UnreadableFile` for what is not there.
+    """
+    if not text.startswith(_SCHEME):
+        hint = "replay:PATH plays recordings, replay:PATH@1 as fast as they came"
+        raise SettingError(f"source {text!r}", hint=hint)
+    where, at, factor = text.removeprefix(_SCHEME).rpartition("@")
+    speed: float | None = None
+    if not at or Path(text.removeprefix(_SCHEME)).exists():
+        where = text.removeprefix(_SCHEME)
+    else:
+        speed = _speed(factor)
+    paths = [Path(part) for part in where.split(",") if part]
+    if not paths:
+        raise SettingError(f"source {text!r}", hint="name a recording behind `replay:`")
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            if not is_recording(path):
+                raise UnreadableFile(str(path), "a folder", "a recording, or a folder that `--record` wrote")
+            files += raw_files(path)
+        elif not path.is_file():
+            raise UnreadableFile(str(path), "nothing", "a recording")
+        else:
+            files.append(path)
+    return tuple(files), speed
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed <= _SPEED_MAX:
+        raise SettingError(f"speed @{text}", hint="a number above 0; without @ as fast as possible")
+    return speed
+
+
+def raw_lines(paths: Sequence[Path]) -> Iterator[bytes]:
+    """The lines of recordings, in order, without those that are empty or cut off by the end of a file.
+
+    Raises `UnreadableFile`, as reading events from them does.
+    """
+    unpacker, lines = Unpacker(), Lines()
+    for path in paths:
+        unpacker.begin(str(path))
+        for chunk in read_chunks(path):
+            place = 0
+            while place < len(chunk):
+                piece, used = unpacker.step(chunk[place:] if place else chunk)
+                place += used
+                for line in lines.feed(piece):
+                    if line.text != b"":
+                        yield _UNREADABLE if line.text is None else line.text
+        for line in (*lines.feed(unpacker.finish()), *lines.finish()):
+            if line.text and not (line.tail and is_cut(line.text)):
+                yield line.text
+
+
+class ReplaySource:
+    """Puts the lines of recordings into a queue; `symbols` are those looked for where one is lost.
+
+    `run` is for a thread of its own; `stop` ends it.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], speed: float | None, symbols: Sequence[str], clock: Clock = SYSTEM
+    ) -> None:
+        self.paths, self.speed = tuple(paths), speed
+        self._quoted = [(f'"{symbol}"'.encode(), symbol) for symbol in symbols]
+        self._clock = clock
+        self._stopped = threading.Event()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for room: then nothing is lost."""
+        return self.speed is None
+
+    def run(self, queue: RawQueue) -> None:
+        """Put everything, then the end."""
+        try:
+            self._run(queue)
+        except Exception as error:  # noqa: BLE001 - said by whoever takes the messages
+            queue.end(error)
+        else:
+            queue.end()
+
+    def stop(self) -> None:
+        """Put nothing more, from any thread."""
+        self._stopped.set()
+
+    def _run(self, queue: RawQueue) -> None:
+        stopped, put = self._stopped.is_set, queue.put
+        for line in raw_lines(self.paths) if self.speed is None else self._paced(self.speed):
+            if stopped():
+                return
+            if line.startswith(b'{"e":"reconnect"', 20):
+                queue.reconnect(reconnected(line))
+            else:
+                put(line)
+
+    def _paced(self, speed: float) -> Iterator[bytes]:
+        """The lines, each when it is due."""
+        clock: ReplayClock | None = None
+        for line in raw_lines(self.paths):
+            read = local_time(line)
+            if read is not None:
+                if clock is None:
+                    clock = ReplayClock(read[0], speed, self._clock)
+                ahead = read[0] - clock.wall_ns()
+                if ahead > 0 and clock.wait(ahead, self._stopped):
+                    return
+            yield line
+
+    def whose(self, line: bytes) -> str | None:
+        """The symbol a message is of; None where it does not say so at its beginning."""
+        if len(self._quoted) == 1:
+            return self._quoted[0][1]
+        start = line[:_NAME_BYTES]
+        return next((symbol for quoted, symbol in self._quoted if quoted in start), None)

@@ -1,0 +1,264 @@
+"""The running service, end to end on the embedded sample."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+import featureplane as fp
+from featureplane.errors import SettingError, StateError, UnknownStrategy, UnreadableFile
+from featureplane.execution.orders import EventKind
+from featureplane.execution.venues.paper import PaperOptions
+from featureplane.services.raw_queue import RawQueue
+from featureplane.services.replay_source import ReplaySource
+from featureplane.settings import Settings
+from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.events import BidAskEvent
+from featureplane.strategy.examples import market_maker
+from tests.binance_lines import backends
+from tests.services import SAMPLE, SYMBOL, V1, Frames, Lines, sample_lines, service
+
+
+@functools.cache
+def replayed() -> tuple[bytes, ...]:
+    events = fp.sample_events()
+    return tuple(frame.pack() for frame in fp.FeatureEngine(V1).replay(events))
+
+
+def test_frames_of_the_service_are_those_of_a_replay() -> None:
+    seen = Frames()
+    running = service(subscribers=[seen])
+    running.run(ReplaySource([SAMPLE], None, [SYMBOL]))
+    assert len(seen.packed) == len(replayed()) == running.frames > 3000
+    assert tuple(seen.packed) == replayed()
+    assert seen.messages == running.messages == len(sample_lines())
+    assert seen.is_finished
+    assert running.queue.dropped == running.errors == 0
+
+
+@backends
+def test_both_backends_and_several_files_give_the_same(backend: str, tmp_path: Any) -> None:
+    lines = sample_lines(2000)
+    paths = []
+    for number, at in enumerate(range(0, 2000, 700)):
+        paths.append(tmp_path / f"{number}.txt")
+        paths[-1].write_bytes(b"".join(line + b"\n" for line in lines[at : at + 700]))
+    seen = Frames()
+    service(subscribers=[seen], backend=backend).run(ReplaySource(paths, None, [SYMBOL]))
+    assert 0 < len(seen.packed) < 2000
+    assert tuple(seen.packed) == replayed()[: len(seen.packed)]
+
+
+def test_a_feed_that_fails_ends_the_service_in_order(tmp_path: Any) -> None:
+    part = SAMPLE.read_bytes()[:200_000]
+    torn = tmp_path / "torn.gz"
+    torn.write_bytes(part)
+    seen = Frames()
+    running = service(subscribers=[seen])
+    with pytest.raises(UnreadableFile, match="inside gzip data"):
+        running.run(ReplaySource([torn], None, [SYMBOL]))
+    assert seen.is_finished
+    assert tuple(seen.packed) == replayed()[: len(seen.packed)]
+    assert len(seen.packed) > 100
+
+
+def test_what_others_want_is_done_between_two_messages() -> None:
+    asked: list[int] = []
+    running = service()
+    release = threading.Event()
+
+    def lines() -> Any:
+        yield from sample_lines(500)
+        release.wait(20)
+
+    thread = threading.Thread(target=running.run, args=(Lines(lines()),))
+    thread.start()
+    asked.append(running.ask(lambda: running.messages, 20))
+    with pytest.raises(ZeroDivisionError):
+        running.ask(lambda: 1 // 0, 20)
+    release.set()
+    thread.join(20)
+    assert 0 <= asked[0] <= 500
+    assert running.messages == 500
+    with pytest.raises(StateError, match="the service has ended"):
+        running.ask(lambda: None, 20)
+
+
+def test_a_full_queue_loses_messages_counts_them_and_breaks_the_book_there() -> None:
+    lines = sample_lines(3000)
+    queue = RawQueue(2, whose=lambda _: SYMBOL)
+    seen = Frames()
+    running = service(subscribers=[seen], queue=queue)
+    for line in lines[:1000]:
+        running.take(line)
+    before = len(seen.packed)
+    assert running.runner.is_whole(SYMBOL)
+    assert [queue.put(line) for line in lines[1000:1004]] == [True, True, False, False]
+    running.run(Lines(lines[1004:1005]))
+    assert queue.dropped >= 2
+    assert running.messages == 1000 + 4 + 1 - queue.dropped
+    assert seen.reconnects in ([], [(SYMBOL, "queue")])
+    assert len(seen.packed) <= before + 2
+
+
+class Slow(BaseStrategy):
+    """Late once, and broken once."""
+
+    required_features = "lob_shared_v1"
+
+    def __init__(self, timer: list[int]) -> None:
+        super().__init__()
+        self.now, self.calls = timer, 0
+
+    def on_bid_ask(self, _event: BidAskEvent) -> None:
+        self.calls += 1
+        if self.calls == 10:
+            self.now[0] += 5_000_000
+        if self.calls == 20:
+            raise ValueError("on purpose")
+
+
+def test_a_handler_that_is_late_or_raises_is_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0]
+    seen = Frames()
+    slow = Slow(now)
+    running = service(slow, subscribers=[seen], budget_ns=10**12)
+    running.runner._budget_ns, running.runner._timer = 1_000_000, lambda: now[0]
+    running.runner._subscribe()
+    with caplog.at_level("INFO", "featureplane"):
+        running.run(Lines(sample_lines(3000)))
+    (state,) = running.runner.states.values()
+    assert dict(state.over_budget) == {"on_bid_ask": 1}
+    assert dict(state.exceptions) == {"on_bid_ask": 1}
+    assert not state.is_running
+    picture = running.telemetry.picture
+    assert picture["strategy_over_budget_total"]["Slow", "on_bid_ask"] == 1
+    assert picture["strategy_exceptions_total"]["Slow", "on_bid_ask"] == 1
+    assert picture["strategy_stopped_total"]["Slow",] == 1
+    assert picture["strategy_running"]["Slow",] == 0
+    texts = [record.message for record in caplog.records]
+    assert texts.count("a handler took longer than its budget") == 1
+    assert texts.count("a strategy was stopped by an error of its own") == 1
+    assert tuple(seen.packed) == replayed()[: len(seen.packed)]
+    assert running.messages == 3000
+
+
+def test_what_cannot_be_read_is_counted_and_breaks_the_book_until_it_is_known_to_be_whole() -> None:
+    lines = sample_lines(2000)
+    running = service()
+    for line in [*lines[:1000], b"what", b"1723161255030314667 {"]:
+        running.take(line)
+    assert not running.runner.is_whole(SYMBOL)
+    running.run(Lines(lines[1000:]))
+    picture = running.telemetry.picture
+    assert running.messages == 2002
+    assert picture["events_dropped_total"]["malformed",] == 2
+    assert picture["book_broken_total"]["malformed",] == 1
+    assert picture["feature_plane_updates_total"]["error", "lob_shared_v1"] == 2
+    assert running.runner.is_whole(SYMBOL), "the ids that follow show that nothing was missed"
+
+
+class Broken(Frames):
+    """A subscriber that cannot bear its tenth frame."""
+
+    name = "broken"
+
+    def on_frames(self, frames: Sequence[fp.FeatureFrame]) -> None:
+        super().on_frames(frames)
+        if len(self.packed) == 10:
+            raise RuntimeError("on purpose")
+
+
+def test_a_subscriber_that_raises_hears_nothing_more_and_stops_nobody() -> None:
+    broken, seen = Broken(), Frames()
+    running = service(subscribers=[broken, seen])
+    running.run(Lines(sample_lines(1000)))
+    assert len(broken.packed) == 10
+    assert tuple(seen.packed) == replayed()[: len(seen.packed)]
+    assert len(seen.packed) > 10
+    assert running.telemetry.picture["subscriber_stopped_total"] == {("broken",): 1, ("frames",): 0}
+
+
+def test_orders_still_working_are_cancelled_at_the_end_and_their_end_is_heard() -> None:
+    latency = PaperOptions(entry_ns=1_000_000, response_ns=2_000_000)
+    running = service(market_maker.SharedMarketMaker(), paper=latency, answers_ns=3_000_001)
+    running.run(Lines(sample_lines(20_000)))
+    events, decisions = running.story.events, running.story.decisions
+    submitted = decisions["SharedMarketMaker", "submit"] - sum(running.story.refused.values())
+    assert submitted > 10
+    ends = (EventKind.FILLED, EventKind.CANCELLED, EventKind.EXPIRED, EventKind.REJECTED)
+    assert sum(events[kind.value] for kind in ends) == submitted
+    (state,) = running.runner.states.values()
+    assert not state.desk.working
+
+
+def test_engine_flags_are_honoured() -> None:
+    lines = sample_lines(3000)
+    with pytest.raises(StateError, match="there is no feature engine"):
+        service(market_maker.SharedMarketMaker(), fset=None)
+    legacy = service(market_maker.LegacyMarketMaker(), fset=None)
+    legacy.run(Lines(lines))
+    assert legacy.frames == 0
+    assert legacy.story.decisions["LegacyMarketMaker", "submit"] > 0
+    assert "book_broken_total" not in legacy.telemetry.picture
+    quiet = service(
+        market_maker.SharedMarketMaker(),
+        settings=Settings(engine_emit_events=False, latency_sample_every=7),
+    )
+    quiet.run(Lines(lines))
+    assert not quiet.story.decisions
+    updates = quiet.telemetry.picture["feature_plane_updates_total"]
+    assert updates["emitted", "lob_shared_v1"] == 0
+    assert updates["updated", "lob_shared_v1"] == quiet.frames > 0
+    timed = quiet.telemetry.picture["pipeline_latency_ns"]["features",]
+    assert isinstance(timed, tuple)
+    assert sum(timed[0]) == 3000 // 7
+
+
+def test_a_strategy_is_switched_between_two_messages() -> None:
+    lines = sample_lines(9000)
+    running = service(market_maker.SharedMarketMaker("mm"), forms={"mm": (market_maker.FORMS, "shared")})
+    for line in lines[:3000]:
+        running.take(line)
+    assert running.forms() == {"mm": "shared"}
+    assert not running.set_form("mm", "shared")
+    assert running.set_form("mm", "legacy")
+    assert isinstance(running.runner.states["mm"].strategy, market_maker.LegacyMarketMaker)
+    for line in lines[3000:6000]:
+        running.take(line)
+    assert running.set_form("mm", "off")
+    assert not running.set_form("mm", "off")
+    said = dict(running.story.decisions)
+    for line in lines[6000:]:
+        running.take(line)
+    assert dict(running.story.decisions) == said
+    assert running.set_form("mm", "shared")
+    with pytest.raises(UnknownStrategy) as caught:
+        running.set_form("m", "off")
+    assert caught.value.hint is not None
+    assert "mm" in caught.value.hint
+    with pytest.raises(SettingError, match="form 'lagacy'"):
+        running.set_form("mm", "lagacy")
+    running.finish()
+    assert running.forms() == {"mm": "off"}
+
+
+@backends
+def test_a_symbol_is_ready_while_its_book_is_whole_and_once_everything_had_a_value(backend: str) -> None:
+    lines = sample_lines(1500)
+    running = service(backend=backend)
+    said = []
+    for line in lines:
+        running.take(line)
+        said.append(running.readiness.look()[SYMBOL])
+    changes = [text for before, text in zip(["", *said], said, strict=False) if text != before]
+    assert changes[0] == "its book is not whole"
+    assert any(text.startswith("no value yet: ") for text in changes)
+    assert changes[-1] == ""
+    running.reconnect(SYMBOL)
+    assert running.readiness.look() == {SYMBOL: "its book is not whole"}
+    assert not running.runner.is_whole(SYMBOL)

@@ -1,0 +1,111 @@
+"""Recordings as a feed: which files, which lines, when."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from featureplane.clock import ManualClock
+from featureplane.errors import FeaturePlaneError, SettingError, UnreadableFile
+from featureplane.services.raw_queue import RawQueue, Reconnect
+from featureplane.services.recording import reconnect_line, reconnected
+from featureplane.services.replay_source import ReplaySource, parse_replay, raw_lines
+from tests.binance_lines import LOCAL, line, trade
+from tests.services import SAMPLE, sample_lines
+
+
+def test_paths_and_speed(tmp_path: Path) -> None:
+    one, two, odd = tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "c@2"
+    for path in (one, two, odd):
+        path.write_bytes(b"")
+    assert parse_replay(f"replay:{one}") == ((one,), None)
+    assert parse_replay(f"replay:{one},{two}@2.5") == ((one, two), 2.5)
+    assert parse_replay(f"replay:{odd}") == ((odd,), None), "a file that is called so"
+    assert parse_replay(f"replay:{odd}@3") == ((odd,), 3.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("live:binance", SettingError, "source 'live:binance'"),
+        ("replay:", SettingError, "source 'replay:'"),
+        ("replay:nowhere.gz", UnreadableFile, "nowhere.gz: found nothing"),
+        ("replay:nowhere.gz@fast", SettingError, "speed @fast"),
+        ("replay:nowhere.gz@0", SettingError, "speed @0"),
+        ("replay:nowhere.gz@-1", SettingError, "speed @-1"),
+        ("replay:nowhere.gz@nan", SettingError, "speed @nan"),
+        ("replay:src", UnreadableFile, "src: found a folder"),
+    ],
+)
+def test_what_is_no_recording_is_refused(text: str, error: type[FeaturePlaneError], said: str) -> None:
+    with pytest.raises(error, match=said):
+        parse_replay(text)
+
+
+def test_lines_of_plain_and_packed_files_are_the_same(tmp_path: Path) -> None:
+    lines = sample_lines()
+    plain = tmp_path / "plain.txt"
+    plain.write_bytes(b"\r\n\n".join(lines))
+    assert list(raw_lines([plain])) == lines
+    assert list(raw_lines([SAMPLE, plain])) == [*lines, *lines]
+
+
+def test_a_line_cut_off_by_the_end_of_its_file_is_left_out(tmp_path: Path) -> None:
+    whole = line(trade())
+    for cut in range(1, len(whole)):
+        path, behind = tmp_path / "cut.txt", tmp_path / "behind.gz"
+        path.write_bytes(whole + whole[:cut])
+        behind.write_bytes(gzip.compress(whole))
+        expected = 2 if cut < len(whole) - 1 else 3  # then its line feed alone is missing
+        assert list(raw_lines([path, behind])) == [whole[:-1]] * expected
+
+
+def test_messages_come_when_they_came_so_many_times_as_fast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "paced.txt"
+    times = [LOCAL, LOCAL + 1_000_000_000, LOCAL + 1_000_000_000, LOCAL + 500_000_000, LOCAL + 3_000_000_000]
+    path.write_bytes(b"".join(line(trade(), at) for at in times))
+    clock, queue = ManualClock(), RawQueue()
+    source = ReplaySource([path], 4.0, ["BTCUSDT"], clock)
+    came: list[int] = []
+    monkeypatch.setattr(queue, "put", lambda _data: came.append(clock.monotonic_ns()))
+    source.run(queue)
+    assert came == [0, 250_000_000, 250_000_000, 250_000_000, 750_000_000]
+    assert not source.waits
+    assert queue.is_ended
+
+
+def test_a_paced_feed_stops_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "paced.txt"
+    path.write_bytes(line(trade(), LOCAL) + line(trade(), LOCAL + 3_600_000_000_000))
+    source, queue = ReplaySource([path], 1.0, ["BTCUSDT"]), RawQueue()
+    source.stop()
+    began = time.monotonic()
+    source.run(queue)
+    assert time.monotonic() - began < 30
+    assert len(queue) <= 1
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", None])
+def test_a_reconnect_that_was_recorded_is_one_again(tmp_path: Path, symbol: str | None) -> None:
+    path = tmp_path / "again.txt"
+    said = reconnect_line(LOCAL, symbol, "queue")
+    assert reconnected(said) == symbol
+    path.write_bytes(line(trade()) + said + b"\n" + line(trade()))
+    queue = RawQueue()
+    ReplaySource([path], None, ["BTCUSDT"]).run(queue)
+    items = [queue.take() for _ in range(3)]
+    assert items[1] == Reconnect(symbol)
+    assert items[0] == items[2] == (line(trade())[:-1], None, None)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "expected"), [(["A", "BTCUSDT"], "BTCUSDT"), (["A", "B"], None), (["A"], "A")]
+)
+def test_whose_a_lost_message_was(symbols: Sequence[str], expected: str | None) -> None:
+    assert ReplaySource([], None, symbols).whose(line(trade())) == expected
