@@ -92,7 +92,43 @@ pub struct Event {
     pub local_ts_ns: i64,
 }
 
+/// Kind, side, flags and symbol of an [`Event`], as they lie in memory: looked at together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EventHead(u64);
+
+impl EventHead {
+    const KIND: u64 = 0xff;
+    const SIDE: u64 = 0xff << 8;
+
+    const fn flag(flag: u16) -> u64 {
+        (flag as u64) << 16
+    }
+
+    /// A level of an ordinary message.
+    #[inline]
+    pub(crate) const fn is_level(self) -> bool {
+        self.0 & (Self::KIND | Self::flag(flag::RECOVERY)) == kind::LEVEL as u64
+    }
+
+    #[inline]
+    pub(crate) const fn is_bid(self) -> bool {
+        self.0 & Self::SIDE == (side::BID as u64) << 8
+    }
+
+    #[inline]
+    pub(crate) const fn is_last(self) -> bool {
+        self.0 & Self::flag(flag::LAST) != 0
+    }
+}
+
 impl Event {
+    /// See [`EventHead`].
+    #[inline]
+    pub(crate) fn head(&self) -> EventHead {
+        let words: &[u64; 8] = zerocopy::transmute_ref!(self);
+        EventHead(u64::from_le(words[0]))
+    }
+
     /// Whether the message ends here.
     #[must_use]
     pub const fn is_last(&self) -> bool {

@@ -12,7 +12,7 @@ use featureplane_core::quality::{Cause, Reason};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PySlice};
+use pyo3::types::{PyBytes, PyDict};
 
 use crate::array::as_events;
 use crate::errors::into_py;
@@ -166,9 +166,19 @@ impl Engine {
         (PyArray1::from_vec(py, bytes), PyArray1::from_vec(py, grid_ts_ns))
     }
 
-    /// Columns since the last call: name to array; `values` and `validity` are lists in schema order.
-    /// `symbol` and `grid_ts_ns` are None if all of them are 0.
+    /// Columns since the last call: `words` of all of them, `rows`, where in the words `heads` (those of
+    /// `HEADS`) and `values` (in schema order) begin, and `validity`, a list in schema order. `symbol` and
+    /// `grid_ts_ns` are None if all of them are 0.
     fn take_columns<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        const HEADS: [Column; 7] = [
+            Column::Seq,
+            Column::SourceSeq,
+            Column::SourceTs,
+            Column::LocalTs,
+            Column::Ready,
+            Column::Changed,
+            Column::Flags,
+        ];
         let columns = std::mem::replace(&mut self.columns, Columns::new(&self.layout));
         let features = 0..self.layout.sentinels().len();
         let out = PyDict::new(py);
@@ -182,33 +192,11 @@ impl Engine {
         out.set_item("symbol", (!symbols.is_empty()).then(|| PyArray1::from_slice(py, symbols)))?;
         let grid = columns.grid_ts_ns();
         out.set_item("grid_ts_ns", (!grid.is_empty()).then(|| PyArray1::from_slice(py, grid)))?;
-        let place = |column: Column| {
-            let (start, words) = columns.place(column);
-            PySlice::new(py, start.cast_signed(), (start + words).cast_signed(), 1)
-        };
-        let names = [
-            ("seq", Column::Seq, "u8"),
-            ("source_seq", Column::SourceSeq, "u8"),
-            ("source_ts_ns", Column::SourceTs, "i8"),
-            ("local_ts_ns", Column::LocalTs, "i8"),
-            ("warmup_ready_mask", Column::Ready, "u8"),
-            ("changed_mask", Column::Changed, "u8"),
-            ("quality_flags", Column::Flags, "u4"),
-        ];
-        let places = names.map(|(name, column, dtype)| (name, place(column), dtype));
-        let of_values: Vec<_> = features.map(|feature| place(Column::Value(feature))).collect();
-        let rows = columns.len();
-        let words = PyArray1::from_vec(py, columns.into_words());
-        for (name, place, dtype) in places {
-            let column = words.get_item(place)?.call_method1("view", (dtype,))?;
-            let whole = name != "quality_flags";
-            out.set_item(
-                name,
-                if whole { column } else { column.get_item(PySlice::new(py, 0, rows.cast_signed(), 1))? },
-            )?;
-        }
-        let values = of_values.into_iter().map(|place| words.get_item(place));
-        out.set_item("values", values.collect::<PyResult<Vec<_>>>()?)?;
+        let begins = |column| columns.place(column).0;
+        out.set_item("heads", HEADS.map(begins))?;
+        out.set_item("values", features.map(Column::Value).map(begins).collect::<Vec<_>>())?;
+        out.set_item("rows", columns.len())?;
+        out.set_item("words", PyArray1::from_vec(py, columns.into_words()))?;
         Ok(out)
     }
 

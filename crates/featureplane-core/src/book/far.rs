@@ -4,6 +4,9 @@
 //! (`docs/decisions`). A question of order costs a hash all its levels, so rows pay in for it; where they
 //! have not paid enough, as on books with few levels far apart, or made up to be slow, the hash becomes a
 //! tree for good.
+//!
+//! Most rows are only written down: nobody may ask before the next ones come, and a hash takes many rows in
+//! less time than each by itself, between rows of the window.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -12,6 +15,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 const LEVELS_A_ROW: usize = 32;
 /// Credit at the start: a snapshot of this size may be put in order at once.
 const CREDIT: usize = 1 << 16;
+
+/// Rows that may be written down, besides twice as many as there are levels.
+const LATE: usize = 1 << 12;
 
 /// A multiplicative hash, as keys are small dense integers; by a number nobody can know, so that nobody can
 /// send prices that all fall on one place.
@@ -71,28 +77,59 @@ enum Levels {
 #[derive(Clone, Debug)]
 pub(super) struct Far {
     levels: Levels,
+    /// Rows written down, in the order in which they came; `levels` knows nothing of them yet.
+    late: Vec<(i64, i64)>,
     credit: usize,
 }
 
 impl Default for Far {
     fn default() -> Self {
-        Self { levels: Levels::Hash(HashMap::default()), credit: CREDIT }
+        Self { levels: Levels::Hash(HashMap::default()), late: Vec::new(), credit: CREDIT }
     }
 }
 
 impl Far {
+    /// Whether nothing is there, and nothing was written down.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.late.is_empty() && self.len() == 0
     }
 
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         match &self.levels {
             Levels::Hash(levels) => levels.len(),
             Levels::Tree(levels) => levels.len(),
         }
     }
 
+    /// Writes a row down: size 0 deletes the level.
+    #[inline]
+    pub fn note(&mut self, key: i64, qty: i64) {
+        if self.late.len() >= LATE + 2 * self.len() {
+            self.settle();
+        }
+        self.late.push((key, qty));
+    }
+
+    /// Sets what was written down.
+    fn settle(&mut self) {
+        if self.late.is_empty() {
+            return;
+        }
+        let mut late = std::mem::take(&mut self.late);
+        for (key, qty) in late.drain(..) {
+            if qty == 0 {
+                self.remove(key);
+            } else {
+                self.insert(key, qty);
+            }
+        }
+        self.late = late;
+    }
+
     pub fn get(&self, key: i64) -> Option<i64> {
+        if let Some(&(_, qty)) = self.late.iter().rev().find(|(late, _)| *late == key) {
+            return (qty != 0).then_some(qty);
+        }
         match &self.levels {
             Levels::Hash(levels) => levels.get(&key).copied(),
             Levels::Tree(levels) => levels.get(&key).copied(),
@@ -100,6 +137,7 @@ impl Far {
     }
 
     pub fn insert(&mut self, key: i64, qty: i64) {
+        self.settle();
         match &mut self.levels {
             Levels::Hash(levels) => levels.insert(key, qty),
             Levels::Tree(levels) => levels.insert(key, qty),
@@ -108,6 +146,7 @@ impl Far {
 
     /// Whether there was such a level.
     pub fn remove(&mut self, key: i64) -> bool {
+        self.settle();
         match &mut self.levels {
             Levels::Hash(levels) => levels.remove(&key).is_some(),
             Levels::Tree(levels) => levels.remove(&key).is_some(),
@@ -115,6 +154,7 @@ impl Far {
     }
 
     pub fn clear(&mut self) {
+        self.late.clear();
         match &mut self.levels {
             // Emptying costs what it could hold.
             Levels::Hash(levels) if levels.capacity() <= 8 * levels.len() + 1024 => levels.clear(),
@@ -137,6 +177,7 @@ impl Far {
 
     /// A question of order is coming: it is paid for, or the levels are put in order once and for all.
     fn pay(&mut self) {
+        self.settle();
         let Levels::Hash(levels) = &mut self.levels else { return };
         // A look at all costs what it could hold.
         if let Some(left) = self.credit.checked_sub(levels.capacity()) {
@@ -183,6 +224,11 @@ impl Far {
 
     /// Every level, best first.
     pub fn sorted(&self) -> Vec<(i64, i64)> {
+        if !self.late.is_empty() {
+            let mut settled = self.clone();
+            settled.settle();
+            return settled.sorted();
+        }
         match &self.levels {
             Levels::Hash(levels) => {
                 let mut all: Vec<(i64, i64)> = levels.iter().map(|(&key, &qty)| (key, qty)).collect();

@@ -2,7 +2,8 @@
 
 use super::Level;
 use super::l3::Orders;
-use super::ladder::Ladder;
+use super::ladder::{Ladder, UNTOUCHED};
+use crate::ahead::ask_behind;
 use crate::event::{Event, flag, kind, side};
 
 /// Both sides of one instrument's book, with its orders where the feed sends orders.
@@ -48,9 +49,44 @@ impl Book {
         }
     }
 
-    /// Rows were set without [`Self::apply`].
-    pub(crate) fn note_rows(&mut self, rows: usize) {
-        self.rows = self.rows.wrapping_add(u32::try_from(rows).unwrap_or(u32::MAX));
+    /// Applies the message at the start of `events` as long as it is made of ordinary levels; how many, none if
+    /// it is not to its end.
+    ///
+    /// WHY before all of it was looked at: a level that is set again is the same level. A message of a
+    /// whole book that follows the last one is applied whatever it holds, so a beginning of it may be.
+    #[inline]
+    pub(crate) fn set_message(&mut self, events: &[Event]) -> Option<usize> {
+        if self.bids.is_unit() && self.asks.is_unit() {
+            self.set_rows::<true>(events)
+        } else {
+            self.set_rows::<false>(events)
+        }
+    }
+
+    fn set_rows<const UNIT: bool>(&mut self, events: &[Event]) -> Option<usize> {
+        let (mut best_bid, mut best_ask) = (UNTOUCHED, UNTOUCHED);
+        let mut rows = None;
+        for (event, at) in events.iter().zip(1..) {
+            ask_behind(event);
+            let head = event.head();
+            if !head.is_level() {
+                break;
+            }
+            // WHY: see `set`.
+            if head.is_bid() {
+                self.bids.put::<UNIT>(event.price, event.qty, &mut best_bid);
+            } else {
+                self.asks.put::<UNIT>(event.price, event.qty, &mut best_ask);
+            }
+            if head.is_last() {
+                self.rows = self.rows.wrapping_add(at);
+                rows = usize::try_from(at).ok();
+                break;
+            }
+        }
+        self.bids.touch(best_bid);
+        self.asks.touch(best_ask);
+        rows
     }
 
     #[cold]
@@ -216,6 +252,47 @@ mod tests {
                     };
                     book.apply(&clear);
                     plain[1].retain(|&price, _| price > bound);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn messages_taken_at_once_are_their_rows_one_by_one() {
+        for (seed, tick, spread, drift) in
+            [(1, 1, 300, 5), (2, 5, 90_000, 70), (3, 1, 400_000, 9_000), (4, 10, 30_000_000, 9)]
+        {
+            let mut stream = Stream(seed);
+            let (mut at_once, mut by_row) = (Book::new(tick, 5), Book::new(tick, 5));
+            let mut mid = 1_000_000i64;
+            for step in 0..3_000 {
+                mid += stream.next(u64::try_from(2 * drift + 1).unwrap()) - drift;
+                let mut message: Vec<Event> = (0..=stream.next(40))
+                    .map(|_| {
+                        let side = if stream.next(2) == 0 { side::BID } else { side::ASK };
+                        let away = stream.next(spread) / (1 + stream.next(1_000));
+                        let off = i64::from(stream.next(60_000) == 0);
+                        let price = (mid + if side == side::ASK { away } else { -away }) * tick + off;
+                        level(side, price, if stream.next(3) == 0 { 0 } else { 1 + stream.next(9) })
+                    })
+                    .collect();
+                assert_eq!(at_once.set_message(&message), None, "it has no end");
+                message.last_mut().unwrap().flags = flag::LAST;
+                assert_eq!(at_once.set_message(&message), Some(message.len()));
+                for event in &message {
+                    by_row.apply(event);
+                }
+                if step % 3 == 0 {
+                    at_once.observe();
+                    by_row.observe();
+                    assert_eq!((at_once.bids(), at_once.asks()), (by_row.bids(), by_row.asks()));
+                }
+                if step % 200 == 0 {
+                    assert_eq!(at_once.all_bids(), by_row.all_bids());
+                    assert_eq!(at_once.all_asks(), by_row.all_asks());
+                    for Event { side, price, .. } in message {
+                        assert_eq!(at_once.qty(side, price), by_row.qty(side, price));
+                    }
                 }
             }
         }

@@ -24,6 +24,9 @@ const REVIEW_ROWS: u32 = 1 << 12;
 /// The same where the window is no longer than this: most of a feed's rows are soon seen to need more.
 const REVIEW_SOON: (usize, u32) = (1 << 13, 1 << 10);
 
+/// No slot.
+pub(super) const UNTOUCHED: usize = usize::MAX;
+
 /// One side: all levels, and the best `depth` of them ready to read.
 #[derive(Clone, Debug)]
 pub(super) struct Ladder<const BID: bool> {
@@ -81,22 +84,49 @@ impl<const BID: bool> Ladder<BID> {
         usize::try_from(key.wrapping_sub(self.base).cast_unsigned()).unwrap_or(usize::MAX)
     }
 
+    /// Whether every price is a key as it stands, but for its sign; once so, always.
+    pub(super) fn is_unit(&self) -> bool {
+        self.grid.tick == 1
+    }
+
     /// Sets the size at `price`; 0 deletes the level.
     #[inline]
     pub(super) fn set(&mut self, price: i64, qty: i64) {
-        let Some(key) = self.key(price) else { return self.set_off_grid(price, qty) };
+        let mut best = UNTOUCHED;
+        self.put::<false>(price, qty, &mut best);
+        self.touch(best);
+    }
+
+    /// [`Self::set`] for one of many rows; `UNIT` says what [`Self::is_unit`] does. The best slot touched so
+    /// far is in `best`, which [`Self::touch`] has to be told in the end.
+    ///
+    /// WHY: written in place for each row, it would make each wait for the row before; a branch is not foreseen.
+    #[allow(clippy::inline_always, reason = "`best` is to stay in a register")]
+    #[inline(always)]
+    pub(super) fn put<const UNIT: bool>(&mut self, price: i64, qty: i64, best: &mut usize) {
+        let key = if UNIT { Some(if BID { -price } else { price }) } else { self.key(price) };
+        let Some(key) = key else {
+            self.touch(std::mem::replace(best, UNTOUCHED));
+            return self.set_off_grid(price, qty);
+        };
         let slot = self.slot(key);
         if let (Some(size), Some(word)) = (self.sizes.get_mut(slot), self.bits.get_mut(slot / 64)) {
             *size = qty;
             let bit = slot % 64;
             *word = (*word & !(1 << bit)) | (u64::from(qty != 0) << bit);
-            // WHY a branch: written for each row, both would make it wait for the row before.
-            if slot <= self.worst {
-                self.low = self.low.min(slot);
-                self.stale = true;
-            }
+            *best = slot.min(*best);
         } else {
+            self.touch(std::mem::replace(best, UNTOUCHED));
             self.set_outside(key, qty);
+        }
+    }
+
+    /// Slots were set, this one the best of them.
+    #[inline]
+    pub(super) fn touch(&mut self, best: usize) {
+        if best != UNTOUCHED && best <= self.worst {
+            self.low = self.low.min(best);
+            self.stale = true;
         }
     }
 
@@ -111,8 +141,18 @@ impl<const BID: bool> Ladder<BID> {
         self.set(price, qty);
     }
 
-    #[cold]
+    #[inline(never)]
     fn set_outside(&mut self, key: i64, qty: i64) {
+        if key > self.base && self.worst != usize::MAX && self.sizes.len() >= DEEP.0 {
+            self.rows_outside += 1;
+            return self.far.note(key, qty);
+        }
+        self.set_elsewhere(key, qty);
+    }
+
+    /// A row outside the window that may be of the best levels, or show that the window is too small.
+    #[cold]
+    fn set_elsewhere(&mut self, key: i64, qty: i64) {
         if self.is_empty() {
             if qty != 0 {
                 (self.base, self.worst) = (key - self.margin(), usize::MAX);

@@ -7,7 +7,7 @@ use super::nodes::Reads;
 use super::row::{CROSSED_NS, Times, times};
 use super::symbol::{Shared, Symbol};
 use crate::ahead::ask_behind;
-use crate::event::{Event, flag, kind};
+use crate::event::{Event, kind};
 use crate::frame::quality::STALE_INPUT;
 use crate::message::Channel;
 use crate::quality::{Base, State};
@@ -58,7 +58,7 @@ impl Symbol {
             return None;
         }
         let step = self.enter_plain(shared, times(head))?;
-        let rows = self.set_levels(events)?;
+        let rows = self.book.set_message(events)?;
         self.guard.book.applied = head.seq_last.max(self.guard.book.applied);
         self.count_levels(1, step);
         Some((step, rows))
@@ -92,27 +92,6 @@ impl Symbol {
         (self.guard.state == State::Whole || !shared.reads.book)
             && self.pending_reset == Reads::default()
             && (self.status, self.session) == (Trading::Trading, Trading::Trading)
-    }
-
-    /// Applies the message at the start of `events` as long as it is made of levels; none if it is not
-    /// to its end.
-    ///
-    /// WHY before all of it was looked at: a level that is set again is the same level. A message of a
-    /// whole book that follows the last one is applied whatever it holds, so a beginning of it may be.
-    #[inline]
-    pub(super) fn set_levels(&mut self, events: &[Event]) -> Option<usize> {
-        for (at, event) in events.iter().enumerate() {
-            ask_behind(event);
-            if event.kind != kind::LEVEL || event.flags & flag::RECOVERY != 0 {
-                return None;
-            }
-            self.book.set(event.side, event.price, event.qty);
-            if event.is_last() {
-                self.book.note_rows(at + 1);
-                return Some(at + 1);
-            }
-        }
-        None
     }
 
     /// Messages of quotes: nothing but counted (rule 2.4).

@@ -128,7 +128,7 @@ impl Symbol {
             if count == room || !together || !self.guard.book.goes_on(head) {
                 break;
             }
-            let Some(rows) = self.set_levels(&events[at..]) else { break };
+            let Some(rows) = self.book.set_message(&events[at..]) else { break };
             at += rows;
             self.guard.book.applied = head.seq_last.max(self.guard.book.applied);
             if count == 0 || self.book.is_stale() {
