@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from featureplane.errors import SettingError
@@ -131,13 +132,18 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     nearest, and for a value that a setting cannot have.
     """
     given = os.environ if environment is None else environment
+    return _read(tuple(sorted([(name, given[name]) for name in given if name.startswith(PREFIX)])))
+
+
+@lru_cache(maxsize=1)  # every engine asks, and nearly always reads what the last one read
+def _read(given: tuple[tuple[str, str], ...]) -> Settings:
     by_variable = {setting.variable: setting for setting in SETTINGS}
     values: dict[str, Any] = {}
-    for variable in sorted(name for name in given if name.startswith(PREFIX)):
+    for variable, text in given:
         setting = by_variable.get(variable)
         if setting is None:
             raise SettingError(f"{variable} is no setting", hint=_hint(variable, list(by_variable)))
-        values[setting.field] = setting.read(given[variable])
+        values[setting.field] = setting.read(text)
     return Settings(**values)
 
 

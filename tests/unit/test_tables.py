@@ -123,15 +123,24 @@ def test_the_schema_says_what_the_numbers_are() -> None:
     assert field.metadata == {b"unit": b"price", b"scale": b"1", b"definition": b"ema(spread(), span=2)"}
 
 
+HEADS = ("seq", "source_seq", "source_ts_ns", "local_ts_ns", "ready", "changed", "quality_flags")
+
+
 def native(fset: FeatureSet, frames: npt.NDArray[np.uint8]) -> dict[str, Any]:
     """The same frames as the Rust engine hands them over."""
     columns = Columns.from_frames(fset, frames, tuple(NAMES))
-    same = ("seq", "source_seq", "source_ts_ns", "local_ts_ns", "quality_flags", "validity")
-    return {name: getattr(columns, name) for name in same} | {
+    flags = np.zeros(-(-len(frames) // 2), np.uint64)
+    flags.view(np.uint32)[: len(frames)] = columns.quality_flags
+    heads = [np.ascontiguousarray(getattr(columns, name)).reshape(-1) for name in HEADS[:-1]]
+    parts = [part.view(np.uint64) for part in (*heads, flags, *columns.values)]
+    begins = [0, *np.cumsum([len(part) for part in parts]).tolist()]
+    return {
+        "words": np.concatenate(parts),
+        "rows": len(frames),
+        "heads": begins[: len(HEADS)],
+        "values": begins[len(HEADS) : -1],
+        "validity": list(columns.validity),
         "symbol": columns.symbol_index.view(np.uint32),
-        "warmup_ready_mask": columns.ready.reshape(-1),
-        "changed_mask": columns.changed.reshape(-1),
-        "values": [words.view(np.uint64) for words in columns.values],
         "grid_ts_ns": np.arange(len(frames)),
     }
 
@@ -139,11 +148,12 @@ def native(fset: FeatureSet, frames: npt.NDArray[np.uint8]) -> dict[str, Any]:
 def test_engine_buffers_reach_arrow_without_a_copy() -> None:
     given = native(SMALL, packed(SMALL, ROWS))
     table = FeatureTable(SMALL, [Columns.from_native(SMALL, given)], ["ETHUSDT", "BTCUSDT"]).to_arrow()
-    for name, buffer in [("seq", given["seq"]), ("spread", given["values"][0]), ("ema", given["values"][1])]:
+    begins = {"seq": given["heads"][0], "spread": given["values"][0], "ema": given["values"][1]}
+    for name, begin in begins.items():
         chunk: Any = table.column(name).chunk(0)
         arrow = chunk.buffers()[1]
         assert arrow is not None
-        assert arrow.address == buffer.__array_interface__["data"][0], name
+        assert arrow.address == given["words"][begin:].__array_interface__["data"][0], name
     assert table.equals(FeatureTable.from_frames(SMALL, packed(SMALL, ROWS), NAMES).to_arrow())
 
 
@@ -154,14 +164,23 @@ def test_a_grid_adds_its_column() -> None:
     assert table.column("grid_ts_ns").to_pylist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "name", ["seq", "source_ts_ns", "quality_flags", "grid_ts_ns", "symbol", "values", "validity"]
-)
+@pytest.mark.parametrize("name", ["grid_ts_ns", "symbol", "values", "validity"])
 def test_buffers_of_unlike_lengths_are_refused(name: str) -> None:
     given = native(SMALL, packed(SMALL, ROWS))
     column = given[name]
-    cut = {"values": lambda: [column[0][:-1], *column[1:]], "validity": lambda: [column[0][:0], *column[1:]]}
+    cut = {
+        "values": lambda: [len(given["words"]) - 1, *column[1:]],
+        "validity": lambda: [column[0][:0], *column[1:]],
+    }
     given[name] = cut[name]() if name in cut else column[:-1]
+    with pytest.raises(PlanError, match="unlike lengths"):
+        Columns.from_native(SMALL, given, grid=True)
+
+
+@pytest.mark.parametrize("place", range(len(HEADS)), ids=HEADS)
+def test_a_column_that_ends_behind_all_words_is_refused(place: int) -> None:
+    given = native(SMALL, packed(SMALL, ROWS))
+    given["heads"][place] = len(given["words"]) - 1
     with pytest.raises(PlanError, match="unlike lengths"):
         Columns.from_native(SMALL, given, grid=True)
 

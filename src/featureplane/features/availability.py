@@ -5,6 +5,8 @@ Leans on `spec` and `market.instruments`. Knows nothing of engines.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from featureplane.features.plan import Plan, PlanNode
 from featureplane.features.spec import FeatureSet
 from featureplane.market.instruments import Instrument
@@ -19,8 +21,15 @@ def undefined_here(fset: FeatureSet, instrument: Instrument, *, has_trades: bool
     and, with `has_trades=False`, whatever waits for a trade. Order: the set's. A feature that is
     merely not warm yet is not among them.
     """
+    return dict(_undefined_here(fset, instrument, has_trades=has_trades))
+
+
+@lru_cache(maxsize=64)  # who computes one day after the other asks the same each time
+def _undefined_here(
+    fset: FeatureSet, instrument: Instrument, *, has_trades: bool
+) -> tuple[tuple[str, str], ...]:
     why = _reasons(fset.plan, instrument, has_trades=has_trades)
-    return {f.feature_id: reason for f in fset.plan.features if (reason := why[f.node])}
+    return tuple([(f.feature_id, why[f.node]) for f in fset.plan.features if why[f.node]])
 
 
 def _reasons(plan: Plan, instrument: Instrument, *, has_trades: bool) -> list[str]:

@@ -46,26 +46,33 @@ class Columns:
 
     @classmethod
     def from_native(cls, fset: FeatureSet, given: Mapping[str, Any], *, grid: bool = False) -> Columns:
-        """Columns over the buffers the Rust engine hands over, by their names there; no copy.
+        """Columns over the words the Rust engine hands over with the places where they begin; no copy.
 
         `grid` says whether frames were sampled on a time grid; otherwise its column means nothing. It
         and `symbol` are None where all of it is 0.
         """
-        words = -(-len(fset) // 64)
-        ready, changed = given["warmup_ready_mask"], given["changed_mask"]
-        rows = len(given["seq"])
+        masks, rows = -(-len(fset) // 64), given["rows"]
+        words: npt.NDArray[np.uint64] = given["words"]
+        signed, floats = words.view(np.int64), words.view(np.float64)
+        heads, values = given["heads"], given["values"]
+        seq, source_seq, source_ts_ns, local_ts_ns, ready, changed, flags = heads
         symbol, grid_ts_ns = given["symbol"], given["grid_ts_ns"]
         if grid and grid_ts_ns is None:
             grid_ts_ns = np.zeros(rows, np.int64)
         columns = cls(
             symbol_index=np.zeros(rows, np.int32) if symbol is None else symbol.view(np.int32),
-            **{name: given[name] for name in ("seq", "source_seq", "source_ts_ns", "local_ts_ns")},
-            quality_flags=given["quality_flags"],
-            ready=ready[: len(ready) // words * words].reshape(-1, words),
-            changed=changed[: len(changed) // words * words].reshape(-1, words),
+            seq=words[seq : seq + rows],
+            source_seq=words[source_seq : source_seq + rows],
+            source_ts_ns=signed[source_ts_ns : source_ts_ns + rows],
+            local_ts_ns=signed[local_ts_ns : local_ts_ns + rows],
+            quality_flags=words[flags:].view(np.uint32)[:rows],
+            ready=words[ready : ready + masks * rows].reshape(-1, masks),
+            changed=words[changed : changed + masks * rows].reshape(-1, masks),
             values=tuple(
-                words.view(_stored(spec.dtype))
-                for words, spec in zip(given["values"], fset.specs, strict=True)
+                [
+                    floats[at : at + rows] if spec.dtype == "f64" else signed[at : at + rows]
+                    for at, spec in zip(values, fset.specs, strict=True)
+                ]
             ),
             validity=tuple(given["validity"]),
             grid_ts_ns=grid_ts_ns if grid else None,
@@ -115,18 +122,23 @@ class Columns:
     def check(self, fset: FeatureSet) -> None:
         """Refuse buffers whose lengths disagree: Arrow would read beyond them."""
         rows, words = len(self), -(-len(fset) // 64)
-        plain = (self.symbol_index, self.source_seq, self.source_ts_ns, self.local_ts_ns, self.quality_flags)
-        grid = () if self.grid_ts_ns is None else (self.grid_ts_ns,)
-        bitmaps = [b for b in self.validity if b is not None]
+        of_rows: list[npt.NDArray[Any]] = [
+            self.symbol_index,
+            self.source_seq,
+            self.source_ts_ns,
+            self.local_ts_ns,
+        ]
+        of_rows += [self.quality_flags, *self.values]
+        if self.grid_ts_ns is not None:
+            of_rows.append(self.grid_ts_ns)
+        masks = [self.ready, self.changed]
+        bitmaps: list[npt.NDArray[Any]] = [bitmap for bitmap in self.validity if bitmap is not None]
         agree = (
-            all(column.shape == (rows,) for column in (*plain, *grid, *self.values))
-            and all(mask.shape == (rows, words) for mask in (self.ready, self.changed))
+            {column.shape for column in of_rows} == {(rows,)}
+            and {mask.shape for mask in masks} == {(rows, words)}
             and all(bitmap.nbytes * 8 >= rows for bitmap in bitmaps)
             and len(self.values) == len(self.validity) == len(fset)
-            and all(
-                c.flags.c_contiguous
-                for c in (*plain, *grid, *self.values, *bitmaps, self.ready, self.changed)
-            )
+            and {part.flags.c_contiguous for part in [*of_rows, *masks, *bitmaps]} == {True}
         )
         if not agree:
             raise PlanError("columns of unlike lengths", f"{rows} rows, {len(fset)} features, contiguous")

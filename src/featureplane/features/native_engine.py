@@ -79,7 +79,11 @@ class NativeEngine:
         self._engine: Any = None
         self._restored: dict[int, bytes] = {}  # until events come and say when the stream begins
         self._pushed_from: EventBatch | None = None
-        self.layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
+
+    @cached_property
+    def layout(self) -> FrameLayout:
+        """Of the frames of this stream."""
+        return FrameLayout.of(self._fset, {one.symbol_id: one.symbol for one in self.instruments})
 
     @cached_property
     def _room(self) -> FrameRoom:
