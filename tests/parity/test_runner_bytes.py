@@ -86,7 +86,11 @@ class Told:
             strategies,
             instruments,
             engine=engine,
-            venue=PaperVenue(instruments, stream=how.get("stream") or getattr(engine, "options", None)),
+            venue=PaperVenue(
+                instruments,
+                stream=how.get("stream") or getattr(engine, "options", None),
+                backend=getattr(engine, "backend", how.get("backend", "auto")),
+            ),
             risk=RiskCheck(instruments, WIDE),
             listener=self.story,
             **how,

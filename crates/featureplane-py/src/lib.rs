@@ -14,6 +14,7 @@ mod sources_binance;
 mod sources_hftbacktest;
 mod sources_lobster;
 mod touch;
+mod venue;
 
 use pyo3::prelude::*;
 
@@ -34,5 +35,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<market::MarketBooks>()?;
     module.add_class::<pipeline::Pipeline>()?;
     module.add_class::<sources_lobster::LobsterReader>()?;
+    module.add_class::<venue::VenueViews>()?;
     Ok(())
 }

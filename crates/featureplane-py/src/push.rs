@@ -40,14 +40,28 @@ impl Intake {
     }
 
     /// Events `start` to `stop`; none if they are not there, or do not begin and end where messages do.
-    #[allow(unsafe_code, reason = "events of Python are read where they lie")]
     pub(crate) fn take(&mut self, start: usize, stop: usize) -> Option<&[Event]> {
+        self.copy(start, stop)
+            .filter(|(before, events)| {
+                before.is_none_or(Event::is_last) && events.last().is_none_or(Event::is_last)
+            })
+            .map(|(_, events)| events)
+    }
+
+    /// Events `start` to `stop`, wherever they begin; none if they are not there.
+    pub(crate) fn take_from(&mut self, start: usize, stop: usize) -> Option<&[Event]> {
+        self.copy(start, stop).map(|(_, events)| events)
+    }
+
+    /// The event before `start`, which shows whether a message begins there, and those to `stop`.
+    #[allow(unsafe_code, reason = "events of Python are read where they lie")]
+    fn copy(&mut self, start: usize, stop: usize) -> Option<(Option<&Event>, &[Event])> {
         self.taken.clear();
         let events = self.events.as_ref().and_then(PyBuffer::as_slice_ptr)?;
         if start > stop || stop > events.len() / WORDS {
             return None;
         }
-        let first = start.saturating_sub(1); // the one before shows whether a message begins
+        let first = start.saturating_sub(1);
         let count = WORDS * (stop - first);
         self.taken.reserve(count);
         // SAFETY: those words lie in the buffer, which stays as long as it is bound; there is room for them
@@ -59,8 +73,7 @@ impl Intake {
         }
         let events = <[Event]>::ref_from_bytes(self.taken.as_bytes()).unwrap_or_default();
         let (before, pushed) = events.split_at(start - first);
-        (before.last().is_none_or(Event::is_last) && pushed.last().is_none_or(Event::is_last))
-            .then_some(pushed)
+        Some((before.last(), pushed))
     }
 }
 

@@ -104,6 +104,9 @@ class StrategyRunner:
         self._emits = emit_features
         told = None if listener is None else listener.on_decision
         self._exchange = Floor(self.instruments, risk, venue, told)
+        # WHY: a simulated venue that takes events where they stand needs no array made for them.
+        self._follows: Callable[[EventBatch | None, int, int], bool] | None
+        self._follows = getattr(venue, "on_message", None)
         self._events: EventBatch | None = None
         self._finished = False
         self._engine: FeatureEngine | Pipeline | None = None
@@ -386,8 +389,7 @@ class StrategyRunner:
             self._deliver(self._on_gap, "on_gap", room.gap(is_whole=bits & _WHOLE != 0))
             room.end_gap()
         if venue is not None:
-            venue.on_market(self._array[start:stop], checked=True)
-            self._hear()
+            self._show(venue, start, stop)
         if bits & _TRADES and self._on_tick:
             room.ticks(start, stop, self._deliver_tick)
         if bits & _BOOK and bits & _SHOWN:
@@ -395,6 +397,14 @@ class StrategyRunner:
         if frames:
             self._frame_events(frames)
         if exchange.asked:
+            self._hear()
+
+    def _show(self, venue: OrderVenue, start: int, stop: int) -> None:
+        """Let the venue have the message, and tell what it answers."""
+        if self._follows is None:
+            venue.on_market(self._array[start:stop], checked=True)
+            self._hear()
+        elif self._follows(self._events, start, stop) or self._exchange.asked:
             self._hear()
 
     def hear(self, now_ns: int) -> None:

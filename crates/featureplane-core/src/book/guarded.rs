@@ -1,8 +1,9 @@
 //! One instrument's book from its events: guarded, whole or nothing. Twin of `book/engine.py`.
 
+use super::view::{Change, Journal};
 use super::{Book, Level};
 use crate::error::{Error, Place as At};
-use crate::event::Event;
+use crate::event::{Event, flag, kind};
 use crate::frame::quality::GAP_DETECTED;
 use crate::message::{self, Channel, Message, Next};
 use crate::quality::{Cause, Followed, Guard, Policy, Reason, State, Verdict};
@@ -23,6 +24,9 @@ pub struct GuardedBook {
     did: Did,
     /// A connection ended with a book, and nothing has come behind it.
     lost: bool,
+    /// Written for who wants to know more than the book.
+    journal: Journal,
+    journals: bool,
 }
 
 /// What messages did.
@@ -71,7 +75,15 @@ impl GuardedBook {
             source_ts_ns: None,
             did: Did::default(),
             lost: false,
+            journal: Journal::default(),
+            journals: false,
         }
+    }
+
+    /// The same, with a journal of the last message that [`Self::step`] took.
+    #[must_use]
+    pub fn with_journal(self) -> Self {
+        Self { journals: true, ..self }
     }
 
     /// The same, still empty, with so many levels a side to be read.
@@ -91,22 +103,36 @@ impl GuardedBook {
     /// # Errors
     /// As [`Self::take`]; what was before the message at fault is done.
     pub fn step(&mut self, events: &[Event]) -> Result<Did, Error> {
-        self.did = Did { gap: std::mem::take(&mut self.lost), ..Did::default() };
+        let mut did = Did::default();
         let mut rest = events;
         while !rest.is_empty() {
-            let taken = match message::take(rest) {
-                Next::Incomplete => break,
-                Next::Message(message) => self.message(&message).map(|()| message.events.len()),
-                Next::Malformed { events, .. } if self.drop_malformed && !events.is_empty() => {
-                    self.malformed(events);
-                    Ok(events.len())
-                }
-                Next::Malformed { error, .. } => Err(self.placed(error)),
-            }?;
-            self.events += taken as u64;
+            let taken = self.step_first(rest)?;
+            did.book |= self.did.book;
+            did.trades |= self.did.trades;
+            did.gap |= self.did.gap;
             rest = &rest[taken..];
         }
-        Ok(self.did)
+        Ok(did)
+    }
+
+    /// Takes what stands at the start of `events`, a whole message or what cannot be one; how many events.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_first(&mut self, events: &[Event]) -> Result<usize, Error> {
+        self.did = Did { gap: std::mem::take(&mut self.lost), ..Did::default() };
+        self.journal.begin();
+        let taken = match message::take(events) {
+            Next::Incomplete => return Ok(events.len()),
+            Next::Message(message) => self.message(&message).map(|()| message.events.len()),
+            Next::Malformed { events, .. } if self.drop_malformed && !events.is_empty() => {
+                self.malformed(events);
+                Ok(events.len())
+            }
+            Next::Malformed { error, .. } => Err(self.placed(error)),
+        }?;
+        self.events += taken as u64;
+        Ok(taken)
     }
 
     /// Takes events; a message is applied when its `LAST` has come.
@@ -177,6 +203,9 @@ impl GuardedBook {
         let verdict = self.guard.judge(message, self.policy);
         self.did.trades |= message.has_market_trades() && !matches!(verdict, Verdict::Drop(..));
         self.did.gap |= matches!(verdict, Verdict::Break | Verdict::Passed);
+        if !matches!(verdict, Verdict::Drop(..)) {
+            self.note(message);
+        }
         match verdict {
             Verdict::Drop(reason, _) => self.guard.count(reason),
             Verdict::Unread | Verdict::Break => {}
@@ -192,7 +221,9 @@ impl GuardedBook {
                 if joined.replaces {
                     self.book.reset();
                 }
+                let whole = self.journal.source_ts_ns;
                 self.apply(&joined.events, joined.source_ts_ns);
+                self.journal.source_ts_ns = if joined.torn { whole } else { joined.source_ts_ns };
             }
             Verdict::Refuse(got) => return Err(self.refused(channel, self.guard.book.applied, got)),
         }
@@ -213,17 +244,80 @@ impl GuardedBook {
             Followed::Gap(applied) if self.policy.refuse_gaps => {
                 return Err(self.refused(channel, applied, message.head().seq_prev));
             }
-            Followed::New | Followed::Gap(_) => self.did.trades |= message.has_market_trades(),
+            Followed::New | Followed::Gap(_) => {
+                self.did.trades |= message.has_market_trades();
+                self.note(message);
+            }
         }
         Ok(())
     }
 
+    /// A message that says something new.
+    fn note(&mut self, message: &Message<'_>) {
+        (self.journal.said, self.journal.source_ts_ns) = (true, message.head().source_ts_ns);
+        if message.has_status() {
+            let last = message.events.iter().rev().find(|event| event.kind == kind::STATUS);
+            self.journal.status = last.map(|event| event.qty);
+        }
+    }
+
     fn apply(&mut self, events: &[Event], source_ts_ns: i64) {
-        for event in events {
-            self.book.apply(event);
+        if self.journals && self.journal.detailed && is_plain(events) {
+            for event in events {
+                self.apply_noting(event);
+            }
+        } else {
+            for event in events {
+                self.book.apply(event);
+            }
+            self.journal.resynced = true;
         }
         self.source_ts_ns = Some(source_ts_ns);
         self.did.book = true;
+    }
+
+    /// An order that grows or moves leaves its place in the queue: it goes, and comes anew.
+    fn apply_noting(&mut self, event: &Event) {
+        let Event { kind, side, price, order_id, .. } = *event;
+        if kind < kind::ADD {
+            let before = self.book.qty(side, price);
+            self.book.apply(event);
+            if kind == kind::LEVEL {
+                let concealed = event.flags & flag::CONCEALED != 0;
+                let after = event.qty;
+                let change = Change { side, price, before, after, order_id, executed: false, concealed };
+                self.journal.changes.push(change);
+            }
+            return;
+        }
+        let resting = |book: &Book| book.orders().and_then(|orders| orders.get(order_id));
+        let held = resting(&self.book);
+        let before = held.map_or(0, |held| self.book.qty(held.side, held.price));
+        self.book.apply(event);
+        let now = resting(&self.book);
+        let keeps = held.zip(now).filter(|(held, now)| now.price == held.price && now.qty <= held.qty);
+        let changes = &mut self.journal.changes;
+        if let Some(held) = held {
+            let after = before - (held.qty - keeps.map_or(0, |(_, now)| now.qty));
+            let executed = kind == kind::EXECUTE;
+            let (side, price) = (held.side, held.price);
+            changes.push(Change { side, price, before, after, order_id, executed, concealed: false });
+        }
+        if let (Some(now), None) = (now, keeps) {
+            let (side, price, after) = (now.side, now.price, self.book.qty(now.side, now.price));
+            let before = after - now.qty;
+            changes.push(Change { side, price, before, after, order_id, executed: false, concealed: false });
+        }
+    }
+
+    /// What the last message did, as far as it was written down.
+    #[must_use]
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub(super) const fn journal_mut(&mut self) -> &mut Journal {
+        &mut self.journal
     }
 
     /// Whether the book can be read.
@@ -267,4 +361,11 @@ impl GuardedBook {
     pub const fn levels(&self) -> &Book {
         &self.book
     }
+}
+
+/// One message that changes levels, and replaces none.
+fn is_plain(events: &[Event]) -> bool {
+    let message = Message::of(events);
+    let messages = events.iter().filter(|event| event.is_last()).count();
+    messages == 1 && !message.is_snapshot() && !message.has_clear()
 }

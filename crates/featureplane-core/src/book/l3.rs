@@ -108,6 +108,12 @@ impl Orders {
         }
     }
 
+    /// One order, if it rests.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<Order> {
+        self.by_id.get(&id).copied()
+    }
+
     /// Orders by ascending id.
     #[must_use]
     pub fn sorted(&self) -> Vec<(u64, Order)> {

@@ -8,6 +8,7 @@ pub mod guarded;
 pub mod l2;
 pub mod l3;
 mod ladder;
+pub mod view;
 
 pub use guarded::GuardedBook;
 pub use l2::Book;

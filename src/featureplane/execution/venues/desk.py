@@ -5,6 +5,7 @@ Times are handed in by the venue. Leans on `venues.fills` and `venues.market_vie
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -13,7 +14,7 @@ from featureplane.execution.money import Worth, amount
 from featureplane.execution.orders import EventKind, OrderIntent, Side, TimeInForce
 from featureplane.execution.venues.fills import FILL_MODELS, Resting, RestingSide
 from featureplane.execution.venues.market_view import MarketView, Step
-from featureplane.market.events import StreamOptions
+from featureplane.execution.venues.native_view import NativeView
 from featureplane.market.instruments import Instrument
 from featureplane.market.messages import Event, Message
 from featureplane.units import half_even_div
@@ -86,11 +87,17 @@ class Desk:
     """
 
     def __init__(
-        self, instrument: Instrument, options: PaperOptions, stream: StreamOptions, tell: Tell
+        self,
+        instrument: Instrument,
+        options: PaperOptions,
+        view: MarketView | NativeView,
+        tell: Tell,
+        moved: Callable[[int], None],
     ) -> None:
         self._instrument = instrument
         self._worth = Worth(instrument)
-        self._view = MarketView(instrument, stream)
+        self._view = view
+        self._moved = moved  # told when orders wait elsewhere than before
         self._model = FILL_MODELS[options.fill]
         self._shares = options.own_orders == "share"
         self._level_exit = options.level_exit
@@ -126,8 +133,9 @@ class Desk:
         if intent.tif is TimeInForce.IOC:
             self._end(order, EventKind.EXPIRED, at_ns, "ioc")
             return None
-        self._model.rest(order, self._view.book.side(intent.side).size_at(order.price))
+        self._model.rest(order, self._view.size_at(intent.side, order.price))
         self._sides[intent.side].add(order)
+        self._move()
         return order
 
     def cancel(self, intent: OrderIntent, at_ns: int) -> None:
@@ -166,17 +174,16 @@ class Desk:
         """Match with the visible levels; what was taken of them is gone until they are told anew."""
         intent = order.intent
         side, sign = intent.side.opposite, intent.side.sign
-        levels = self._view.book.side(side)
-        for i in range(1, len(levels) + 1):
-            price = levels.price(i)
+        for price, shown in self._view.walk(side):
             if order.left == 0 or (intent.price is not None and (price - intent.price) * sign > 0):
                 return
             taken = self._taken.get((side, price), 0)
-            qty = min(order.left, levels.qty(i) - taken)
+            qty = min(order.left, shown - taken)
             if qty > 0:
                 before = self.position
                 self._fill(order, qty, price, at_ns, is_maker=False)
                 self._taken[side, price] = taken + abs(self.position - before)
+                self._move()
             if intent.client_id not in self._orders:
                 return
 
@@ -207,6 +214,7 @@ class Desk:
         side = self._sides[order.intent.side]
         if order in side.at(order.price):
             side.remove(order)
+            self._move()
 
     # -- the market moves
 
@@ -214,12 +222,25 @@ class Desk:
         """The market data begin anew; what waits goes on waiting."""
         self._view.reconnect()
         self._taken.clear()
+        self._move()
+
+    def _move(self) -> None:
+        self._moved(self._instrument.symbol_id)
+
+    def waits(self) -> tuple[list[int], list[int], bool]:
+        """Prices at which orders wait, those that buy and those that sell; whether every message counts."""
+        bids, asks = self._sides[Side.BUY].prices, self._sides[Side.SELL].prices
+        return bids, asks, bool(self._taken)
 
     def on_message(self, message: Message, now_ns: int) -> None:
         """Take the next message of the instrument, and fill what it fills."""
-        step = self._view.take(message, detailed=bool(self._orders or self._taken))
-        if step is None:
-            return
+        if isinstance(self._view, MarketView):
+            step = self._view.take(message, detailed=bool(self._orders or self._taken))
+            if step is not None:
+                self.on_step(step, now_ns)
+
+    def on_step(self, step: Step, now_ns: int) -> None:
+        """Fill what the message that was taken last fills."""
         if self._orders and self._view.is_trading:
             for trade in step.trades:
                 self._on_trade(trade, now_ns)
@@ -245,12 +266,13 @@ class Desk:
 
     def _follow(self, step: Step) -> None:
         """Tell the orders what changed where they wait."""
+        if self._taken:
+            self._move()
         if step.resynced:
             self._taken.clear()
             for side, orders in self._sides.items():
-                levels = self._view.book.side(side)
                 for order in orders:
-                    self._model.resync(order, levels.size_at(order.price), step.source_ts_ns)
+                    self._model.resync(order, self._view.size_at(side, order.price), step.source_ts_ns)
         for change in step.changes:
             self._taken.pop((change.side, change.price), None)
             waiting = self._sides[Side(change.side)].at(change.price)
@@ -267,16 +289,12 @@ class Desk:
                     self._fill(order, order.left, order.price, now_ns, is_maker=True)
 
     def _standing(self, side: Side) -> int | None:
-        levels = self._view.book.side(side)
-        for i in range(1, len(levels) + 1):
-            price = levels.price(i)
-            if levels.qty(i) > self._taken.get((side, price), 0):
-                return price
-        return None
+        return next(
+            (price for price, qty in self._view.walk(side) if qty > self._taken.get((side, price), 0)), None
+        )
 
     def _leave(self, now_ns: int) -> None:
         for side, orders in self._sides.items():
-            levels = self._view.book.side(side)
-            if orders and len(levels):
-                for order in orders.beyond(levels.price(len(levels))):
+            if orders and (worst := self._view.worst(side)) is not None:
+                for order in orders.beyond(worst):
                     self._end(order, EventKind.EXPIRED, now_ns, "level_exit")

@@ -155,6 +155,11 @@ class RestingSide:
         for key in self._keys:
             yield from self._at[key]
 
+    @property
+    def prices(self) -> list[int]:
+        """Where orders wait."""
+        return [self._sign * key for key in self._keys]
+
     def add(self, order: Resting) -> None:
         """Behind those of the same price."""
         key = self._sign * order.price

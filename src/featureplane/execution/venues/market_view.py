@@ -6,6 +6,7 @@ venue's, nothing is filled from it. Leans on `book` and `market`. Knows no order
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from featureplane.book.orders import OrderBook
@@ -81,6 +82,21 @@ class MarketView:
         """The best price of a side; None without one, or while the book cannot be read."""
         levels = self.book.side(side)
         return levels.price(1) if len(levels) and self.is_readable else None
+
+    def size_at(self, side: int, price: int) -> int:
+        """The size of a level, 0 if it is not there."""
+        return self.book.side(side).size_at(price)
+
+    def walk(self, side: int) -> Iterator[tuple[int, int]]:
+        """Price and size of the levels of a side, best first."""
+        levels = self.book.side(side)
+        for i in range(1, len(levels) + 1):
+            yield levels.price(i), levels.qty(i)
+
+    def worst(self, side: int) -> int | None:
+        """The last price of a side, None without one."""
+        levels = self.book.side(side)
+        return levels.price(len(levels)) if len(levels) else None
 
     def reconnect(self) -> None:
         """A connection without proof that it continues the one before: wait for a snapshot."""

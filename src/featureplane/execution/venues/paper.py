@@ -14,14 +14,17 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
+from featureplane import native
 from featureplane.errors import StateError, UnknownSymbol
 from featureplane.execution.approval import Approved
 from featureplane.execution.orders import EventKind, OrderEvent, OrderIntent
 from featureplane.execution.venue import open_once
 from featureplane.execution.venues.desk import Desk, PaperOptions
-from featureplane.market.events import EventFlag, StreamOptions
+from featureplane.execution.venues.market_view import MarketView
+from featureplane.execution.venues.native_view import NativeView, NativeViews
+from featureplane.market.events import EventBatch, EventFlag, StreamOptions
 from featureplane.market.instruments import Instrument, check_ids
-from featureplane.market.messages import Event, Message, MessageReader
+from featureplane.market.messages import Event, Message, MessageReader, check_array
 
 __all__ = ["PaperOptions", "PaperVenue"]
 
@@ -32,8 +35,9 @@ _ENDS: Final = frozenset({EventKind.REJECTED, EventKind.FILLED, EventKind.CANCEL
 class PaperVenue:
     """An `OrderVenue` without an exchange.
 
-    `stream` says how the market data are to be taken, as for an engine. An order is over for the
-    venue before we are told so; its number is free once `poll` has told.
+    `stream` says how the market data are to be taken, as for an engine; `backend` who looks at them: in Rust
+    a message that concerns no order costs next to nothing. An order is over for the venue before we are told
+    so; its number is free once `poll` has told.
     """
 
     name = "paper"
@@ -44,10 +48,18 @@ class PaperVenue:
         options: PaperOptions | None = None,
         *,
         stream: StreamOptions | None = None,
+        backend: str = "auto",
     ) -> None:
         given, stream = check_ids(instruments), stream or StreamOptions()
         self.options = options or PaperOptions()
-        self._desks = {one.symbol_id: Desk(one, self.options, stream, self._tell) for one in given}
+        # WHY not all in Rust: sessions are hours of a time zone, `level_exit` looks at the last level.
+        plain = self.options.level_exit or any(one.sessions for one in given)
+        self._views = NativeViews(given, stream) if native.resolve(backend) == "rust" and not plain else None
+        self._moved: set[int] = set()
+        self._desks = {
+            one.symbol_id: Desk(one, self.options, self._view(one, stream), self._tell, self._moved.add)
+            for one in given
+        }
         self._by_symbol = {one.symbol: self._desks[one.symbol_id] for one in given}
         self._reader = MessageReader(list(self._desks), on_malformed=stream.on_malformed)
         self._refuses = stream.on_malformed == "raise"
@@ -56,6 +68,7 @@ class PaperVenue:
         self._due: list[tuple[int, int, Callable[[int], None]]] = []
         self._told: list[tuple[int, int, OrderEvent]] = []
         self._count = 0
+        self._turned: EventBatch | None = None
 
     def best(self, symbol: str) -> tuple[int | None, int | None]:
         """The best bid and ask in force; None where there is none or the book cannot be read."""
@@ -86,9 +99,50 @@ class PaperVenue:
         ones were to be dropped later; that saves some 40 % of the time. Raises what reading them
         raises: `MalformedEvent`, `UnknownSymbol`, `SequenceGap`.
         """
+        if self._views is not None:
+            self._turned = None
+            self._views.turn_to(check_array(events))
+            self._walk(self._views, 0, len(events))
+            return
         for message in _cut(events) if checked and self._refuses else self._reader.read(events):
             self._pass_time(message.local_ts_ns)
             self._desks[message.symbol_id].on_message(message, self._now_ns)
+
+    def on_message(self, events: EventBatch, start: int, stop: int) -> bool:
+        """Take one message of a batch, as `on_market` does; whether something is due or to be polled."""
+        if self._views is None:
+            self.on_market(events.array[start:stop], checked=True)
+            return True
+        if events is not self._turned:
+            self._views.turn_to(events.array)
+            self._turned = events
+        self._walk(self._views, start, stop)
+        return bool(self._told or self._due)
+
+    def _walk(self, views: NativeViews, start: int, stop: int) -> None:
+        local_ts_ns, take = views.local_ts_ns, views.take
+        while start < stop:
+            now_ns = local_ts_ns[8 * start]
+            if self._due:
+                self._pass_time(now_ns)
+            elif now_ns > self._now_ns:
+                self._now_ns = now_ns
+            if self._moved:
+                self._follow(views)
+            taken = take(start, stop)
+            if taken is None:
+                views.refuse(start)
+            start += taken >> 1
+            if taken & 1:
+                symbol_id, step = views.step()
+                self._desks[symbol_id].on_step(step, self._now_ns)
+
+    def _follow(self, views: NativeViews) -> None:
+        """Look where orders wait now."""
+        for symbol_id in self._moved:
+            bids, asks, always = self._desks[symbol_id].waits()
+            views.wait(symbol_id, bids, asks, always=always)
+        self._moved.clear()
 
     def reconnect(self, symbol: str) -> None:
         """Market data come over another connection: no book until the next snapshot, orders wait on.
@@ -99,7 +153,8 @@ class PaperVenue:
 
     def poll(self, now_ns: int) -> list[OrderEvent]:
         """What has become known until now, in order; what comes at the very time of a message is later."""
-        self._pass_time(now_ns)
+        if self._due or now_ns > self._now_ns:
+            self._pass_time(now_ns)
         out: list[OrderEvent] = []
         while self._told and self._told[0][0] <= self._now_ns:
             event = heapq.heappop(self._told)[2]
@@ -107,6 +162,11 @@ class PaperVenue:
                 del self._intents[event.client_id]
             out.append(event)
         return out
+
+    def _view(self, instrument: Instrument, stream: StreamOptions) -> MarketView | NativeView:
+        if self._views is None:
+            return MarketView(instrument, stream)
+        return self._views.view(instrument.symbol_id)
 
     # -- time
 

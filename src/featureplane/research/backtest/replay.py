@@ -66,7 +66,7 @@ def replay_backtest(
         (mids, *strategies),
         first.instruments,
         engine=None if fset is None else FeatureEngine(fset, backend),
-        venue=PaperVenue(first.instruments, paper, stream=first.options),
+        venue=PaperVenue(first.instruments, paper, stream=first.options, backend=backend),
         risk=risk,
         stream=first.options,
         levels=levels,
