@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,32 @@ def test_features_are_pulled_until_an_error_ends_the_stream(backend: str) -> Non
         told.scribe.ctx.get_feature(SYMBOL, "best_bid")
     with pytest.raises(StateError):
         told.runner.push(session(1)[0])
+
+
+@EACH_BACKEND
+@pytest.mark.parametrize("fset", [V1, None], ids=["v1", "none"])
+def test_another_stream_begins_behind_an_error(backend: str, fset: fp.FeatureSet | None) -> None:
+    feed: Any = (
+        MessageFeed("binance-usdm", (ONE, OTHER), backend=backend)
+        if fset is None
+        else fp.Pipeline(fset, "binance-usdm", (ONE, OTHER), backend=backend)
+    )
+    told = Told(feed, (ONE, OTHER))
+    stories = []
+    for _ in range(2):
+        first = len(told.scribe.heard)
+        for pair in zip(session(20), session(20, OTHER), strict=True):
+            for text in pair:
+                told.runner.push(text)
+        stories.append([one for one in told.scribe.heard[first:] if one[0] != "on_features"])
+        with pytest.raises(MalformedEvent):
+            told.runner.push(b"x", LOCAL)
+        with contextlib.suppress(StateError):
+            told.runner.reconnect()
+        feed.finish()
+    assert stories[0] == [one for one in stories[1] if one[0] != "on_gap"]
+    assert sum(kind == "on_gap" for kind, _ in stories[1]) == 2
+    assert {"on_tick", "on_bid_ask"} <= {kind for kind, _ in stories[0]}
 
 
 @EACH_BACKEND

@@ -261,13 +261,15 @@ class StrategyRunner:
         if not meant:
             raise UnknownSymbol(symbol, [one.symbol for one in self.instruments])
         again = getattr(self._exchange.venue, "reconnect", None)  # WHY: real venues need no market data
+        self._most = 0
         for one in meant:
             self._books.reconnect(one.symbol_id)
-            if self._engine is not None and self._events is not None:
-                self._engine.reconnect(one.symbol)
             if again is not None:
                 again(one.symbol)
             self._exchange.lose(one.symbol)
+        if self._engine is not None and self._events is not None:
+            for one in meant:
+                self._engine.reconnect(one.symbol)  # WHY last: it raises where its stream has ended
 
     def run(self, events: EventBatch) -> None:
         """Take all messages of a batch, one after the other."""
@@ -310,12 +312,10 @@ class StrategyRunner:
         """
         feed = self._feed
         if feed is None:
-            raise SettingError(
-                "bytes for a runner of events", hint="engine=Pipeline(...) or MessageFeed(...)"
-            )
+            raise SettingError("bytes for a runner of events", hint="give it a Pipeline or MessageFeed")
         try:
             frames = feed.push(data, local_ts_ns, symbol)
-        except InputError:
+        except FeaturePlaneError:
             self._most = 0  # whoever begins another stream has other room
             raise
         if not self._joined:
