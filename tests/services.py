@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venues.paper import PaperOptions, PaperVenue
 from featureplane.market.feed import MessageFeed
 from featureplane.services.marketdata import MarketDataService
-from featureplane.services.raw_queue import RawQueue
+from featureplane.services.raw_queue import Item, RawQueue
 from featureplane.services.story import Story
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.service import ServiceRunner
@@ -41,11 +41,15 @@ def sample_part(folder: Path, most: int) -> Path:
 
 
 class Lines:
-    """A feed of lines that are there already."""
+    """A feed of lines that are there already: read by the loop, or put into its queue."""
 
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        self._lines = lines
+    def __init__(self, lines: Iterable[bytes], *, waits: bool = True) -> None:
+        self._lines, self.waits = lines, waits
         self.is_stopped = False
+
+    def items(self) -> Iterator[Item]:
+        for line in self._lines:
+            yield line, None, None
 
     def run(self, queue: RawQueue) -> None:
         for line in self._lines:
@@ -112,5 +116,4 @@ def service(
         emit_features=settings is None or settings.engine_emit_events,
         backend=backend,
     )
-    how.setdefault("queue", RawQueue(waits=True))
     return MarketDataService(runner, feed, story=story, **how)

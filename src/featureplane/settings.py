@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -125,14 +125,32 @@ class Settings:
             setting.check(getattr(self, setting.field))
 
 
-def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+def read_settings(
+    environment: Mapping[str, str] | None = None, *, under: Mapping[str, object] | None = None
+) -> Settings:
     """The settings of an environment, that of the process by default; what is not set has its default.
+
+    `under` has values by field, of a file say, that hold where the environment has none; a switch may be 0 or
+    1 there too.
 
     Raises `SettingError` for a variable that begins with `HFT_FEATURE_` and is no setting, naming the
     nearest, and for a value that a setting cannot have.
     """
     given = os.environ if environment is None else environment
-    return _read(tuple(sorted([(name, given[name]) for name in given if name.startswith(PREFIX)])))
+    said = tuple(sorted([(name, given[name]) for name in given if name.startswith(PREFIX)]))
+    settings = _read(said)
+    return settings if under is None else _above(settings, {name for name, _ in said}, under)
+
+
+def _above(settings: Settings, said: set[str], under: Mapping[str, object]) -> Settings:
+    """The settings with values from below where nothing was said."""
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        if setting.field in under and setting.variable not in said:
+            value = under[setting.field]
+            switch = isinstance(setting.default, bool) and isinstance(value, int) and value in {0, 1}
+            values[setting.field] = bool(value) if switch else value
+    return replace(settings, **values)
 
 
 @lru_cache(maxsize=1)  # every engine asks, and nearly always reads what the last one read

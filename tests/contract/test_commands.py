@@ -41,4 +41,7 @@ def test_all_commands_of_the_contract_are_there() -> None:
         "instruments infer",
         "parity",
         "replay",
+        "run",
+        "strategy list",
+        "strategy set",
     }

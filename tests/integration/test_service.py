@@ -13,6 +13,7 @@ import featureplane as fp
 from featureplane.errors import SettingError, StateError, UnknownStrategy, UnreadableFile
 from featureplane.execution.orders import EventKind
 from featureplane.execution.venues.paper import PaperOptions
+from featureplane.services.marketdata import StrategyForms
 from featureplane.services.raw_queue import RawQueue
 from featureplane.services.replay_source import ReplaySource
 from featureplane.settings import Settings
@@ -72,10 +73,12 @@ def test_what_others_want_is_done_between_two_messages() -> None:
     release = threading.Event()
 
     def lines() -> Any:
-        yield from sample_lines(500)
-        release.wait(20)
+        for number, line in enumerate(sample_lines(500)):
+            if number == 400:
+                release.wait(20)
+            yield line
 
-    thread = threading.Thread(target=running.run, args=(Lines(lines()),))
+    thread = threading.Thread(target=running.run, args=(Lines(lines(), waits=False),))
     thread.start()
     asked.append(running.ask(lambda: running.messages, 20))
     with pytest.raises(ZeroDivisionError):
@@ -98,11 +101,16 @@ def test_a_full_queue_loses_messages_counts_them_and_breaks_the_book_there() -> 
     before = len(seen.packed)
     assert running.runner.is_whole(SYMBOL)
     assert [queue.put(line) for line in lines[1000:1004]] == [True, True, False, False]
-    running.run(Lines(lines[1004:1005]))
-    assert queue.dropped >= 2
-    assert running.messages == 1000 + 4 + 1 - queue.dropped
-    assert seen.reconnects in ([], [(SYMBOL, "queue")])
-    assert len(seen.packed) <= before + 2
+    running.take(*queue.take())  # type: ignore[misc] # those two are messages
+    running.take(*queue.take())  # type: ignore[misc] # as above
+    running.run(Lines(lines[1004:], waits=False))
+    assert seen.reconnects[0] == (SYMBOL, "queue")
+    assert running.queue_breaks == running.telemetry.picture["book_broken_total"]["queue",] == 1
+    assert running.reconnects == len(seen.reconnects)
+    assert running.messages == 3000 - queue.dropped
+    assert len(seen.packed) <= before + 2, "no book without another snapshot"
+    assert not running.runner.is_whole(SYMBOL)
+    assert running.telemetry.picture["raw_queue_dropped_total"][()] == queue.dropped >= 2
 
 
 class Slow(BaseStrategy):
@@ -221,7 +229,8 @@ def test_engine_flags_are_honoured() -> None:
 
 def test_a_strategy_is_switched_between_two_messages() -> None:
     lines = sample_lines(9000)
-    running = service(market_maker.SharedMarketMaker("mm"), forms={"mm": (market_maker.FORMS, "shared")})
+    makers = {"legacy": market_maker.LegacyMarketMaker, "shared": market_maker.SharedMarketMaker}
+    running = service(market_maker.SharedMarketMaker("mm"), forms={"mm": StrategyForms(makers, "shared")})
     for line in lines[:3000]:
         running.take(line)
     assert running.forms() == {"mm": "shared"}

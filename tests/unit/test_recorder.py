@@ -67,7 +67,7 @@ def test_a_reconnect_stands_where_it_was(tmp_path: Path) -> None:
     played = service(subscribers=[again])
     played.run(ReplaySource(raw_files(tmp_path), None, [SYMBOL]))
     assert again.packed == seen.packed
-    assert again.reconnects == [(SYMBOL, "feed")]
+    assert again.reconnects == [(SYMBOL, "queue")]
     assert played.reconnects == running.reconnects == 1
 
 

@@ -73,7 +73,7 @@ def test_messages_come_when_they_came_so_many_times_as_fast(
     clock, queue = ManualClock(), RawQueue()
     source = ReplaySource([path], 4.0, ["BTCUSDT"], clock)
     came: list[int] = []
-    monkeypatch.setattr(queue, "put", lambda _data: came.append(clock.monotonic_ns()))
+    monkeypatch.setattr(queue, "put", lambda *_item: came.append(clock.monotonic_ns()))
     source.run(queue)
     assert came == [0, 250_000_000, 250_000_000, 250_000_000, 750_000_000]
     assert not source.waits
@@ -95,12 +95,13 @@ def test_a_paced_feed_stops_at_once(tmp_path: Path) -> None:
 def test_a_reconnect_that_was_recorded_is_one_again(tmp_path: Path, symbol: str | None) -> None:
     path = tmp_path / "again.txt"
     said = reconnect_line(LOCAL, symbol, "queue")
-    assert reconnected(said) == symbol
+    assert reconnected(said) == (symbol, "queue")
     path.write_bytes(line(trade()) + said + b"\n" + line(trade()))
     queue = RawQueue()
     ReplaySource([path], None, ["BTCUSDT"]).run(queue)
     items = [queue.take() for _ in range(3)]
-    assert items[1] == Reconnect(symbol)
+    assert items[1] == Reconnect(symbol, "queue")
+    assert list(ReplaySource([path], None, []).items()) == items
     assert items[0] == items[2] == (line(trade())[:-1], None, None)
 
 

@@ -25,6 +25,8 @@ from featureplane.cli.features import features
 from featureplane.cli.instruments import instruments
 from featureplane.cli.parity import parity
 from featureplane.cli.replay import replay
+from featureplane.cli.run import run
+from featureplane.cli.strategy import strategy
 from featureplane.cli.terminal import say, say_error
 from featureplane.cli.trace import trace
 from featureplane.errors import FeaturePlaneError, ParityBreach
@@ -61,6 +63,8 @@ features.command(trace)
 app.command(instruments)
 app.command(parity)
 app.command(replay)
+app.command(run)
+app.command(strategy)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """The running service: raw messages in, frames, strategies and orders out, one call a message.
 
     feed (its own thread) -> RawQueue -> loop: subscribers, ServiceRunner.push, subscribers
+    feed that waits -> loop
 
 Nothing that comes from outside stops the loop: a message that cannot be read, a handler that raises or
 is late, a full queue, a full disk are counted and named. What other threads want, `ask` does between
@@ -13,9 +14,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from featureplane.clock import SYSTEM, Clock
@@ -25,16 +27,16 @@ from featureplane.features.pipeline import Pipeline
 from featureplane.features.spec import FeatureSet
 from featureplane.market.feed import MessageFeed
 from featureplane.services.numbers import Latencies, write_numbers
-from featureplane.services.raw_queue import RawQueue
+from featureplane.services.raw_queue import Item, RawQueue
 from featureplane.services.readiness import Readiness
 from featureplane.services.story import Story
 from featureplane.settings import Settings
-from featureplane.strategy.compatibility import Forms
+from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.service import ServiceRunner
 from featureplane.telemetry import Picture, Telemetry, log_event
 from featureplane.units import NANOS_PER_MS
 
-__all__ = ["Feed", "MarketDataService", "Subscriber"]
+__all__ = ["Feed", "MarketDataService", "StrategyForms", "Subscriber"]
 
 _IDLE_S: Final = 0.05
 _WATCH_EVERY: Final = 1024
@@ -46,7 +48,14 @@ T = TypeVar("T")
 
 
 class Feed(Protocol):
-    """Where raw messages come from."""
+    """Where raw messages come from. `waits`: the loop itself reads `items`, else `run` puts them."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next message waits until it is asked for."""
+
+    def items(self) -> Iterator[Item]:
+        """Messages and reconnects, in order."""
 
     def run(self, queue: RawQueue) -> None:
         """Put messages until there are no more, or `stop`; in a thread of its own."""
@@ -73,11 +82,19 @@ class Subscriber(Protocol):
         """Nothing more comes."""
 
 
+@dataclass(frozen=True, slots=True)
+class StrategyForms:
+    """Who makes a strategy in which form, and the form it begins in."""
+
+    makers: Mapping[str, Callable[[], BaseStrategy]]
+    first: str
+
+
 class MarketDataService:
     """Runs a feed through a runner.
 
-    `feed` is the runner's own `Pipeline`, or `MessageFeed` where no features are computed. `forms` has the
-    two forms of strategies by name, with the one each begins in. `answers_ns`: how long after the end
+    `feed` is the runner's own `Pipeline`, or `MessageFeed` where no features are computed. `forms` has
+    the forms of strategies by name. `answers_ns`: how long after the end
     orders are still heard of. `watched`: somebody scrapes; numbers are then published every
     `metrics_sample_every` frames, ten times a second at most, and exactly at each scrape.
     """
@@ -90,7 +107,7 @@ class MarketDataService:
         settings: Settings | None = None,
         story: Story | None = None,
         subscribers: Iterable[Subscriber] = (),
-        forms: Mapping[str, tuple[Forms, str]] | None = None,
+        forms: Mapping[str, StrategyForms] | None = None,
         queue: RawQueue | None = None,
         answers_ns: int = 0,
         watched: bool = False,
@@ -105,10 +122,12 @@ class MarketDataService:
         self.telemetry = Telemetry([self._numbers])
         self.latencies = Latencies()
         self.readiness = Readiness(runner, self.fset)
-        self._subscribers = list(subscribers)
-        self._gone: Counter[str] = Counter({one.name: 0 for one in self._subscribers})
-        self._forms = {name: pair[0] for name, pair in (forms or {}).items()}
-        self._running = {name: pair[1] for name, pair in (forms or {}).items()}
+        self._subscribers: list[Subscriber] = []
+        self._gone: Counter[str] = Counter()
+        for one in subscribers:
+            self.subscribe(one)
+        self._forms = dict(forms or {})
+        self._running = {name: one.first for name, one in self._forms.items()}
         self._answers_ns = answers_ns
         self._asked: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._timed_every = self._until_timed = settings.latency_sample_every
@@ -119,6 +138,11 @@ class MarketDataService:
         self.messages = self.frames = self.errors = self.reconnects = 0
         self.queue_breaks = 0
 
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell it of all that comes from now on; before `run`."""
+        self._subscribers.append(subscriber)
+        self._gone[subscriber.name] = 0
+
     # -- the loop
 
     def run(self, source: Feed) -> None:
@@ -126,41 +150,57 @@ class MarketDataService:
 
         Raises what ended the feed, behind all that.
         """
-        thread = threading.Thread(target=source.run, args=(self.queue,), name="feed", daemon=True)
         log_event(_log, logging.INFO, "running", **self.about())
-        thread.start()
         try:
-            self._loop()
+            if source.waits:
+                self._read(source)
+            else:
+                self._listen(source)
         finally:
             source.stop()
-            self.queue.close()
             self.finish()
-            thread.join(_LEAVE_S)
-        if self.queue.error is not None:
-            raise self.queue.error
 
     def stop(self) -> None:
         """Take no further message; from any thread, and from a signal."""
         self._stopping = True  # WHY nothing else: a signal may come where a lock is held
 
-    def _loop(self) -> None:
+    def _read(self, source: Feed) -> None:
+        """The loop that reads: nothing is lost, and no other thread takes time from a handler."""
+        for item in source.items():
+            if self._stopping:
+                break
+            if self._asked:
+                self._answer()
+            self._next(item)
+
+    def _listen(self, source: Feed) -> None:
+        """The loop that is told."""
+        thread = threading.Thread(target=source.run, args=(self.queue,), name="feed", daemon=True)
+        thread.start()
         queue = self.queue
-        item_of, make_room = queue.take, queue.make_room
         while not self._stopping:
             if self._asked:
                 self._answer()
             try:
-                item = item_of()
+                item = queue.take()
             except IndexError:
                 if queue.is_ended and not len(queue):
                     break
                 queue.wait(_IDLE_S)
-                continue
-            make_room()
-            if isinstance(item, tuple):
-                self.take(*item)
             else:
-                self.reconnect(item.symbol, item.reason)
+                self._next(item)
+        source.stop()
+        thread.join(_LEAVE_S)
+        if queue.error is not None:
+            raise queue.error
+
+    def _next(self, item: Item) -> None:
+        if isinstance(item, tuple):
+            self.take(*item)
+        else:
+            self.reconnect(item.symbol, item.reason)
+        if self.story.news:
+            self.story.tell()
 
     def take(self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None) -> None:
         """Take one message; raises nothing for what may be wrong with it."""
@@ -242,6 +282,7 @@ class MarketDataService:
         self.runner.finish()
         self.runner.hear(self.runner.now_ns + self._answers_ns)
         self._tell("finish")
+        self.story.tell()
         self.story.tell_late(self.runner.states.values())
         self.telemetry.publish()
         self._answer(StateError("the service has ended"))
@@ -304,9 +345,11 @@ class MarketDataService:
             raise SettingError(f"form {form!r}", hint="choose one of legacy, shared, off")
         if form == now:
             return False
-        if form != "off" and name not in self._forms:
-            raise SettingError(f"{name} has one form", hint="it can be switched off, and that is all")
-        self.runner.switch(name, None if form == "off" else self._forms[name].make(form))
+        makers = self._forms[name].makers if name in self._forms else {}
+        if form != "off" and form not in makers:
+            there = ", ".join((*makers, "off"))
+            raise SettingError(f"{name} has no {form} form", hint=f"it has: {there}")
+        self.runner.switch(name, None if form == "off" else makers[form]())
         self._running[name] = form
         log_event(
             _log,

@@ -96,11 +96,11 @@ def reconnect_line(local_ts_ns: int, symbol: str | None, reason: str) -> bytes:
     return b"%019d %s" % (local_ts_ns, said.encode())
 
 
-def reconnected(line: bytes) -> str | None:
-    """Whose connection such a line is about; None: all."""
+def reconnected(line: bytes) -> tuple[str | None, str]:
+    """Whose connection such a line is about, None: all; and why it is another one."""
     try:
         said = json.loads(line[20:])
     except ValueError:
-        return None
-    symbol = said.get("s") if isinstance(said, dict) else None
-    return symbol if isinstance(symbol, str) else None
+        said = None
+    symbol, reason = (said.get("s"), said.get("reason")) if isinstance(said, dict) else (None, None)
+    return symbol if isinstance(symbol, str) else None, "queue" if reason == "queue" else "feed"

@@ -1,7 +1,7 @@
 """Recordings as a feed: `replay:PATH[@SPEED]`.
 
 Lines of Binance recordings, plain or gzip; several files, or a folder that `--record` wrote, are one stream.
-At full speed the reader waits for the loop, so nothing is lost; with `@SPEED` messages come when they came,
+At full speed the loop itself reads, so nothing is lost; with `@SPEED` messages come when they came,
 so many times as fast, and what there is no room for is lost as it would be live. Leans on `market.sources`.
 """
 
@@ -17,7 +17,7 @@ from featureplane.errors import SettingError, UnreadableFile
 from featureplane.market.sources.binance_plain import is_cut, local_time
 from featureplane.market.sources.files import read_chunks
 from featureplane.market.sources.text import Lines, Unpacker
-from featureplane.services.raw_queue import RawQueue
+from featureplane.services.raw_queue import Item, RawQueue, Reconnect
 from featureplane.services.recording import is_recording, raw_files, reconnected
 
 __all__ = ["ReplaySource", "parse_replay", "raw_lines"]
@@ -90,10 +90,7 @@ def raw_lines(paths: Sequence[Path]) -> Iterator[bytes]:
 
 
 class ReplaySource:
-    """Puts the lines of recordings into a queue; `symbols` are those looked for where one is lost.
-
-    `run` is for a thread of its own; `stop` ends it.
-    """
+    """The messages of recordings; `symbols` are those looked for where one is lost."""
 
     def __init__(
         self, paths: Sequence[Path], speed: float | None, symbols: Sequence[str], clock: Clock = SYSTEM
@@ -105,13 +102,27 @@ class ReplaySource:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for room: then nothing is lost."""
+        """Whether the next message waits until it is asked for: then nothing is lost."""
         return self.speed is None
 
+    def items(self) -> Iterator[Item]:
+        """Messages and reconnects, in order; with a speed each when it is due."""
+        for line in raw_lines(self.paths) if self.speed is None else self._paced(self.speed):
+            if line.startswith(b'{"e":"reconnect"', 20):
+                yield Reconnect(*reconnected(line))
+            else:
+                yield line, None, None
+
     def run(self, queue: RawQueue) -> None:
-        """Put everything, then the end."""
+        """Put everything, then the end; in a thread of its own."""
         try:
-            self._run(queue)
+            for item in self.items():
+                if self._stopped.is_set():
+                    break
+                if isinstance(item, Reconnect):
+                    queue.reconnect(item.symbol, item.reason)
+                else:
+                    queue.put(*item)
         except Exception as error:  # noqa: BLE001 - said by whoever takes the messages
             queue.end(error)
         else:
@@ -120,16 +131,6 @@ class ReplaySource:
     def stop(self) -> None:
         """Put nothing more, from any thread."""
         self._stopped.set()
-
-    def _run(self, queue: RawQueue) -> None:
-        stopped, put = self._stopped.is_set, queue.put
-        for line in raw_lines(self.paths) if self.speed is None else self._paced(self.speed):
-            if stopped():
-                return
-            if line.startswith(b'{"e":"reconnect"', 20):
-                queue.reconnect(reconnected(line))
-            else:
-                put(line)
 
     def _paced(self, speed: float) -> Iterator[bytes]:
         """The lines, each when it is due."""

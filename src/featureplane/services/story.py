@@ -32,8 +32,9 @@ class Story(Listener):
         self.events: Counter[str] = Counter()
         self.stopped: Counter[str] = Counter()
         self._over_budget: Counter[tuple[str, str]] = Counter()
-        self.message = 0
-        """The message at hand; whoever runs the strategies says so."""
+        self.message = 0  # at which the last decision was taken
+        self.news: list[Decision | tuple[str, OrderEvent] | tuple[str, Exception | None]] = []
+        """What was not logged yet."""
 
     def on_decision(self, decision: Decision) -> None:
         """See `Listener`."""
@@ -41,6 +42,36 @@ class Story(Listener):
         if decision.outcome != "sent":
             self.refused[decision.outcome] += 1
         self.message = decision.message
+        self.news.append(decision)
+
+    def on_order_event(self, strategy: str, event: OrderEvent) -> None:
+        """See `Listener`."""
+        self.events[event.kind.value] += 1
+        self.news.append((strategy, event))
+
+    def on_stopped(self, state: StrategyState) -> None:
+        """See `Listener`."""
+        self.stopped[state.name] += 1
+        self.news.append((state.name, state.error))
+
+    def tell(self) -> None:
+        """Log what happened; behind the message, because nobody's handler is to wait for it."""
+        news, self.news = self.news, []
+        for one in news:
+            if isinstance(one, Decision):
+                self._log_decision(one)
+                continue
+            name, what = one
+            if isinstance(what, OrderEvent):
+                self._log_order_event(name, what)
+            else:
+                fields = {"trace": f"m{self.message}", "strategy": name, "error": repr(what)}
+                _log.error(
+                    "a strategy was stopped by an error of its own", exc_info=what, extra={"fields": fields}
+                )
+
+    @staticmethod
+    def _log_decision(decision: Decision) -> None:
         log_event(
             _log,
             logging.INFO,
@@ -57,9 +88,8 @@ class Story(Listener):
             local_ts_ns=decision.local_ts_ns,
         )
 
-    def on_order_event(self, strategy: str, event: OrderEvent) -> None:
-        """See `Listener`."""
-        self.events[event.kind.value] += 1
+    @staticmethod
+    def _log_order_event(strategy: str, event: OrderEvent) -> None:
         log_event(
             _log,
             logging.INFO,
@@ -72,17 +102,6 @@ class Story(Listener):
             price=event.price,
             ts_ns=event.ts_ns,
             reason=event.reason,
-        )
-
-    def on_stopped(self, state: StrategyState) -> None:
-        """See `Listener`."""
-        self.stopped[state.name] += 1
-        _log.error(
-            "a strategy was stopped by an error of its own",
-            exc_info=state.error,
-            extra={
-                "fields": {"trace": f"m{self.message}", "strategy": state.name, "error": repr(state.error)}
-            },
         )
 
     def tell_late(self, states: Iterable[StrategyState]) -> None:

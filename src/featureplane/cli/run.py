@@ -1,0 +1,258 @@
+"""`featureplane run`: recordings through features, strategies and a paper venue, as a service."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from cyclopts import App, Parameter
+
+from featureplane.cli.options import AllowCode, Json
+from featureplane.cli.terminal import print_facts, print_json, say, say_error
+from featureplane.errors import FeaturePlaneError
+
+if TYPE_CHECKING:
+    import socket
+
+    from featureplane.services.configuration import ServiceConfiguration
+    from featureplane.services.marketdata import MarketDataService
+
+__all__ = ["run"]
+
+_EXAMPLE: Final = (
+    "featureplane run --source replay:ethusdt.gz --features lob_shared_v1 "
+    "--strategy featureplane.strategy.examples.market_maker:SharedMarketMaker --venue paper"
+)
+_OFF: Final = "off"
+
+Names = Annotated[list[str] | None, Parameter(consume_multiple=True)]
+
+run = App(
+    name="run",
+    help_epilogue="Exit status: 0 run to its end or told to end, or nothing to refuse; 1 with --check: "
+    "something would be refused; 2 refused, or a feed that failed\n\n"
+    f"Example:\n  {_EXAMPLE}",
+)
+
+
+@run.default
+def start(
+    *,
+    config: Annotated[
+        Path | None, Parameter(help="A TOML file with these names; what is said here goes before it.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        Parameter(help="replay:PATH[,PATH...][@SPEED]: recordings, or a folder that --record wrote."),
+    ] = None,
+    feed: Annotated[
+        str | None, Parameter(help="The venue whose messages they are; the instruments, or they, tell.")
+    ] = None,
+    symbol: Annotated[
+        list[str] | None,
+        Parameter(consume_multiple=True, help="Those that are wanted; may be left out where there is one."),
+    ] = None,
+    features: Annotated[
+        str | None, Parameter(help="The id of a shipped set, or a .toml or .py file that holds one.")
+    ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        Parameter(consume_multiple=True, help="[NAME=]module:Class, or file.py:Class with --allow-code."),
+    ] = None,
+    venue: Annotated[str | None, Parameter(help="Where orders go: paper.")] = None,
+    instruments: Annotated[
+        Path | None, Parameter(help="Instruments file; without one a first pass finds exponents.")
+    ] = None,
+    fill: Annotated[
+        Literal["touch", "queue", "through"] | None, Parameter(help="When paper fills a waiting order.")
+    ] = None,
+    latency_us: Annotated[
+        int | None, Parameter(help="Microseconds an order takes to the venue, and its answer back.")
+    ] = None,
+    budget_us: Annotated[
+        int | None, Parameter(help="Microseconds a handler may take; longer ones are counted and named.")
+    ] = None,
+    queue: Annotated[int | None, Parameter(help="Messages there is room for before the pipeline.")] = None,
+    metrics: Annotated[
+        str | None, Parameter(help="HOST:PORT for /metrics, /healthz and /readyz; needs the extra ops.")
+    ] = None,
+    remote: Annotated[
+        bool, Parameter(show_default=False, help="Let --metrics be reached from other machines.")
+    ] = False,
+    control: Annotated[
+        str | None, Parameter(help="The socket `featureplane strategy` speaks to, or off.")
+    ] = None,
+    record: Annotated[Path | None, Parameter(help="A folder for every message and every frame.")] = None,
+    check: Annotated[
+        bool, Parameter(show_default=False, help="Say what would be refused, and run nothing.")
+    ] = False,
+    log_json: Annotated[
+        bool, Parameter(show_default=False, help="Log one JSON object a line, on standard error.")
+    ] = False,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None, Parameter(help="What is logged.")
+    ] = None,
+    backend: Annotated[
+        Literal["auto", "rust", "python"] | None, Parameter(help="Who computes; goes before the setting.")
+    ] = None,
+    allow_code: AllowCode = False,
+    json: Json = False,
+) -> int:
+    """Run strategies on shared features as a service, until the feed ends or Ctrl-C."""
+    from featureplane.services.configuration import read_configuration
+
+    given: dict[str, Any] = {
+        "source": source,
+        "feed": feed,
+        "symbol": symbol,
+        "features": features,
+        "strategy": strategy,
+        "venue": venue,
+        "instruments": instruments,
+        "fill": fill,
+        "latency_us": latency_us,
+        "budget_us": budget_us,
+        "queue": queue,
+        "metrics": metrics,
+        "remote": remote or None,
+        "control": control,
+        "record": record,
+        "log_json": log_json or None,
+        "log_level": log_level,
+        "backend": backend,
+    }
+    if check:
+        return _check(config, given, allow_code=allow_code, json=json)
+    with redirect_stdout(sys.stderr):  # standard output is for data, whatever a strategy prints
+        answer = _serve(read_configuration(config, given), allow_code=allow_code)
+    if json:
+        print_json(answer)
+    else:
+        print_facts(answer)
+    return 0
+
+
+def _check(config: Path | None, given: dict[str, Any], *, allow_code: bool, json: bool) -> int:
+    from featureplane.services.configuration import read_configuration
+    from featureplane.services.preparation import problems
+
+    found: list[FeaturePlaneError] = []
+    with redirect_stdout(sys.stderr):
+        try:
+            asked = read_configuration(config, given)
+        except FeaturePlaneError as error:
+            found.append(error)
+        else:
+            found += problems(asked, allow_code=allow_code)
+            try:
+                with ExitStack() as stack:
+                    _listen(asked, stack)
+            except FeaturePlaneError as error:
+                found.append(error)
+    if json:
+        print_json({"refused": [{"error": str(one), "hint": one.hint} for one in found]})
+    else:
+        for one in found:
+            say_error(str(one), one.hint)
+        if not found:
+            say("nothing would be refused")
+    return 1 if found else 0
+
+
+def _serve(asked: ServiceConfiguration, *, allow_code: bool) -> dict[str, object]:
+    """Run to the end; what came of it."""
+    from featureplane.services.control import control_app
+    from featureplane.services.health import WebServer, health_app
+    from featureplane.services.preparation import prepare
+    from featureplane.telemetry import log_to
+
+    log_to(sys.stderr, as_json=asked.log_json, level=asked.log_level)
+    with ExitStack() as stack:
+        web, unix = _listen(asked, stack)
+        prepared = prepare(asked, allow_code=allow_code)
+        service = prepared.service
+        for bound, app in ((web, health_app), (unix, control_app)):
+            if bound is not None:
+                server = WebServer(app(service), bound, app.__name__)
+                server.start()
+                stack.callback(server.stop)
+        with _until_told(service):
+            service.run(prepared.source)
+    return _answer(service)
+
+
+def _listen(
+    asked: ServiceConfiguration, stack: ExitStack
+) -> tuple[socket.socket | None, socket.socket | None]:
+    """The sockets of /metrics and of commands, closed with the stack; refused before anything runs."""
+    from featureplane.errors import ExtraUnavailable
+    from featureplane.services.configuration import CONTROL
+    from featureplane.services.control import bind_unix
+    from featureplane.services.health import bind_tcp, require_web
+
+    web = unix = None
+    if asked.metrics is not None:
+        require_web()
+        web = stack.enter_context(bind_tcp(asked.metrics, remote=asked.remote))
+    if asked.control != _OFF:
+        try:
+            require_web()
+        except ExtraUnavailable as error:
+            if asked.control != CONTROL:
+                raise
+            say(f"note: strategies cannot be switched while running: {error}")
+            return web, None
+        path = Path(asked.control)
+        unix = stack.enter_context(bind_unix(path))
+        stack.callback(path.unlink, missing_ok=True)
+    return web, unix
+
+
+@contextmanager
+def _until_told(service: MarketDataService) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the service in order; a second one ends it as it ends any command."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def told(_number: int, _frame: FrameType | None) -> None:
+        service.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, told)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _answer(service: MarketDataService) -> dict[str, object]:
+    """What came of a run."""
+    states = service.runner.states.values()
+    return {
+        "symbols": [one.symbol for one in service.runner.instruments],
+        "feature_set": None if service.fset is None else service.fset.feature_set_id,
+        "messages": service.messages,
+        "frames": service.frames,
+        "queue_dropped": service.queue.dropped,
+        "reconnects": service.reconnects,
+        "counts": {name: dict(counts) for name, counts in service.feed.counts.items() if counts},
+        "strategies": {
+            one.name: {
+                "submitted": service.story.decisions[one.name, "submit"],
+                "cancelled": service.story.decisions[one.name, "cancel"],
+                "exceptions": dict(one.exceptions),
+                "over_budget": dict(one.over_budget),
+                "stopped_by": None if one.error is None else repr(one.error),
+            }
+            for one in states
+        },
+        "orders": dict(service.story.events),
+        "refused": dict(service.story.refused),
+    }

@@ -1,0 +1,184 @@
+"""Switches of a running service, over a socket in the file system: who may open that file may use them.
+
+    GET  /strategies          in which form each runs
+    POST /strategies/NAME     {"form": "legacy" | "shared" | "off"}
+
+Never a port. A switch is thrown between two messages, and answered then; throwing it again changes nothing.
+Leans on `marketdata` and `health`; asking needs no extra.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from featureplane.errors import FeaturePlaneError, SettingError, StateError, UnknownStrategy
+from featureplane.services.marketdata import MarketDataService
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+__all__ = ["ask_service", "bind_unix", "control_app"]
+
+_ANSWER_S: Final = 10.0
+_WAIT_S: Final = 15.0
+_PATH_BYTES_MAX: Final = 107
+_BACKLOG: Final = 16
+_BODY_BYTES_MAX: Final = 1 << 16
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A socket that listens at that place in the file system, for its owner alone.
+
+    A socket that nobody listens at any more is replaced. Raises `SettingError` for a place where somebody
+    does, that is something else, or that cannot be had.
+    """
+    if len(os.fsencode(path)) > _PATH_BYTES_MAX:
+        hint = f"at most {_PATH_BYTES_MAX} bytes, that is how such names are"
+        raise SettingError(f"--control {path}: too long", hint=hint)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(path)
+        made.bind(str(path))
+        path.chmod(0o600)  # WHY before it listens: nobody can have come in
+        made.listen(_BACKLOG)
+    except OSError as error:
+        made.close()
+        hint = "name a file in a folder of yours, or `off`"
+        raise SettingError(f"--control {path}: {error.strerror or error}", hint=hint) from None
+    except SettingError:
+        made.close()
+        raise
+    return made
+
+
+def _clear(path: Path) -> None:
+    """Remove what a service left that did not end in order."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise SettingError(f"--control {path}: there is a file", hint="name another place, or `off`")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as there:
+        there.settimeout(1.0)
+        try:
+            there.connect(str(path))
+        except OSError as error:
+            if error.errno != errno.ECONNREFUSED:
+                raise
+            path.unlink()
+            return
+    hint = "one service a place: give this one another --control"
+    raise SettingError(f"--control {path}: a service answers there", hint=hint)
+
+
+def control_app(service: MarketDataService) -> Starlette:
+    """The application; errors are JSON with `error` and `hint`."""
+    from starlette.applications import Starlette  # noqa: PLC0415 - an extra
+    from starlette.concurrency import run_in_threadpool  # noqa: PLC0415 - as above
+    from starlette.responses import JSONResponse  # noqa: PLC0415 - as above
+    from starlette.routing import Route  # noqa: PLC0415 - as above
+
+    def refusal(error: FeaturePlaneError, status: int) -> Response:
+        return JSONResponse({"error": str(error), "hint": error.hint}, status_code=status)
+
+    def forms(_request: Request) -> Response:
+        return JSONResponse({"strategies": service.forms()})
+
+    def throw(name: str, form: str) -> dict[str, object]:
+        changed = service.set_form(name, form)
+        return {"strategy": name, "form": form, "changed": changed, "message": service.runner.messages}
+
+    async def switch(request: Request) -> Response:
+        form = _form_in(await _body(request))
+        if form is None:
+            return refusal(SettingError("no form", hint='{"form": "legacy" | "shared" | "off"}'), 422)
+        name = request.path_params["name"]
+        try:
+            answer = await run_in_threadpool(service.ask, lambda: throw(name, form), _ANSWER_S)
+        except UnknownStrategy as error:
+            return refusal(error, 404)
+        except FeaturePlaneError as error:
+            return refusal(error, 409)
+        except TimeoutError:
+            why = "the message at hand takes too long; the switch is thrown behind it"
+            return refusal(StateError(why, hint="ask again: throwing it twice changes nothing"), 504)
+        except Exception as error:  # noqa: BLE001 - what a strategy raises at its start; it was not switched
+            return refusal(StateError(f"{type(error).__name__}: {error}", hint="the old one goes on"), 409)
+        return JSONResponse(answer)
+
+    return Starlette(
+        routes=[
+            Route("/strategies", forms),
+            Route("/strategies/{name:path}", switch, methods=["POST"]),
+        ]
+    )
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _BODY_BYTES_MAX:
+            return b""
+    return body
+
+
+def _form_in(body: bytes) -> str | None:
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return None
+    form = said.get("form") if isinstance(said, dict) else None
+    return form if isinstance(form, str) else None
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a socket in the file system."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_WAIT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Open the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_WAIT_S)
+        self.sock.connect(str(self._path))
+
+
+def ask_service(path: Path, where: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """What the service that listens there answers; with a body it is told something.
+
+    Raises `StateError` where none does, and for what it refuses, with its hint.
+    """
+    connection = _Connection(path)
+    try:
+        parts = "/".join(quote(part, safe="") for part in where.split("/"))
+        if body is None:
+            connection.request("GET", f"/{parts}")
+        else:
+            connection.request("POST", f"/{parts}", json.dumps(body))
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        hint = "is it running? --control names the place `featureplane run` was given"
+        raise StateError(f"{path}: no service answers ({why})", hint=hint) from None
+    finally:
+        connection.close()
+    if answer.status != http.HTTPStatus.OK:
+        raise StateError(str(said.get("error")), hint=said.get("hint"))
+    return dict(said)

@@ -1,0 +1,257 @@
+"""From a configuration to a service that can run: everything that can be refused is, before anything runs.
+
+`problems` says all of what would be refused, `prepare` raises the first of it. Nothing is written or
+listened to until then. Leans on everything a service is made of.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from featureplane import native
+from featureplane.errors import FeaturePlaneError, SettingError, UnknownStrategy, UnknownSymbol
+from featureplane.execution.risk import RiskCheck
+from featureplane.execution.venues.paper import PaperOptions, PaperVenue
+from featureplane.features.catalog import registry
+from featureplane.features.loading import resolve_feature_set
+from featureplane.features.pipeline import Pipeline
+from featureplane.features.spec import FeatureSet
+from featureplane.market.feed import MessageFeed
+from featureplane.market.instruments import Instrument, infer, load_instruments
+from featureplane.market.sources import find_source, source_names
+from featureplane.market.sources.detect import guess_source
+from featureplane.services.configuration import ServiceConfiguration, nearest
+from featureplane.services.marketdata import MarketDataService, StrategyForms
+from featureplane.services.raw_queue import RawQueue
+from featureplane.services.recorder import Recorder, check_folder
+from featureplane.services.replay_source import ReplaySource, parse_replay
+from featureplane.services.story import Story
+from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.loading import load_forms, load_strategy
+from featureplane.strategy.service import ServiceRunner
+from featureplane.telemetry import LOG_LEVELS
+
+__all__ = ["VENUES", "Prepared", "prepare", "problems"]
+
+VENUES: Final = ("paper",)
+"""Venues that orders can go to."""
+
+_NANOS_PER_MICRO: Final = 1_000
+_NAME: Final = "="
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A service and its feed, ready to run."""
+
+    service: MarketDataService
+    source: ReplaySource
+
+
+@dataclass(frozen=True, slots=True)
+class _Market:
+    """Where messages come from and what they are about."""
+
+    paths: tuple[Path, ...]
+    speed: float | None
+    venue: str
+    instruments: tuple[Instrument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A strategy, and the forms it comes in."""
+
+    strategy: BaseStrategy
+    forms: StrategyForms
+
+
+def problems(asked: ServiceConfiguration, *, allow_code: bool = False) -> list[FeaturePlaneError]:
+    """Everything that would be refused, in order. Strategies are made and started for that, and not run."""
+    found: list[FeaturePlaneError] = []
+
+    def attempt(step: Callable[[], T]) -> T | None:
+        try:
+            return step()
+        except FeaturePlaneError as error:
+            if str(error) not in {str(one) for one in found}:
+                found.append(error)
+            return None
+
+    paper = attempt(lambda: _paper(asked))
+    attempt(lambda: _check_words(asked))
+    attempt(lambda: native.resolve(_backend(asked)))
+    market = attempt(lambda: _market(asked))
+    made = attempt(lambda: _strategies(asked, allow_code=allow_code))
+    fset = attempt(lambda: _features(asked, made or [], allow_code=allow_code))
+    wanted = asked.settings.engine_enabled
+    if not found and paper is not None and market is not None and made is not None:
+        attempt(lambda: _service(asked, market, made, fset if wanted else None, paper))
+    if market is not None and asked.record is not None:
+        folder = Path(asked.record)
+        attempt(lambda: check_folder(folder, market.venue, market.instruments, fset))
+    return found
+
+
+def prepare(asked: ServiceConfiguration, *, allow_code: bool = False) -> Prepared:
+    """A service and its feed; raises the first of what is refused."""
+    paper = _paper(asked)
+    _check_words(asked)
+    native.resolve(_backend(asked))
+    market = _market(asked)
+    made = _strategies(asked, allow_code=allow_code)
+    fset = _features(asked, made, allow_code=allow_code)
+    service = _service(asked, market, made, fset, paper)
+    if asked.record is not None:
+        bytes_max = asked.record_mb << 20
+        recorder = Recorder(Path(asked.record), market.venue, market.instruments, fset, bytes_max=bytes_max)
+        service.subscribe(recorder)
+    source = _source(market)
+    return Prepared(service, source)
+
+
+def _backend(asked: ServiceConfiguration) -> str:
+    """The command line's, else the environment's, else the file's."""
+    return asked.settings.engine_backend if asked.backend == "auto" else asked.backend
+
+
+def _paper(asked: ServiceConfiguration) -> PaperOptions:
+    if asked.venue not in VENUES:
+        raise SettingError(f"venue {asked.venue!r} is not configured", hint=nearest(asked.venue, VENUES))
+    way_ns = asked.latency_us * _NANOS_PER_MICRO
+    return PaperOptions(
+        fill=asked.fill,
+        entry_ns=way_ns,
+        response_ns=way_ns,
+        maker_bps=asked.maker_bps,
+        taker_bps=asked.taker_bps,
+    )
+
+
+def _check_words(asked: ServiceConfiguration) -> None:
+    for name, value, words in (
+        ("log_level", asked.log_level, LOG_LEVELS),
+        ("backend", asked.backend, ("auto", "rust", "python")),
+    ):
+        if value not in words:
+            raise SettingError(f"{name}={value!r}", hint=nearest(value, words))
+
+
+def _market(asked: ServiceConfiguration) -> _Market:
+    paths, speed = parse_replay(asked.source)
+    known = None if asked.instruments is None else load_instruments(asked.instruments)
+    able = [name for name in source_names() if find_source(name).takes_messages]
+    venue = asked.feed
+    if venue is None:
+        venues = {one.venue for one in known or () if not asked.symbol or one.symbol in asked.symbol}
+        venue = venues.pop() if len(venues) == 1 else guess_source([str(path) for path in paths])
+    if venue not in able:
+        raise SettingError(f"feed {venue!r}", hint=nearest(venue, able))
+    if known is None:
+        known = infer([str(path) for path in paths], venue, backend=_backend(asked))
+    here = [one for one in known if one.venue == venue]
+    return _Market(paths, speed, venue, _wanted(here, asked.symbol))
+
+
+def _wanted(known: list[Instrument], symbols: tuple[str, ...]) -> tuple[Instrument, ...]:
+    names = [one.symbol for one in known]
+    for symbol in symbols:
+        if symbol not in names:
+            raise UnknownSymbol(symbol, names)
+    if not symbols and len(names) != 1:
+        hint = f"name those that are wanted; there are: {', '.join(names)}"
+        raise SettingError("which symbols are meant is not clear", hint=hint)
+    return tuple(one for one in known if not symbols or one.symbol in symbols)
+
+
+def _strategies(asked: ServiceConfiguration, *, allow_code: bool) -> list[_Made]:
+    made = [_strategy(asked, text, allow_code=allow_code) for text in asked.strategy]
+    names = Counter(one.strategy.name for one in made)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        hint = "give one of them a name of its own: --strategy NAME=module:Class"
+        raise SettingError(f"two strategies are called {twice[0]}", hint=hint)
+    return made
+
+
+def _strategy(asked: ServiceConfiguration, text: str, *, allow_code: bool) -> _Made:
+    name, _, where = text.rpartition(_NAME) if _NAME in text else ("", "", text)
+    try:
+        forms = load_forms(where, allow_code=allow_code)
+    except UnknownStrategy:
+        cls = load_strategy(where, allow_code=allow_code)
+        first = "legacy" if cls.required_features is None else "shared"
+        makers: dict[str, Callable[[], BaseStrategy]] = {first: cls}
+    else:
+        makers = {"legacy": forms.legacy, "shared": forms.shared}
+        cls_name = where.rpartition(":")[2]
+        named = [form for form, make in makers.items() if getattr(make, "__name__", "") == cls_name]
+        first = named[0] if named else "shared" if asked.settings.engine_enabled else "legacy"
+    try:
+        strategy = makers[first]()
+    except TypeError as error:
+        hint = "a strategy is made without arguments here: give them defaults"
+        raise SettingError(f"{where} cannot be made: {error}", hint=hint) from error
+    strategy.name = name or strategy.name
+    return _Made(strategy, StrategyForms(makers, first))
+
+
+def _features(asked: ServiceConfiguration, made: list[_Made], *, allow_code: bool) -> FeatureSet | None:
+    """The set to compute, None where the engine is switched off; then no name is looked up."""
+    if not asked.settings.engine_enabled:
+        return None
+    required = [one.strategy.required_features for one in made]
+    wanted = asked.features or next((one for one in required if one is not None), None)
+    if wanted is None:
+        hint = "--features names a set; HFT_FEATURE_ENGINE_ENABLED=0 runs without any"
+        raise SettingError("no feature set is named", hint=hint)
+    fset = resolve_feature_set(wanted, allow_code=allow_code)
+    return registry.register(fset) if fset.feature_set_id in registry else fset
+
+
+def _source(market: _Market) -> ReplaySource:
+    return ReplaySource(market.paths, market.speed, [one.symbol for one in market.instruments])
+
+
+def _service(
+    asked: ServiceConfiguration,
+    market: _Market,
+    made: list[_Made],
+    fset: FeatureSet | None,
+    paper: PaperOptions,
+) -> MarketDataService:
+    backend, settings = _backend(asked), asked.settings
+    given, drop = (market.venue, market.instruments), "drop"
+    feed: Pipeline | MessageFeed
+    if fset is None:
+        feed = MessageFeed(*given, backend=backend, live=False, on_malformed=drop)
+    else:
+        feed = Pipeline(fset, *given, backend=backend, live=False, on_malformed=drop)
+    story, source = Story(), _source(market)
+    runner = ServiceRunner(
+        [one.strategy for one in made],
+        feed.instruments,
+        engine=feed,
+        venue=PaperVenue(feed.instruments, paper, stream=feed.options),
+        risk=RiskCheck(feed.instruments, asked.limits),
+        budget_ns=asked.budget_us * _NANOS_PER_MICRO,
+        emit_features=settings.engine_emit_events,
+        listener=story,
+        backend=backend,
+    )
+    return MarketDataService(
+        runner,
+        feed,
+        settings=settings,
+        story=story,
+        forms={one.strategy.name: one.forms for one in made},
+        queue=RawQueue(asked.queue, whose=source.whose),
+        answers_ns=paper.entry_ns + paper.response_ns + 1,
+        watched=asked.metrics is not None,
+    )
