@@ -26,7 +26,7 @@ from featureplane.research.backtest.library import HftMarket, Simulation, librar
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.events import BidAskEvent, FeatureUpdateEvent, LOBStatsEvent, TickEvent
 
-__all__ = ["jobs"]
+__all__ = ["Day", "jobs"]
 
 _TITLE: Final = "hftbacktest with features on every message"
 _AROUND: Final = 0.01  # of the price, on either side of what was traded: levels enough, and no more
@@ -94,7 +94,7 @@ class _OnEverything(_OnFeatures):
         self.wanted += event.bids[0, 1] > event.asks[0, 1]
 
 
-class _Day:
+class Day:
     """The recording in hftbacktest."""
 
     def __init__(self, recording: Recording) -> None:
@@ -128,7 +128,7 @@ def _agrees(recording: Recording, asset: HftAsset) -> bool:
 
 
 def _jobs(recording: Recording) -> tuple[Job, ...]:
-    day = _Day(recording)
+    day = Day(recording)
     bare, strategy = _loops()
 
     def numba(feature_set_id: str) -> Callable[[Simulation], object]:

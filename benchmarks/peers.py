@@ -18,11 +18,12 @@ from typing import Final
 from benchmarks.harness import Contestant, Worker
 from benchmarks.recording import CACHE, ROOT, Recording
 
-__all__ = ["HFTBACKTEST", "Peers", "gather"]
+__all__ = ["HFTBACKTEST", "NAUTILUS", "Peers", "gather"]
 
 HFTBACKTEST: Final = "2.4.4"
-_PEER_ENVIRONMENT: Final = CACHE / "peer"
+NAUTILUS: Final = "1.221.0"
 _PEER_PACKAGES: Final = (f"hftbacktest=={HFTBACKTEST}", "pandas>=2.3", "polars>=1.30")
+_NAUTILUS_PACKAGES: Final = (f"nautilus_trader=={NAUTILUS}",)
 
 
 @dataclass
@@ -32,14 +33,17 @@ class Peers:
     limit: Worker | None = None
     hftbacktest: Worker | None = None
     python: Path | None = None  # an interpreter with hftbacktest, numba, polars and pandas
+    nautilus: Path | None = None  # one with nautilus_trader
     absent: dict[str, str] = field(default_factory=dict)
     running: ExitStack = field(default_factory=ExitStack)  # ends whatever was started
 
     def start(self, module: str, *arguments: str) -> Worker | None:
         """A module of ours in the peers' environment, or None where that could not be made."""
-        if self.python is None:
-            return None
-        return self.running.enter_context(Worker([str(self.python), "-m", module, *arguments]))
+        return None if self.python is None else self.start_with(self.python, module, *arguments)
+
+    def start_with(self, python: Path, module: str, *arguments: str) -> Worker:
+        """A module of ours, run by an interpreter."""
+        return self.running.enter_context(Worker([str(python), "-m", module, *arguments]))
 
     def contestants(self, *wanted: tuple[str, str, str, bool]) -> tuple[Contestant, ...]:
         """Those of (name, worker, job, equal) that are there."""
@@ -71,23 +75,32 @@ def gather(recording: Recording, *, outside: bool = True) -> Iterator[Peers]:
         if outside:
             _gather_outside(peers, recording)
         else:
-            peers.absent["hftbacktest"] = peers.absent["tables"] = "left out of a smoke run"
+            for name in ("hftbacktest", "tables", "nautilus_trader"):
+                peers.absent[name] = "left out of a smoke run"
         yield peers
 
 
 def _gather_outside(peers: Peers, recording: Recording) -> None:
-    try:
-        peers.python = _peer_python()
-    except subprocess.CalledProcessError as error:
-        said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
-        reason = f"not installed: {said[-1] if said else error}"
-        peers.absent["hftbacktest"] = peers.absent["tables"] = reason
+    peers.nautilus = _made(peers, "nautilus", _NAUTILUS_PACKAGES, "nautilus_trader")
+    peers.python = _made(peers, "peer", _PEER_PACKAGES, "hftbacktest", "tables")
+    if peers.python is None:
         return
     if recording.path is None or recording.source != "binance-usdm":
         peers.absent["hftbacktest"] = "no recording that its converter reads (set FEATUREPLANE_SHARED_DATA)"
         return
     arguments = [str(recording.path), str(CACHE), "--rows", str(recording.rows)]
     peers.hftbacktest = peers.start("benchmarks.peer_hftbacktest", *arguments)
+
+
+def _made(peers: Peers, folder: str, packages: tuple[str, ...], *names: str) -> Path | None:
+    """The interpreter of an environment; where it cannot be made, `names` are absent."""
+    try:
+        return _environment(CACHE / folder, packages)
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
+        for name in names:
+            peers.absent[name] = f"not installed: {said[-1] if said else error}"
+        return None
 
 
 def _build(cargo: str, crate: str) -> Path:
@@ -97,16 +110,15 @@ def _build(cargo: str, crate: str) -> Path:
     return target / "release" / crate
 
 
-def _peer_python() -> Path:
+def _environment(place: Path, packages: tuple[str, ...]) -> Path:
     """The interpreter of an environment of their own: they want another NumPy than we do."""
-    python = _PEER_ENVIRONMENT / "bin" / "python"
-    stamp = _PEER_ENVIRONMENT / ".installed"
-    if not stamp.exists() or stamp.read_text("utf-8") != " ".join(_PEER_PACKAGES):
-        print(f"Installing {', '.join(_PEER_PACKAGES)} into {_PEER_ENVIRONMENT}", file=sys.stderr)
+    python, stamp = place / "bin" / "python", place / ".installed"
+    if not stamp.exists() or stamp.read_text("utf-8") != " ".join(packages):
+        print(f"Installing {', '.join(packages)} into {place}", file=sys.stderr)
         for command in (
-            [sys.executable, "-m", "venv", str(_PEER_ENVIRONMENT)],
-            [str(python), "-m", "pip", "install", "--quiet", *_PEER_PACKAGES],
+            [sys.executable, "-m", "venv", str(place)],
+            [str(python), "-m", "pip", "install", "--quiet", *packages],
         ):
             subprocess.run(command, check=True, capture_output=True)
-        stamp.write_text(" ".join(_PEER_PACKAGES), "utf-8")
+        stamp.write_text(" ".join(packages), "utf-8")
     return python

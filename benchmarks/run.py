@@ -29,7 +29,18 @@ from benchmarks.recording import Recording, canonical
 
 __all__ = ["main"]
 
-MODULES = ("parse", "capture", "book", "features", "table", "streaming", "pull", "backtest", "start")
+MODULES = (
+    "parse",
+    "capture",
+    "book",
+    "features",
+    "table",
+    "streaming",
+    "pull",
+    "backtest",
+    "nautilus",
+    "start",
+)
 SMOKE_MESSAGES = 2_000
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -16,9 +17,9 @@ from featureplane.execution.orders import OrderEvent, OrderIntent, Side, TimeInF
 from featureplane.execution.risk import RiskCheck
 from featureplane.features.frame import FeatureUpdateEvent
 from featureplane.market.events import EventBatch, Kind
-from featureplane.research.backtest.adapter import HftBacktestAdapter
+from featureplane.research.backtest.adapter import HftBacktestAdapter, Walk
 from featureplane.research.backtest.assets import HftAsset
-from featureplane.research.backtest.library import HftMarket
+from featureplane.research.backtest.library import HftMarket, Simulation
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.desk import Decision
 from featureplane.strategy.events import BidAskEvent, GapEvent, LOBStatsEvent, TickEvent
@@ -222,6 +223,58 @@ def test_both_forms_of_the_examples_decide_alike_in_hftbacktest(latency_ms: int)
     assert legacy == shared_form
     assert {decision.strategy for decision in legacy[0]} == {"maker", "taker"}
     assert sum(event.is_fill for _, event in legacy[1]) > 10
+
+
+class Patient(Joiner):
+    """Joins only now and then, so that nobody has an order for long."""
+
+    def on_features(self, frame: FeatureUpdateEvent) -> None:
+        if frame.seq % 50 == 0:
+            super().on_features(frame)
+        elif frame.seq % 50 == 30:
+            for number in list(self.ctx.working):
+                self.ctx.cancel(number)
+
+
+@pytest.mark.parametrize("latency_ms", [0, 15])
+@pytest.mark.parametrize("fill", ["queue", "touch"])
+@pytest.mark.parametrize("which", ["examples", "patient"])
+def test_an_hftbacktest_that_is_let_behind_while_nobody_has_an_order_makes_the_same(
+    which: str, fill: str, latency_ms: int
+) -> None:
+    _, asset = sample()
+    found, returns = [], []
+    for configure in (None, lambda *_: None):  # with the latter it is asked for each of its returns
+        way_ns = latency_ms * 10**6
+        market = HftMarket(fill=fill, entry_ns=way_ns, response_ns=way_ns, configure=configure)
+        adapter = HftBacktestAdapter(asset, "lob_shared_v1", market=market)
+        story = Decisions()
+        strategies: list[BaseStrategy] = [Patient()]
+        if which == "examples":
+            strategies = [one for forms in EXAMPLES if (one := forms.make("shared")) is not None]
+        run = adapter.run(strategies, listener=story, risk=RiskCheck(adapter.instruments, LIMITS))
+        assert [state.error for state in run.runner.states.values()] == [None] * len(strategies)
+        found.append((story.taken, story.events, run.accounts, run.risk.portfolio.equity, run.messages))
+        returns.append(run.returns)
+    assert found[0] == found[1]
+    assert len(found[0][0]) > 50
+    assert sum(event.is_fill for _, event in found[0][1]) >= 10
+
+
+def test_a_clock_that_somebody_moved_is_noticed() -> None:
+    _, asset = sample()
+    adapter = HftBacktestAdapter(asset, feature_mode="stats_only")
+    with Simulation([asset], HftMarket()) as simulation:
+        stream = adapter._stream([5])
+        walk = Walk(stream, simulation, lambda: True)
+        for _ in islice(walk.lag(), 100):
+            pass
+        walk.catch_up()
+        simulation.hbt.elapse(10**12)
+        for _ in islice(walk.lag(), 3):
+            pass
+        with pytest.raises(StateError, match="its rows say"):
+            walk.catch_up()
 
 
 def test_the_risk_check_stands_before_hftbacktest() -> None:

@@ -9,7 +9,8 @@ Its last feed comes back as the end of the data. Leans on `library`, `assets`, `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple
 
@@ -44,13 +45,21 @@ FeatureMode = Literal["stats_only", "lob_feature"]
 
 _MODES: Final = ("stats_only", "lob_feature")
 _RESPONSES_TOO: Final = True
+_NOT_BEGUN: Final = 2**63 - 1  # its clock before the first return
 _GOES_ON: Final = frozenset({TIMEOUT, FEED, RESPONSE})
 
 
 class Walk:
-    """Walks the messages of a stream behind the clock of a simulation."""
+    """Walks the messages of a stream behind the clock of a simulation.
 
-    def __init__(self, stream: Stream, simulation: Simulation) -> None:
+    While `may_lag` says so, because nobody has an order there, `lag` hands messages on by their own times:
+    hftbacktest has nothing to tell then but that time goes on. `catch_up` lets it, before it gets an order,
+    and holds its clock against ours. The end of the data is always its own.
+    """
+
+    def __init__(
+        self, stream: Stream, simulation: Simulation, may_lag: Callable[[], bool] | None = None
+    ) -> None:
         self.hbt = simulation.hbt
         self.returns = 0
         self.events = stream.batch
@@ -58,6 +67,8 @@ class Walk:
         self.ended = False
         self._spans, self.clock_ns = stream.spans, stream.clock_ns
         self._at = 0
+        self._may_lag, self._lags = may_lag, False
+        self._end = bisect_left(self.clock_ns, self.clock_ns[-1]) if self.clock_ns else 0
 
     def wait(self) -> list[tuple[int, int]]:
         """Let hftbacktest go on to its next feed or order response; the messages known by then.
@@ -65,9 +76,10 @@ class Walk:
         Given is where in `events` each begins and ends. At the end of the data they are those that are left.
         Raises `StateError` for any other answer of hftbacktest.
         """
-        self.returns += 1
-        code = self.hbt.wait_next_feed(_RESPONSES_TOO, FOREVER_NS)
         clock, first = self.clock_ns, self._at
+        self.returns += 1
+        self.catch_up()
+        code = self.hbt.wait_next_feed(_RESPONSES_TOO, FOREVER_NS)
         if code in _GOES_ON:
             now_ns = self.now_ns = self.hbt.current_timestamp
             at, count = first, len(clock)
@@ -82,6 +94,34 @@ class Walk:
             raise StateError(f"hftbacktest stopped with {code}", hint="its log says more")
         self._at = at
         return self._spans[first:at]
+
+    def lag(self) -> Iterator[tuple[int, int]]:
+        """Messages by their own times, as long as `may_lag` says so; not those of the last time of all."""
+        may_lag, clock, spans = self._may_lag, self.clock_ns, self._spans
+        if may_lag is None:
+            return
+        while self._at < self._end and may_lag():
+            at = self._at
+            self.now_ns = now_ns = clock[at]
+            self._lags = True
+            self.returns += 1
+            while clock[at] == now_ns:
+                yield spans[at]
+                at += 1
+            self._at = at
+
+    def catch_up(self) -> None:
+        """Bring hftbacktest to the time of the messages handed on; raises `StateError` if it has another."""
+        if not self._lags:
+            return
+        self._lags = False
+        hbt = self.hbt
+        if hbt.current_timestamp == _NOT_BEGUN:
+            hbt.wait_next_feed(_RESPONSES_TOO, FOREVER_NS)
+        code = hbt.elapse(self.now_ns - hbt.current_timestamp)
+        if code or hbt.current_timestamp != self.now_ns:
+            found = f"hftbacktest is at {hbt.current_timestamp} ({code}), its rows say {self.now_ns}"
+            raise StateError(found, hint="has `configure` moved its clock?")
 
 
 class HftAccount(NamedTuple):
@@ -99,7 +139,7 @@ class HftRun(NamedTuple):
     runner: StrategyRunner
     risk: RiskCheck
     accounts: dict[str, HftAccount]
-    returns: int  # of hftbacktest
+    returns: int  # of hftbacktest, asked for or not
     messages: int  # but for quotes
 
 
@@ -176,8 +216,11 @@ class HftBacktestAdapter:
         risk = RiskCheck(self.instruments) if risk is None else risk
         engine = None if self.fset is None else FeatureEngine(self.fset, backend=self.backend)
         with Simulation(self.assets, self.market) as simulation:
-            walk = Walk(self._stream(simulation.offsets_ns), simulation)
             venue = HftVenue(self.instruments, simulation)
+            # What `configure` did is not known here: hftbacktest is asked for each of its returns then.
+            may_lag = None if self.market.configure is not None else venue.is_quiet
+            walk = Walk(self._stream(simulation.offsets_ns), simulation, may_lag)
+            venue.before_sending = walk.catch_up
             runner = StrategyRunner(
                 given,
                 self.instruments,
@@ -201,12 +244,14 @@ class HftBacktestAdapter:
         ahead_ns = max(
             one.shift_ns + more for one, more in zip(self.assets, simulation.offsets_ns, strict=True)
         )
-        events = walk.events
+        events, step = walk.events, runner.step
         while not walk.ended:
+            for start, stop in walk.lag():
+                step(events, start, stop)
             spans = walk.wait()
             venue.is_over = walk.ended
             for start, stop in spans:
-                runner.step(events, start, stop)
+                step(events, start, stop)
             if not spans:
                 runner.hear(walk.now_ns - ahead_ns)
         runner.finish()

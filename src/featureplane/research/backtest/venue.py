@@ -7,7 +7,7 @@ which is the worst of them. Leans on `execution` and `library`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from featureplane.execution.approval import Approved
 from featureplane.execution.money import Worth, amount
 from featureplane.execution.orders import EventKind, OrderEvent, OrderIntent, Side, TimeInForce
 from featureplane.execution.venue import open_once
+from featureplane.market.events import EventBatch
 from featureplane.market.instruments import Instrument
 from featureplane.research.backtest.library import BPS_PLACES, HftMarket, Simulation
 from featureplane.units import half_even_div
@@ -31,6 +32,10 @@ _RESPONSES_TOO: Final = True
 _DONE: Final = frozenset({_EXPIRED, _FILLED, _CANCELED})
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 def compile_calls(simulation: Simulation) -> None:
     """Let numba compile what an adapter and a venue call: it belongs to no backtest's time.
 
@@ -38,6 +43,7 @@ def compile_calls(simulation: Simulation) -> None:
     """
     hbt = simulation.hbt
     hbt.wait_next_feed(_RESPONSES_TOO, 1)
+    hbt.elapse(0)
     for number, submit in enumerate((hbt.submit_buy_order, hbt.submit_sell_order), 1):
         submit(0, number, 1.0, 1.0, _IN_FORCE[TimeInForce.GTC], _LIMIT, _NO_WAIT)
     hbt.orders(0).get(1)
@@ -106,7 +112,8 @@ class HftVenue:
 
     Assets are numbered as the instruments are. Times told are those given, on our clock, and the venue's.
     Fees are those of `HftMarket`. Behind the end of the data (`is_over`) orders are rejected. hftbacktest has
-    no `reduce_only`: what the risk check says of it counts.
+    no `reduce_only`: what the risk check says of it counts. `before_sending` is called before it gets
+    an order, so that it may be left behind while the venue `is_quiet`.
     """
 
     name = "hftbacktest"
@@ -119,6 +126,7 @@ class HftVenue:
         self._of: dict[int, _Account] = {}
         self._told: list[OrderEvent] = []
         self.is_over = False
+        self.before_sending: Callable[[], None] = _nothing
 
     def send(self, approved: Approved[OrderIntent], now_ns: int) -> None:
         """Hand over an order that the risk check approved, once; raises `StateError` for anything else."""
@@ -127,6 +135,7 @@ class HftVenue:
         if reason := self._objection(account, intent):
             self._tell(intent, EventKind.REJECTED, now_ns, now_ns, reason=reason)
             return
+        self.before_sending()
         submit = self._hbt.submit_buy_order if intent.side is Side.BUY else self._hbt.submit_sell_order
         price, kind = (0, _MARKET) if intent.price is None else (intent.price, _LIMIT)
         code = submit(
@@ -142,6 +151,10 @@ class HftVenue:
             raise StateError(f"hftbacktest refused order {intent.client_id} with {code}")
         self._of[intent.client_id] = account
         account.orders[intent.client_id] = _Sent(intent)
+
+    def is_quiet(self) -> bool:
+        """Whether no order is on its way, working, or still to be answered."""
+        return not (self._of or self._told)
 
     def cancel(self, client_id: int, now_ns: int) -> None:
         """Ask for the end of an order; raises `StateError` for one known to be over, or never sent."""
@@ -161,6 +174,10 @@ class HftVenue:
 
     def on_market(self, events: npt.NDArray[Any], *, checked: bool = False) -> None:
         """Nothing: hftbacktest has the market's rows."""
+
+    def on_message(self, _events: EventBatch | None, _start: int, _stop: int) -> bool:
+        """Nothing likewise; whether there may be something to be polled."""
+        return bool(self._of or self._told)
 
     def poll(self, now_ns: int) -> list[OrderEvent]:
         """What has become known until now and was not told before."""
