@@ -37,6 +37,7 @@ MODULES = (
     "table",
     "streaming",
     "pull",
+    "step",
     "backtest",
     "nautilus",
     "start",

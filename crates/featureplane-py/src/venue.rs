@@ -65,8 +65,8 @@ impl VenueViews {
         Ok(Some(2 * taken + usize::from(concerned)))
     }
 
-    /// What the last message did, if it concerned what waits: id of its symbol, venue's time, trades, changes,
-    /// and whether the book was replaced.
+    /// What the last message did, if it concerned what waits: id of its symbol, venue's time, trades, changes
+    /// where that is, and whether the book was replaced.
     fn step(&self) -> (u32, i64, Vec<Fields>, Vec<Change>, bool) {
         let (id, view) = &self.views[self.last];
         let journal = view.journal();
@@ -77,11 +77,11 @@ impl VenueViews {
         (*id, journal.source_ts_ns, trades, changes.collect(), journal.resynced)
     }
 
-    /// Where orders of ours wait from now on; `always`: every message is of concern.
-    #[pyo3(signature = (symbol_id, bids, asks, always, /))]
-    fn wait(&mut self, symbol_id: u32, bids: Vec<i64>, asks: Vec<i64>, always: bool) {
+    /// Where orders of ours wait from now on, and side and price of levels they took from.
+    #[pyo3(signature = (symbol_id, bids, asks, taken, /))]
+    fn wait(&mut self, symbol_id: u32, bids: Vec<i64>, asks: Vec<i64>, taken: Vec<(u8, i64)>) {
         if let Some(view) = self.view(symbol_id) {
-            view.wait(Waiting { bids, asks, always });
+            view.wait(Waiting { bids, asks, taken });
         }
     }
 

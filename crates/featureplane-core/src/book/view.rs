@@ -39,7 +39,7 @@ pub struct Journal {
     pub source_ts_ns: i64,
     /// The book was replaced or mended, or nobody wanted to know.
     pub resynced: bool,
-    /// What it changed, else.
+    /// What it changed, else; of [`MarketView`] where orders wait or took.
     pub changes: Vec<Change>,
     /// The trading status, as last told.
     pub status: Option<i64>,
@@ -61,13 +61,13 @@ pub struct Waiting {
     pub bids: Vec<i64>,
     /// Prices of those that sell.
     pub asks: Vec<i64>,
-    /// Everything is of concern, whatever waits.
-    pub always: bool,
+    /// Side and price of levels that were taken from, and are not as shown.
+    pub taken: Vec<(u8, i64)>,
 }
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.bids.is_empty() && self.asks.is_empty() && !self.always
+        self.bids.is_empty() && self.asks.is_empty() && self.taken.is_empty()
     }
 
     /// Whether a price of the other side, or of a trade, reaches one that waits.
@@ -77,7 +77,7 @@ impl Waiting {
 
     fn is_at(&self, change: &Change) -> bool {
         let prices = if change.side == side::BID { &self.bids } else { &self.asks };
-        prices.contains(&change.price)
+        prices.contains(&change.price) || self.taken.contains(&(change.side, change.price))
     }
 }
 
@@ -119,10 +119,10 @@ impl MarketView {
         let traded = events[..taken]
             .iter()
             .any(|event| event.kind == kind::TRADE && self.waiting.is_reached(event.price));
-        let told = self.waiting.always
-            || traded
-            || journal.resynced
-            || journal.changes.iter().any(|change| self.waiting.is_at(change));
+        let waiting = &self.waiting;
+        let journal = self.book.journal_mut();
+        journal.changes.retain(|change| waiting.is_at(change));
+        let told = traded || journal.resynced || !journal.changes.is_empty();
         Ok((taken, told || self.is_reached()))
     }
 

@@ -107,6 +107,7 @@ class Desk:
         )
         self._tell = tell
         self._sides = {side: RestingSide(side.sign) for side in Side}
+        self._side_of = {int(side): orders for side, orders in self._sides.items()}
         self._orders = dict[int, Resting]()
         self._taken = dict[tuple[int, int], int]()
         self.position = 0
@@ -227,10 +228,10 @@ class Desk:
     def _move(self) -> None:
         self._moved(self._instrument.symbol_id)
 
-    def waits(self) -> tuple[list[int], list[int], bool]:
-        """Prices at which orders wait, those that buy and those that sell; whether every message counts."""
-        bids, asks = self._sides[Side.BUY].prices, self._sides[Side.SELL].prices
-        return bids, asks, bool(self._taken)
+    def waits(self) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+        """Prices at which orders wait, to buy and to sell, and the levels that were taken from."""
+        taken = [(int(side), price) for side, price in self._taken]
+        return self._sides[Side.BUY].prices, self._sides[Side.SELL].prices, taken
 
     def on_message(self, message: Message, now_ns: int) -> None:
         """Take the next message of the instrument, and fill what it fills."""
@@ -275,7 +276,7 @@ class Desk:
                     self._model.resync(order, self._view.size_at(side, order.price), step.source_ts_ns)
         for change in step.changes:
             self._taken.pop((change.side, change.price), None)
-            waiting = self._sides[Side(change.side)].at(change.price)
+            waiting = self._side_of[change.side].at(change.price)
             if waiting:
                 traded = any(trade.price == change.price for trade in step.trades)
                 for order in waiting:

@@ -96,16 +96,16 @@ class NativeViews:
         self.local_ts_ns: memoryview[int] = memoryview(cast("bytes", self._words))[_LOCAL_WORD:]
         """When events were received: at 8 times the place of each."""
 
-    def wait(self, symbol_id: int, bids: list[int], asks: list[int], *, always: bool) -> None:
-        """Where orders of ours wait from now on; `always`: every message concerns one."""
-        self._views.wait(symbol_id, bids, asks, always)
+    def wait(self, symbol_id: int, bids: list[int], asks: list[int], taken: list[tuple[int, int]]) -> None:
+        """Where orders of ours wait from now on, and side and price of levels they took from."""
+        self._views.wait(symbol_id, bids, asks, taken)
 
     def refuse(self, at: int) -> NoReturn:
         """Raise `UnknownSymbol` for the event at which nothing was taken."""
         raise UnknownSymbol(self._words[8 * at : 8 * at + 1].view(np.uint32)[1].item(), self._symbols)
 
     def step(self) -> tuple[int, Step]:
-        """What the last message did, and to which symbol."""
+        """What the last message did, and to which symbol; changes only where orders wait or took."""
         symbol_id, source_ts_ns, trades, changes, resynced = self._views.step()
         told = [Event._make(one) for one in trades]
         return symbol_id, Step(source_ts_ns, told, [Change._make(one) for one in changes], resynced)

@@ -140,8 +140,7 @@ class PaperVenue:
     def _follow(self, views: NativeViews) -> None:
         """Look where orders wait now."""
         for symbol_id in self._moved:
-            bids, asks, always = self._desks[symbol_id].waits()
-            views.wait(symbol_id, bids, asks, always=always)
+            views.wait(symbol_id, *self._desks[symbol_id].waits())
         self._moved.clear()
 
     def reconnect(self, symbol: str) -> None:
