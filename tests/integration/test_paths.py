@@ -199,6 +199,7 @@ def test_disagreement_is_1_and_says_how_to_look_closer(
         pytest.param(["--paths", "replay"], "two or more", id="one alone"),
         pytest.param([*ALL, "--until", "1"], "data inspect", id="no frame"),
         pytest.param([*ALL, "--until", "0"], "above 0", id="no event"),
+        pytest.param([*ALL, "--on-gap", "refuse"], "--on-gap wait", id="a service that would stop"),
     ],
 )
 def test_nothing_to_compare_is_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,10 @@
 
     replay       files -> events -> engine
     hftbacktest  files -> rows -> hftbacktest's clock -> events -> engine
-    service      files -> raw messages, or events where there are none -> runner -> a strategy's `on_features`
+    service      files -> raw messages -> service -> runner -> a strategy's `on_features`
 
-Leans on `features`, `strategy` and `research.backtest`. Prints nothing.
+Where a source has no raw messages the service's runner takes its events, message by message. Leans on
+`features`, `services` and `research.backtest`. Prints nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from featureplane.errors import EmptyStream, InputError, SettingError
+from featureplane.errors import EmptyStream, InputError, SettingError, StateError
 from featureplane.features.engine import FeatureEngine
 from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.parity import Kept, differences, words_of
@@ -28,12 +29,13 @@ from featureplane.features.spec import FeatureSet
 from featureplane.market.events import EventBatch
 from featureplane.market.reading import EventsPaths, read_events, request_for
 from featureplane.market.sources import find_source
-from featureplane.market.sources.files import read_chunks
-from featureplane.market.sources.text import Lines, Unpacker
 from featureplane.research.backtest.adapter import HftBacktestAdapter
 from featureplane.research.backtest.assets import HftAsset
+from featureplane.services.marketdata import MarketDataService
+from featureplane.services.raw_queue import Item, RawQueue
+from featureplane.services.replay_source import ReplaySource
 from featureplane.strategy.api import BaseStrategy
-from featureplane.strategy.runner import StrategyRunner
+from featureplane.strategy.service import ServiceRunner
 
 __all__ = ["PATHS", "FramePath", "PathMismatch", "PathReport", "Recording", "compare_paths"]
 
@@ -72,20 +74,10 @@ class Recording:
         """Whether the files hold raw messages of a venue."""
         return find_source(self._where[1]).takes_messages
 
-    def lines(self) -> Iterator[bytes]:
-        """The raw messages, each with its local time in front of it."""
-        unpacker, lines = Unpacker(), Lines()
-        for path in request_for(*self._where).inputs:
-            if not isinstance(path, Path):
-                continue
-            unpacker.begin(str(path))
-            for chunk in read_chunks(path):
-                place = 0
-                while place < len(chunk):
-                    piece, used = unpacker.step(chunk[place:])
-                    place += used
-                    yield from (one.text for one in lines.feed(piece) if one.text is not None)
-            yield from (one.text for one in lines.feed(unpacker.finish() + b"\n") if one.text)
+    def feed(self) -> ReplaySource:
+        """The raw messages, as a service gets them."""
+        files = [one for one in request_for(*self._where).inputs if isinstance(one, Path)]
+        return ReplaySource(files, None, [one.symbol for one in self.events.instruments])
 
     def pipeline(self, fset: FeatureSet) -> Pipeline:
         """A pipeline for the lines, which reads them as the events were read."""
@@ -163,7 +155,7 @@ def _served(recording: Recording, fset: FeatureSet) -> Iterator[bytes]:
         return
     events, watcher = recording.events, _Watcher.of(fset)
     engine = FeatureEngine(fset, recording.backend)
-    runner = StrategyRunner([watcher], events.instruments, engine=engine, stream=events.options)
+    runner = ServiceRunner([watcher], events.instruments, engine=engine, stream=events.options)
     start = 0
     for stop in events.message_ends.tolist():
         try:
@@ -174,14 +166,39 @@ def _served(recording: Recording, fset: FeatureSet) -> Iterator[bytes]:
     runner.finish()
 
 
+class _UpTo:
+    """A feed that ends with so many events of a pipeline."""
+
+    waits = True
+
+    def __init__(self, source: ReplaySource, pipeline: Pipeline, events: int) -> None:
+        self._source, self._pipeline, self._left = source, pipeline, events
+
+    def items(self) -> Iterator[Item]:
+        """Those of the feed; each has been taken when the next is asked for."""
+        for item in self._source.items():
+            yield item
+            self._left -= self._pipeline.taken[1]
+            if self._left <= 0:
+                return
+
+    def run(self, queue: RawQueue) -> None:
+        """Not a feed that does not wait."""
+        raise StateError(f"the loop reads this feed, {queue!r} is not asked for")
+
+    def stop(self) -> None:
+        """Nothing more is wanted."""
+        self._source.stop()
+
+
 def _served_bytes(recording: Recording, fset: FeatureSet) -> Iterator[bytes]:
-    pipeline, left = recording.pipeline(fset), len(recording.events)
-    for line in recording.lines():
-        for frame in pipeline.push(line):
-            yield frame.pack()
-        left -= pipeline.taken[1]
-        if left <= 0:
-            return
+    events, watcher = recording.events, _Watcher.of(fset)
+    if events.options.on_gap == "refuse":
+        raise SettingError("on_gap='refuse' for a service", hint="a service goes on: `--on-gap wait`")
+    pipeline = recording.pipeline(fset)
+    service = MarketDataService(ServiceRunner([watcher], events.instruments, engine=pipeline), pipeline)
+    service.run(_UpTo(recording.feed(), pipeline, len(events)))
+    yield from watcher.take()
 
 
 PATHS: Final[Mapping[str, FramePath]] = {
