@@ -8,6 +8,8 @@ use crate::stores::{LINE, Stores};
 /// Rows there is room for when nothing is known of the stream, and when a little is.
 const FIRST_ROWS: usize = 1 << 10;
 const LITTLE_KNOWN: usize = 1 << 12;
+/// Events for which there is a row at the start: what it takes is little beside what they take.
+const EVENTS_A_ROW: usize = 64;
 
 /// Words of all columns beyond which they do not stay in the caches until somebody reads them.
 const BEYOND_CACHES: usize = 1 << 19;
@@ -172,7 +174,7 @@ impl Columns {
         }
         let (taken, left) = self.progress;
         let guess = match self.rows {
-            0 => FIRST_ROWS.min(left),
+            0 => FIRST_ROWS.max(left / EVENTS_A_ROW).min(left),
             rows if rows < LITTLE_KNOWN => LITTLE_KNOWN.min(rows + left),
             rows => {
                 // As many rows an event as since the last time and a quarter more, but one an event at most.

@@ -25,7 +25,9 @@ pub(super) struct Published {
     nodes: Vec<usize>,
     /// What features publish where steps are not the ticks of their nodes.
     copies: Vec<Option<Track>>,
-    /// Every step has one tick of the book, so that what stands run by run is published so.
+    /// Every step has one tick of the book, so that what stands run by run can be published so.
+    book_alone: bool,
+    /// In this block it is.
     by_runs: bool,
     /// Those of each feature, of this block.
     stretches: Vec<Vec<Stretch>>,
@@ -56,7 +58,8 @@ impl Published {
             changed: masks(),
             nodes: plan.features.iter().map(|feature| feature.node).collect(),
             copies: plan.features.iter().map(copy).collect(),
-            by_runs: steps.book_alone,
+            book_alone: steps.book_alone,
+            by_runs: false,
             stretches: plan.features.iter().map(stretches).collect(),
         }
     }
@@ -89,6 +92,7 @@ impl Published {
     /// Fills masks and flags of all frames. `output` has the frame before, and has the last one then.
     pub(super) fn run(&mut self, tracks: &mut [Node], steps: &mut Steps, output: &mut Output) {
         let count = steps.len();
+        self.by_runs = self.book_alone && !steps.books.are_short();
         if !self.by_runs {
             self.lay_out(tracks, &steps.books);
             self.copy(tracks, steps);

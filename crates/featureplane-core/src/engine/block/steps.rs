@@ -82,6 +82,11 @@ impl Books {
         self.held.len()
     }
 
+    /// Most runs are one tick long, and it is less work to go tick by tick.
+    pub(super) fn are_short(&self) -> bool {
+        2 * self.runs() > self.ticks
+    }
+
     /// First tick and number of ticks of each run, of books that are closed.
     pub(super) fn spans(&self) -> impl Iterator<Item = (usize, usize)> + Clone + '_ {
         self.starts.windows(2).map(|ends| (ends[0], ends[1] - ends[0]))

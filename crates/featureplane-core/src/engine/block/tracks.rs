@@ -224,9 +224,20 @@ impl Node {
         self.laid_out = true;
         let mut any = 0;
         let rest = if self.steady { &self.first } else { &self.rest };
-        for ((start, ticks), (&first, &rest)) in books.spans().zip(self.first.iter().zip(rest)) {
-            self.ticks.lay(start + 1, ticks, first, rest);
-            any |= first.state | rest.state;
+        let runs = books.spans().zip(self.first.iter().zip(rest));
+        if books.are_short() {
+            for ((start, ticks), (&first, &rest)) in runs {
+                self.ticks.put(start + 1, first);
+                for at in 1..ticks {
+                    self.ticks.put(start + 1 + at, rest);
+                }
+                any |= first.state | rest.state;
+            }
+        } else {
+            for ((start, ticks), (&first, &rest)) in runs {
+                self.ticks.lay(start + 1, ticks, first, rest);
+                any |= first.state | rest.state;
+            }
         }
         self.ticks.end(any);
     }
