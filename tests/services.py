@@ -94,14 +94,15 @@ def service(
     backend: str = "auto",
     budget_ns: int | None = None,
     instruments: Any = INSTRUMENTS,
+    source: str = SOURCE,
     **how: Any,
 ) -> MarketDataService:
     """A service of the sample's instrument, with a paper venue."""
     reading: dict[str, Any] = {"live": False, "on_malformed": "drop", "backend": backend}
     feed = (
-        MessageFeed(SOURCE, instruments, **reading)
+        MessageFeed(source, instruments, **reading)
         if fset is None
-        else fp.Pipeline(fset, SOURCE, instruments, **reading)
+        else fp.Pipeline(fset, source, instruments, **reading)
     )
     story = Story()
     settings = how.get("settings")
