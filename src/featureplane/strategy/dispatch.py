@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import numpy as np
 import numpy.typing as npt
 
+from featureplane.features.frame import FeatureFrame
 from featureplane.market.events import EventBatch, EventFlag, Kind, Side
 from featureplane.strategy.events import (
     BidAskEvent,
@@ -24,7 +25,7 @@ from featureplane.strategy.events import (
 )
 from featureplane.strategy.market import HEAD_WORDS, MarketBooks
 
-__all__ = ["EventRoom"]
+__all__ = ["EventRoom", "has_gap"]
 
 _SIDES: Final = tuple(Side)
 _TRADE: Final = int(Kind.TRADE)
@@ -151,3 +152,8 @@ class EventRoom:
 
 def _words(array: npt.NDArray[np.int64]) -> memoryview[int]:
     return memoryview(cast("bytes", array))
+
+
+def has_gap(frames: tuple[FeatureFrame, ...]) -> bool:
+    """Whether messages are missing before one of some frames, at least one."""
+    return frames[0].has_gap or (len(frames) > 1 and any(frame.has_gap for frame in frames))

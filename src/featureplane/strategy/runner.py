@@ -26,7 +26,7 @@ from featureplane.market.feed import MessageFeed
 from featureplane.market.instruments import Instrument, check_ids
 from featureplane.strategy.api import HANDLERS, BaseStrategy, StrategyContext, check_features
 from featureplane.strategy.desk import Desk
-from featureplane.strategy.dispatch import EventRoom
+from featureplane.strategy.dispatch import EventRoom, has_gap
 from featureplane.strategy.events import TickEvent
 from featureplane.strategy.floor import Floor
 from featureplane.strategy.market import (
@@ -48,7 +48,6 @@ _LEVELS: Final = int(Did.LEVELS)
 _TWO_SIDED: Final = int(Did.TWO_SIDED)
 _WHOLE: Final = int(Did.WHOLE)
 _MOVES: Final = _BOOK | _GAP
-_NEWS: Final = _MOVES | _TRADES
 _SHOWN: Final = _LEVELS | _TWO_SIDED
 
 
@@ -105,8 +104,7 @@ class StrategyRunner:
         told = None if listener is None else listener.on_decision
         self._exchange = Floor(self.instruments, risk, venue, told)
         # WHY: a simulated venue that takes events where they stand needs no array made for them.
-        self._follows: Callable[[EventBatch | None, int, int], bool] | None
-        self._follows = getattr(venue, "on_message", None)
+        self._follows: Any = None if venue is None else getattr(venue, "on_message", self._show)
         self._events: EventBatch | None = None
         self._finished = False
         self._engine: FeatureEngine | Pipeline | None = None
@@ -161,8 +159,9 @@ class StrategyRunner:
         self._on_tick, self._on_bid_ask = handlers["on_tick"], handlers["on_bid_ask"]
         self._on_stats, self._on_gap = handlers["on_lob_stats"], handlers["on_gap"]
         self._on_features = handlers["on_features"] if self._emits else []
-        told = bool(self._on_stats) or self._exchange.risk is not None
-        self._books.watch(levels=bool(self._on_bid_ask), sums=told)
+        self._heard = (_TRADES if self._on_tick else 0) | (_BOOK if self._on_bid_ask or self._on_stats else 0)
+        sums = bool(self._on_stats) or self._exchange.risk is not None
+        self._books.watch(levels=bool(self._on_bid_ask), sums=sums)
 
     def switch(self, name: str, strategy: BaseStrategy | None) -> None:
         """Put another strategy, or none, in the place of the one of that name, between two messages.
@@ -373,39 +372,44 @@ class StrategyRunner:
 
     def _dispatch(self, bits: int, start: int, stop: int, frames: tuple[FeatureFrame, ...]) -> None:
         """Call everybody for a message that was taken."""
-        exchange, room = self._exchange, self._room
-        head = room.head
+        exchange, head = self._exchange, self._room.head
         exchange.message += 1
-        exchange.ts_ns, exchange.local_ts_ns = head[1], (local_ts_ns := head[2])
-        exchange.now_ns = max(exchange.now_ns, local_ts_ns)
-        venue = exchange.venue
-        if venue is not None:
-            if bits & _MOVES:
-                bid, ask = (head[6], head[7]) if bits & _TWO_SIDED else (None, None)
-                exchange.note(room.names[head[0]], bid, ask)
-        elif not (frames or bits & _NEWS):
-            return
-        if self._on_gap and (bits & _GAP or (frames and _has_gap(frames))):
+        exchange.ts_ns = head[1]
+        exchange.local_ts_ns = local_ts_ns = head[2]
+        if local_ts_ns > exchange.now_ns:  # noqa: PLR1730 - the call would cost more than all of this
+            exchange.now_ns = local_ts_ns
+        if frames or bits & _MOVES:
+            self._before(bits, frames)
+        if self._follows is not None and (self._follows(self._events, start, stop) or exchange.asked):
+            self._hear()
+        if frames or bits & self._heard:
+            self._tell_all(bits, start, stop, frames)
+        if exchange.asked:
+            self._hear()
+
+    def _before(self, bits: int, frames: tuple[FeatureFrame, ...]) -> None:
+        """What comes before the venue has the message: the touch in force, and a gap."""
+        room = self._room
+        if self._exchange.risk is not None and bits & _MOVES:
+            bid, ask = (room.head[6], room.head[7]) if bits & _TWO_SIDED else (None, None)
+            self._exchange.note(room.names[room.head[0]], bid, ask)
+        if self._on_gap and (bits & _GAP or (frames and has_gap(frames))):
             self._deliver(self._on_gap, "on_gap", room.gap(is_whole=bits & _WHOLE != 0))
             room.end_gap()
-        if venue is not None:
-            self._show(venue, start, stop)
+
+    def _show(self, _events: EventBatch | None, start: int, stop: int) -> bool:
+        """Let a venue have the message that takes arrays alone."""
+        if self._exchange.venue is not None:
+            self._exchange.venue.on_market(self._array[start:stop], checked=True)
+        return True
+
+    def _tell_all(self, bits: int, start: int, stop: int, frames: tuple[FeatureFrame, ...]) -> None:
         if bits & _TRADES and self._on_tick:
-            room.ticks(start, stop, self._deliver_tick)
+            self._room.ticks(start, stop, self._deliver_tick)
         if bits & _BOOK and bits & _SHOWN:
             self._book_events(bits)
         if frames:
             self._frame_events(frames)
-        if exchange.asked:
-            self._hear()
-
-    def _show(self, venue: OrderVenue, start: int, stop: int) -> None:
-        """Let the venue have the message, and tell what it answers."""
-        if self._follows is None:
-            venue.on_market(self._array[start:stop], checked=True)
-            self._hear()
-        elif self._follows(self._events, start, stop) or self._exchange.asked:
-            self._hear()
 
     def hear(self, now_ns: int) -> None:
         """Between two messages, for venues that answer then: tell what became of orders until `now_ns`."""
@@ -493,7 +497,3 @@ class StrategyRunner:
     def messages(self) -> int:
         """Messages taken."""
         return self._exchange.message
-
-
-def _has_gap(frames: tuple[FeatureFrame, ...]) -> bool:
-    return frames[0].has_gap or (len(frames) > 1 and any(frame.has_gap for frame in frames))

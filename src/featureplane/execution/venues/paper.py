@@ -68,7 +68,7 @@ class PaperVenue:
         self._due: list[tuple[int, int, Callable[[int], None]]] = []
         self._told: list[tuple[int, int, OrderEvent]] = []
         self._count = 0
-        self._turned: EventBatch | None = None
+        self._turned: object = None
 
     def best(self, symbol: str) -> tuple[int | None, int | None]:
         """The best bid and ask in force; None where there is none or the book cannot be read."""
@@ -100,42 +100,43 @@ class PaperVenue:
         raises: `MalformedEvent`, `UnknownSymbol`, `SequenceGap`.
         """
         if self._views is not None:
-            self._turned = None
             self._views.turn_to(check_array(events))
-            self._walk(self._views, 0, len(events))
+            self._turned = events
+            self.on_message(events, 0, len(events))
             return
         for message in _cut(events) if checked and self._refuses else self._reader.read(events):
             self._pass_time(message.local_ts_ns)
             self._desks[message.symbol_id].on_message(message, self._now_ns)
 
-    def on_message(self, events: EventBatch, start: int, stop: int) -> bool:
-        """Take one message of a batch, as `on_market` does; whether something is due or to be polled."""
-        if self._views is None:
-            self.on_market(events.array[start:stop], checked=True)
-            return True
-        if events is not self._turned:
-            self._views.turn_to(events.array)
-            self._turned = events
-        self._walk(self._views, start, stop)
-        return bool(self._told or self._due)
+    def on_message(self, events: EventBatch | npt.NDArray[Any], start: int, stop: int) -> bool:
+        """Take messages of a batch where they stand, as `on_market` does; whether to `poll` then.
 
-    def _walk(self, views: NativeViews, start: int, stop: int) -> None:
-        local_ts_ns, take = views.local_ts_ns, views.take
+        There is something to poll for when orders were told of, or something is due.
+        """
+        views = self._views
+        if views is None:
+            array = events.array if isinstance(events, EventBatch) else events
+            self.on_market(array[start:stop], checked=True)
+            return True
+        if events is not self._turned and isinstance(events, EventBatch):
+            views.turn_to(events.array)
+            self._turned = events
         while start < stop:
-            now_ns = local_ts_ns[8 * start]
+            now_ns = views.local_ts_ns[8 * start]
             if self._due:
                 self._pass_time(now_ns)
             elif now_ns > self._now_ns:
                 self._now_ns = now_ns
             if self._moved:
                 self._follow(views)
-            taken = take(start, stop)
+            taken = views.take(start, stop)
             if taken is None:
                 views.refuse(start)
             start += taken >> 1
             if taken & 1:
                 symbol_id, step = views.step()
                 self._desks[symbol_id].on_step(step, self._now_ns)
+        return bool(self._told or self._due)
 
     def _follow(self, views: NativeViews) -> None:
         """Look where orders wait now."""
