@@ -101,6 +101,13 @@ impl MarketBooks {
         }
     }
 
+    /// The book of a symbol has been crossed for too long.
+    fn break_crossed(&mut self, symbol_id: u32) {
+        for (_, book) in self.books.iter_mut().filter(|(id, _)| *id == symbol_id) {
+            book.break_crossed();
+        }
+    }
+
     /// Whether the book of a symbol is whole.
     fn is_whole(&self, symbol_id: u32) -> bool {
         self.books.iter().any(|(id, book)| *id == symbol_id && book.state() == State::Whole)

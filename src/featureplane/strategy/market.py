@@ -21,7 +21,7 @@ from featureplane.features.pushed import check_range
 from featureplane.market.events import EventBatch, EventFlag, StreamOptions
 from featureplane.market.instruments import Instrument, check_ids
 from featureplane.market.messages import Message, MessageReader
-from featureplane.market.quality import Outcome, Quality, Reads, StreamGuard
+from featureplane.market.quality import Cause, Outcome, Quality, Reads, StreamGuard
 from featureplane.units import I64_MAX, half_even_div
 
 __all__ = [
@@ -126,6 +126,10 @@ class MarketBooks:
         """The connection of a symbol may not go on where it was: no book until the next snapshot."""
         self._books.reconnect(symbol_id)
 
+    def break_crossed(self, symbol_id: int) -> None:
+        """The book of a symbol has been crossed for too long (rule 3.9): no book until the next snapshot."""
+        self._books.break_crossed(symbol_id)
+
     def is_whole(self, symbol_id: int) -> bool:
         """Whether the book of a symbol is known, and nothing of it is missing."""
         whole: bool = self._books.is_whole(symbol_id)
@@ -212,6 +216,10 @@ class PlainBooks:
         book = self._books[symbol_id]
         book.guard.reconnect()
         book.book.clear()
+
+    def break_crossed(self, symbol_id: int) -> None:
+        """See `MarketBooks.break_crossed`."""
+        self._books[symbol_id].guard.break_book(Cause.CROSSED)
 
     def is_whole(self, symbol_id: int) -> bool:
         """See `MarketBooks.is_whole`."""

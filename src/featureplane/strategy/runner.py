@@ -37,6 +37,7 @@ from featureplane.strategy.market import (
     Did,
     MarketBooks,
 )
+from featureplane.strategy.onlookers import Onlookers
 from featureplane.strategy.states import Listener, StrategyState
 
 __all__ = ["Listener", "StrategyRunner", "StrategyState"]
@@ -49,7 +50,6 @@ _TWO_SIDED: Final = int(Did.TWO_SIDED)
 _WHOLE: Final = int(Did.WHOLE)
 _MOVES: Final = _BOOK | _GAP
 _SHOWN: Final = _LEVELS | _TWO_SIDED
-
 
 _Handlers = list[tuple[StrategyState, Callable[[Any], None]]]
 _Source = FeatureEngine | Pipeline | MessageFeed
@@ -103,6 +103,7 @@ class StrategyRunner:
         self._emits = emit_features
         told = None if listener is None else listener.on_decision
         self._exchange = Floor(self.instruments, risk, venue, told)
+        self._onlookers = Onlookers(self._books, venue)
         # WHY: a simulated venue that takes events where they stand needs no array made for them.
         self._follows: Any = None if venue is None else getattr(venue, "on_message", self._show)
         self._events: EventBatch | None = None
@@ -128,9 +129,7 @@ class StrategyRunner:
         if source is None or isinstance(source, FeatureEngine):
             return stream
         if [one.symbol_id for one in source.instruments] != [one.symbol_id for one in self.instruments]:
-            raise SettingError(
-                "the feed has other instruments than the runner", hint="give both the same, in one order"
-            )
+            raise SettingError("the feed has other instruments than the runner", hint="give both the same")
         if stream not in {None, source.options}:
             raise SettingError(f"{stream} for a feed of {source.options}", hint="the feed's need no telling")
         return source.options
@@ -232,6 +231,7 @@ class StrategyRunner:
         if engine is not None:
             engine.follow(self._latest)
         self._engine = engine
+        self._onlookers.use(engine)
         self._feed = None if isinstance(source, FeatureEngine) else source
         self._most = 0  # events of a message there is room for
         self._push = source.push if isinstance(source, FeatureEngine) else None
@@ -259,12 +259,9 @@ class StrategyRunner:
         meant = [one for one in self.instruments if symbol in {None, one.symbol}]
         if not meant:
             raise UnknownSymbol(symbol, [one.symbol for one in self.instruments])
-        again = getattr(self._exchange.venue, "reconnect", None)  # WHY: real venues need no market data
         self._most = 0
         for one in meant:
-            self._books.reconnect(one.symbol_id)
-            if again is not None:
-                again(one.symbol)
+            self._onlookers.reconnect(one)
             self._exchange.lose(one.symbol)
         if self._engine is not None and self._events is not None:
             for one in meant:
@@ -393,7 +390,10 @@ class StrategyRunner:
         if self._exchange.risk is not None and bits & _MOVES:
             bid, ask = (room.head[6], room.head[7]) if bits & _TWO_SIDED else (None, None)
             self._exchange.note(room.names[room.head[0]], bid, ask)
-        if self._on_gap and (bits & _GAP or (frames and has_gap(frames))):
+        gap = bool(frames) and has_gap(frames)
+        if gap and bits & _WHOLE and self._onlookers.broke_crossed(room.head[0]):
+            bits &= ~_WHOLE
+        if self._on_gap and (gap or bits & _GAP):
             self._deliver(self._on_gap, "on_gap", room.gap(is_whole=bits & _WHOLE != 0))
             room.end_gap()
 

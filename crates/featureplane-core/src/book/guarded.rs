@@ -98,6 +98,11 @@ impl GuardedBook {
         self.book.reset();
     }
 
+    /// The book has been crossed for too long (rule 3.9); whoever keeps the clock says so.
+    pub fn break_crossed(&mut self) {
+        self.guard.break_book(Cause::Crossed);
+    }
+
     /// Takes whole messages, and says what they did.
     ///
     /// # Errors
