@@ -19,6 +19,7 @@ from featureplane.features.kernels.declarations import KERNEL_ABI, KERNELS, Kern
 from featureplane.features.spec import FeatureFlags, FeatureSet, FeatureSpec
 from featureplane.features.syntax import signature_text
 from featureplane.settings import PREFIX, SETTINGS
+from featureplane.telemetry import LATENCY_EDGES_NS, METRICS
 from scripts.commands_page import commands_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,6 +75,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "order-states.md": "\n".join(order_states_page()),
         REFERENCE / "risk-limits.md": "\n".join(risk_limits_page()),
         REFERENCE / "settings.md": "\n".join(settings_page()),
+        REFERENCE / "metrics.md": "\n".join(metrics_page()),
         REFERENCE / "commands.md": "\n".join((GENERATED, "", *commands_page())),
     }
 
@@ -199,6 +201,21 @@ def settings_page() -> Iterator[str]:
     yield ""
     rows = [(f"`{one.variable}`", one.expected, one.default_text, one.says) for one in SETTINGS]
     yield from table(("setting", "takes", "default", "meaning"), rows)
+    yield ""
+
+
+def metrics_page() -> Iterator[str]:
+    """What a running service counts."""
+    yield from (GENERATED, "", "# Metrics", "")
+    yield "Series of `/metrics` of a [running service](../concepts/service.md), in the text of Prometheus. Counts"
+    yield "are exact at each scrape; latencies are of one message in `HFT_FEATURE_LATENCY_SAMPLE_EVERY`, in buckets"
+    yield "whose upper edges are, in ns, " + ", ".join(f"{edge:,}" for edge in LATENCY_EDGES_NS) + "."
+    yield ""
+    rows = [
+        (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.says)
+        for one in METRICS
+    ]
+    yield from table(("metric", "kind", "labels", "what"), rows)
     yield ""
 
 

@@ -130,7 +130,10 @@ class MarketDataService:
         self._running = {name: one.first for name, one in self._forms.items()}
         self._answers_ns = answers_ns
         self._asked: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._timed_every = self._until_timed = settings.latency_sample_every
+        self._push = runner.push
+        self._timed_every = self._timed_at = settings.latency_sample_every
+        self._watch_at = _WATCH_EVERY
+        self._due = min(self._timed_at, self._watch_at)
         self._publish_every = settings.metrics_sample_every if watched else 0
         self._publish_at = self._publish_every
         self._clock, self._published_ns = clock, 0
@@ -204,15 +207,14 @@ class MarketDataService:
 
     def take(self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None) -> None:
         """Take one message; raises nothing for what may be wrong with it."""
-        self.messages += 1
+        messages = self.messages = self.messages + 1
         if self._subscribers:
             self._tell("on_message", data, local_ts_ns, symbol)
-        self._until_timed -= 1
         try:
-            if self._until_timed:
-                frames = self.runner.push(data, local_ts_ns, symbol)
+            if messages < self._due:
+                frames = self._push(data, local_ts_ns, symbol)
             else:
-                frames = self._take_timed(data, local_ts_ns, symbol)
+                frames = self._take_due(data, local_ts_ns, symbol)
         except FeaturePlaneError as error:
             self._refuse(error)
             return
@@ -222,9 +224,23 @@ class MarketDataService:
                 self._tell("on_frames", self.feed.pushed)
             if self._publish_every and self.frames >= self._publish_at:
                 self._publish()
-        if not self.messages % _WATCH_EVERY:
+
+    def _take_due(self, data: bytes, local_ts_ns: int | None, symbol: str | None) -> tuple[FeatureFrame, ...]:
+        """Take a message that is timed, or at which it is looked what is late."""
+        messages = self.messages
+        is_timed = messages >= self._timed_at
+        if is_timed:
+            self._timed_at = messages + self._timed_every
+        if messages >= self._watch_at:
+            self._watch_at = messages + _WATCH_EVERY
             self.readiness.look()
             self.story.tell_late(self.runner.states.values())
+        self._due = min(self._timed_at, self._watch_at)
+        if not is_timed:
+            return self._push(data, local_ts_ns, symbol)
+        frames, spent = self.runner.push_timed(data, local_ts_ns, symbol)
+        self.latencies.add(spent, made_frames=bool(frames))
+        return frames
 
     def _publish(self) -> None:
         self._publish_at = self.frames + self._publish_every
@@ -233,19 +249,9 @@ class MarketDataService:
             self._published_ns = now_ns
             self.telemetry.publish()
 
-    def _take_timed(
-        self, data: bytes, local_ts_ns: int | None, symbol: str | None
-    ) -> tuple[FeatureFrame, ...]:
-        self._until_timed = self._timed_every
-        frames, spent = self.runner.push_timed(data, local_ts_ns, symbol)
-        self.latencies.add(spent, made_frames=bool(frames))
-        return frames
-
     def _refuse(self, error: FeaturePlaneError) -> None:
         """A message that even a stream which drops what is malformed cannot go on behind: it begins anew."""
         self.errors += 1
-        if not self._until_timed:
-            self._until_timed = self._timed_every
         log_event(
             _log,
             logging.ERROR,
