@@ -207,9 +207,10 @@ def settings_page() -> Iterator[str]:
 def metrics_page() -> Iterator[str]:
     """What a running service counts."""
     yield from (GENERATED, "", "# Metrics", "")
-    yield "Series of `/metrics` of a [running service](../concepts/service.md), in the text of Prometheus. Counts"
-    yield "are exact at each scrape; latencies are of one message in `HFT_FEATURE_LATENCY_SAMPLE_EVERY`, in buckets"
-    yield "whose upper edges are, in ns, " + ", ".join(f"{edge:,}" for edge in LATENCY_EDGES_NS) + "."
+    yield "Series of `/metrics` of a [running service](../concepts/service.md), in the text of Prometheus."
+    yield "Counts are exact at each scrape; latencies are of one message in"
+    yield "`HFT_FEATURE_LATENCY_SAMPLE_EVERY`, in buckets whose upper edges are, in ns,"
+    yield ", ".join(f"{edge:,}" for edge in LATENCY_EDGES_NS) + "."
     yield ""
     rows = [
         (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.says)
