@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -326,6 +327,52 @@ def test_told_to_end_it_cancels_flushes_and_exits_with_0(number: int, tmp_path: 
     assert sum(path.stat().st_size for path in frame_files(record)) == told["frames"] * 208
     assert child.log[-1]["message"] == "ended"
     assert not control.exists()
+
+
+def test_it_is_asked_and_switched_while_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    control = tmp_path / "s.sock"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = options(f"replay:{SAMPLE}@20", "--metrics", address, strategy=f"mm={FORMS}", control=str(control))
+    child = Child(*words)
+    child.until("order accepted")
+    assert main(["strategy", "set", "mm", "legacy", "--control", str(control)]) == 0
+    said = child.until("a strategy was switched")
+    assert (said["strategy"], said["before"], said["now"]) == ("mm", "shared", "legacy")
+    child.until("order accepted")
+    assert main(["strategy", "set", "mm", "off", "--control", str(control), "--json"]) == 0
+    assert answer(capsys)["changed"]
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as page:
+        text = page.read().decode()
+    assert 'strategy_running{strategy="mm"} 0.0' in text
+    assert main(options(f"replay:{SAMPLE}", "--check", control=str(control))) == 1
+    assert "a service answers there" in capsys.readouterr().err
+    child.process.send_signal(signal.SIGTERM)
+    told = child.end()
+    assert child.process.returncode == 0
+    assert told["strategies"]["mm"]["stopped_by"] is None
+    assert (
+        f'strategy_decisions_total{{kind="submit",strategy="mm"}} {told["strategies"]["mm"]["submitted"]}.0'
+        in text
+    )
+
+
+def test_killed_at_any_moment_it_leaves_a_recording_that_can_be_read(tmp_path: Path) -> None:
+    lines = sample_lines()
+    for number in range(3):
+        record = tmp_path / f"record{number}"
+        child = Child(*options(f"replay:{SAMPLE}", "--record", str(record), "--log-level", "info"))
+        for _ in range(40 * (number + 1)):
+            child.until("order accepted")
+        child.process.kill()
+        child.process.communicate(timeout=60)
+        kept = list(raw_lines(raw_files(record)))
+        assert 1000 < len(kept) < len(lines)
+        assert kept == lines[: len(kept)]
+        layout = FrameLayout.of(V1, {one.symbol_id: one.symbol for one in load_instruments(INSTRUMENTS)})
+        seqs = [frame.seq for frame in read_frames(frame_files(record), layout)]
+        assert seqs == list(range(1, len(seqs) + 1))
+    assert len(seqs) > 100
 
 
 def test_an_order_can_be_followed_from_its_message_by_one_id(part: str) -> None:
