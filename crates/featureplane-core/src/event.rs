@@ -99,6 +99,18 @@ pub(crate) struct EventHead(u64);
 impl EventHead {
     const KIND: u64 = 0xff;
     const SIDE: u64 = 0xff << 8;
+    const SYMBOL: u64 = 0xffff_ffff << 32;
+
+    /// Of this kind and symbol, and nothing else.
+    pub(crate) fn of(kind: u8, symbol_id: u32) -> Self {
+        Self(u64::from(kind) | u64::from(symbol_id) << 32)
+    }
+
+    /// It has the kind and the symbol of another one.
+    #[inline]
+    pub(crate) const fn is_like(self, other: Self) -> bool {
+        (self.0 ^ other.0) & (Self::KIND | Self::SYMBOL) == 0
+    }
 
     const fn flag(flag: u16) -> u64 {
         (flag as u64) << 16

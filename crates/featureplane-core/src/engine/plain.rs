@@ -7,7 +7,7 @@ use super::nodes::Reads;
 use super::row::{CROSSED_NS, Times, times};
 use super::symbol::{Shared, Symbol};
 use crate::ahead::ask_behind;
-use crate::event::{Event, kind};
+use crate::event::{Event, EventHead, kind};
 use crate::frame::quality::STALE_INPUT;
 use crate::message::Channel;
 use crate::quality::{Base, State};
@@ -97,18 +97,20 @@ impl Symbol {
     /// Messages of quotes: nothing but counted (rule 2.4).
     #[inline]
     fn quotes(&mut self, events: &[Event]) -> usize {
-        let (mut taken, mut messages) = (0, 0);
-        for (at, event) in events.iter().enumerate() {
+        let own = EventHead::of(kind::QUOTE, self.config.symbol_id);
+        let (mut seen, mut messages) = (0, 0);
+        for event in events {
             ask_behind(event);
-            if event.kind != kind::QUOTE || event.symbol_id != self.config.symbol_id {
+            let head = event.head();
+            if !head.is_like(own) {
                 break;
             }
-            if event.is_last() {
-                (taken, messages) = (at + 1, messages + 1);
-            }
+            messages += u64::from(head.is_last());
+            seen += 1;
         }
         self.counts.messages[Channel::Quote as usize] += messages;
-        taken
+        // What stands behind the last end is no whole message.
+        events[..seen].iter().rposition(Event::is_last).map_or(0, |last| last + 1)
     }
 
     /// Trades nobody reads: only their ids count.
