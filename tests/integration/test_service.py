@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import featureplane as fp
 from featureplane.errors import SettingError, StateError, UnknownStrategy, UnreadableFile
 from featureplane.execution.orders import EventKind
 from featureplane.execution.venues.paper import PaperOptions
+from featureplane.market.instruments import load_instruments
 from featureplane.services.marketdata import StrategyForms
 from featureplane.services.raw_queue import RawQueue
 from featureplane.services.replay_source import ReplaySource
@@ -21,7 +23,7 @@ from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.events import BidAskEvent
 from featureplane.strategy.examples import market_maker
 from tests.binance_lines import backends
-from tests.services import SAMPLE, SYMBOL, V1, Frames, Lines, sample_lines, service
+from tests.services import INSTRUMENTS, SAMPLE, SYMBOL, V1, Frames, Lines, sample_lines, service
 
 
 @functools.cache
@@ -254,6 +256,51 @@ def test_a_strategy_is_switched_between_two_messages() -> None:
         running.set_form("mm", "lagacy")
     running.finish()
     assert running.forms() == {"mm": "off"}
+
+
+class Clumsy(BaseStrategy):
+    """Raises at its first book."""
+
+    def on_bid_ask(self, _event: BidAskEvent) -> None:
+        raise ValueError("on purpose")
+
+
+def test_what_was_counted_stays_counted_when_a_strategy_is_exchanged() -> None:
+    running = service(Clumsy("c"), forms={"c": StrategyForms({"legacy": Clumsy}, "legacy")})
+    for line in sample_lines(100):
+        running.take(line)
+    assert running.forms() == {"c": "off"}
+    assert running.set_form("c", "legacy"), "it did not run any more"
+    for line in sample_lines(200)[100:]:
+        running.take(line)
+    running.finish()
+    picture = running.telemetry.picture
+    assert picture["strategy_exceptions_total"]["c", "on_bid_ask"] == 2
+    assert picture["strategy_stopped_total"]["c",] == 2
+    assert picture["strategy_over_budget_total"]["c", "on_bid_ask"] == 0
+
+
+def test_a_message_that_was_not_taken_changes_nothing_and_one_that_ends_the_stream_begins_another() -> None:
+    lines = sample_lines(3000)
+    dated = [
+        replace(one, reset_at="09:30", time_zone="America/New_York") for one in load_instruments(INSTRUMENTS)
+    ]
+    running = service(instruments=dated)
+    running.take(b"what")  # hours are known from the first message's time on
+    assert running.errors == 1
+    for line in lines[:1500]:
+        running.take(line)
+    assert running.runner.is_whole(SYMBOL)
+    running.take(b"{}", 1723161255030314667, "NOBODY")
+    running.take(b"{}", -5)
+    assert running.errors == 3
+    assert running.runner.is_whole(SYMBOL)
+    frames = running.frames
+    for line in lines[1500:]:
+        running.take(line)
+    assert running.frames > frames > 100
+    running.finish()
+    assert running.telemetry.picture["feature_plane_updates_total"]["error", "lob_shared_v1"] == 3
 
 
 @backends

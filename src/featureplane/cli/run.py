@@ -151,7 +151,7 @@ def _check(config: Path | None, given: dict[str, Any], *, allow_code: bool, json
             found += problems(asked, allow_code=allow_code)
             try:
                 with ExitStack() as stack:
-                    _listen(asked, stack)
+                    _listen(asked, stack, look=True)
             except FeaturePlaneError as error:
                 found.append(error)
     if json:
@@ -187,12 +187,15 @@ def _serve(asked: ServiceConfiguration, *, allow_code: bool) -> dict[str, object
 
 
 def _listen(
-    asked: ServiceConfiguration, stack: ExitStack
+    asked: ServiceConfiguration, stack: ExitStack, *, look: bool = False
 ) -> tuple[socket.socket | None, socket.socket | None]:
-    """The sockets of /metrics and of commands, closed with the stack; refused before anything runs."""
+    """The sockets of /metrics and of commands, closed with the stack; refused before anything runs.
+
+    `look`: whether they could be had; nothing is left of it.
+    """
     from featureplane.errors import ExtraUnavailable
     from featureplane.services.configuration import CONTROL
-    from featureplane.services.control import bind_unix
+    from featureplane.services.control import bind_unix, check_unix
     from featureplane.services.health import bind_tcp, require_web
 
     web = unix = None
@@ -208,6 +211,9 @@ def _listen(
             say(f"note: strategies cannot be switched while running: {error}")
             return web, None
         path = Path(asked.control)
+        if look:
+            check_unix(path)
+            return web, None
         unix = stack.enter_context(bind_unix(path))
         stack.callback(path.unlink, missing_ok=True)
     return web, unix

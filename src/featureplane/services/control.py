@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-__all__ = ["ask_service", "bind_unix", "control_app"]
+__all__ = ["ask_service", "bind_unix", "check_unix", "control_app"]
 
 _ANSWER_S: Final = 10.0
 _WAIT_S: Final = 15.0
@@ -43,13 +43,11 @@ def bind_unix(path: Path) -> socket.socket:
     A socket that nobody listens at any more is replaced. Raises `SettingError` for a place where somebody
     does, that is something else, or that cannot be had.
     """
-    if len(os.fsencode(path)) > _PATH_BYTES_MAX:
-        hint = f"at most {_PATH_BYTES_MAX} bytes, that is how such names are"
-        raise SettingError(f"--control {path}: too long", hint=hint)
+    check_unix(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clear(path)
+        path.unlink(missing_ok=True)
         made.bind(str(path))
         path.chmod(0o600)  # WHY before it listens: nobody can have come in
         made.listen(_BACKLOG)
@@ -57,18 +55,25 @@ def bind_unix(path: Path) -> socket.socket:
         made.close()
         hint = "name a file in a folder of yours, or `off`"
         raise SettingError(f"--control {path}: {error.strerror or error}", hint=hint) from None
-    except SettingError:
-        made.close()
-        raise
     return made
 
 
-def _clear(path: Path) -> None:
-    """Remove what a service left that did not end in order."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
+def check_unix(path: Path) -> None:
+    """Raise `SettingError` as `bind_unix` does, for what can be seen without changing anything."""
+    if len(os.fsencode(path)) > _PATH_BYTES_MAX:
+        hint = f"at most {_PATH_BYTES_MAX} bytes, that is how such names are"
+        raise SettingError(f"--control {path}: too long", hint=hint)
+    at = next(one for one in (path.absolute().parent, *path.absolute().parents) if one.exists())
+    if not at.is_dir() or not os.access(at, os.W_OK):
+        hint = "name a file in a folder of yours, or `off`"
+        raise SettingError(f"--control {path}: {at} is no folder to write to", hint=hint)
+    if path.is_symlink() or path.exists():
+        _check_left(path)
+
+
+def _check_left(path: Path) -> None:
+    """Refuse anything but what a service left that did not end in order."""
+    mode = path.lstat().st_mode
     if not stat.S_ISSOCK(mode):
         raise SettingError(f"--control {path}: there is a file", hint="name another place, or `off`")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as there:
@@ -77,8 +82,8 @@ def _clear(path: Path) -> None:
             there.connect(str(path))
         except OSError as error:
             if error.errno != errno.ECONNREFUSED:
-                raise
-            path.unlink()
+                why = error.strerror or str(error)
+                raise SettingError(f"--control {path}: {why}", hint="name another place, or `off`") from None
             return
     hint = "one service a place: give this one another --control"
     raise SettingError(f"--control {path}: a service answers there", hint=hint)

@@ -21,7 +21,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from featureplane.clock import SYSTEM, Clock
-from featureplane.errors import FeaturePlaneError, SettingError, StateError, UnknownStrategy
+from featureplane.errors import (
+    FeaturePlaneError,
+    InputError,
+    SettingError,
+    StateError,
+    UnknownStrategy,
+    UnknownSymbol,
+)
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.pipeline import Pipeline
 from featureplane.features.spec import FeatureSet
@@ -250,16 +257,22 @@ class MarketDataService:
             self.telemetry.publish()
 
     def _refuse(self, error: FeaturePlaneError) -> None:
-        """A message that even a stream which drops what is malformed cannot go on behind: it begins anew."""
+        """A message that cannot be used.
+
+        Where it was taken a stream cannot go on behind it, even one that drops what is malformed: it begins
+        anew, and waits for a snapshot.
+        """
         self.errors += 1
         log_event(
             _log,
             logging.ERROR,
-            "a message cannot be used, its stream begins anew",
+            "a message cannot be used",
             trace=f"m{self.runner.messages + 1}",
             error=str(error),
             hint=error.hint,
         )
+        if not isinstance(error, InputError) or isinstance(error, UnknownSymbol):
+            return  # nothing was taken
         with suppress(StateError):  # raised where the stream has ended; books and venue come before
             self.runner.reconnect()
         self.feed.finish()
@@ -355,7 +368,10 @@ class MarketDataService:
         if form != "off" and form not in makers:
             there = ", ".join((*makers, "off"))
             raise SettingError(f"{name} has no {form} form", hint=f"it has: {there}")
+        before = states[name]
         self.runner.switch(name, None if form == "off" else makers[form]())
+        if self.runner.states[name] is not before:
+            self.story.leave(before)
         self._running[name] = form
         log_event(
             _log,

@@ -9,7 +9,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 
+from featureplane.execution.limits import RefusalCode
 from featureplane.execution.orders import EventKind, OrderEvent
+from featureplane.strategy.api import HANDLERS
 from featureplane.strategy.desk import Decision
 from featureplane.strategy.states import Listener, StrategyState
 from featureplane.telemetry import Telemetry, log_event
@@ -31,7 +33,9 @@ class Story(Listener):
         self.refused: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         self.stopped: Counter[str] = Counter()
-        self._over_budget: Counter[tuple[str, str]] = Counter()
+        self._over_budget: Counter[tuple[str, str]] = Counter()  # of those that run, logged
+        self._raised: Counter[tuple[str, str]] = Counter()  # of those that were exchanged
+        self._late: Counter[tuple[str, str]] = Counter()
         self.message = 0  # at which the last decision was taken
         self.news: list[Decision | tuple[str, OrderEvent] | tuple[str, Exception | None]] = []
         """What was not logged yet."""
@@ -104,6 +108,13 @@ class Story(Listener):
             reason=event.reason,
         )
 
+    def leave(self, state: StrategyState) -> None:
+        """A state whose strategy is about to be exchanged: what it counted stays counted."""
+        for past, counts in ((self._raised, state.exceptions), (self._late, state.over_budget)):
+            for handler, count in counts.items():
+                past[state.name, handler] += count
+                self._over_budget.pop((state.name, handler), None)
+
     def tell_late(self, states: Iterable[StrategyState]) -> None:
         """Log which handlers took too long since this was asked last."""
         for state in states:
@@ -129,7 +140,12 @@ class Story(Listener):
                 telemetry.put("strategy_decisions_total", self.decisions[name, kind], name, kind)
             telemetry.put("strategy_running", int(state.is_running), name)
             telemetry.put("strategy_stopped_total", self.stopped[name], name)
-            telemetry.put_all("strategy_exceptions_total", state.exceptions, name)
-            telemetry.put_all("strategy_over_budget_total", state.over_budget, name)
-        telemetry.put_all("risk_refused_total", self.refused)
+            for handler in (*HANDLERS, "on_stop"):
+                raised = state.exceptions[handler] + self._raised[name, handler]
+                late = state.over_budget[handler] + self._late[name, handler]
+                telemetry.put("strategy_exceptions_total", raised, name, handler)
+                telemetry.put("strategy_over_budget_total", late, name, handler)
+        telemetry.put_all(
+            "risk_refused_total", {code.value: self.refused[code.value] for code in RefusalCode}
+        )
         telemetry.put_all("order_events_total", {kind.value: self.events[kind.value] for kind in EventKind})
