@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,13 +21,15 @@ __all__ = ["PREFIX", "SETTINGS", "Setting", "Settings", "inherited", "read_setti
 PREFIX: Final = "HFT_FEATURE_"
 """What every setting begins with; a variable that begins so and is none is an error."""
 
+_DECIMAL: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?(e-?[0-9]{1,2})?", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: a switch (0 or 1), a word of `words`, or a number from `least` to `most`."""
+    """One setting: a switch (0 or 1), a word of `words`, or a number from `least` to `most`, whole or not."""
 
     name: str
-    default: bool | int | str
+    default: bool | float | str
     default_text: str
     says: str
     words: tuple[str, ...] = ()
@@ -48,13 +51,17 @@ class Setting:
         """What it can be, in words."""
         if isinstance(self.default, bool):
             return "0 or 1"
+        if isinstance(self.default, float):
+            return f"a decimal number from 0 to {self.most:,}"
         return " or ".join(self.words) if self.words else f"a number from {self.least:,} to {self.most:,}"
 
-    def read(self, text: str) -> bool | int | str:
+    def read(self, text: str) -> bool | float | str:
         """The value that a text means; raises `SettingError` for one that means none."""
-        value: bool | int | str = text
+        value: bool | float | str = text
         if isinstance(self.default, bool):
             value = {"0": False, "1": True}.get(text, text)
+        elif isinstance(self.default, float):
+            value = float(text) if _DECIMAL.fullmatch(text) else text
         elif not self.words and text.isascii() and text.isdigit() and len(text) <= len(str(self.most)):
             value = int(text)
         self.check(value)
@@ -62,10 +69,9 @@ class Setting:
 
     def check(self, value: object) -> None:
         """Refuse, with `SettingError`, a value that it cannot have."""
-        fits = type(value) is type(self.default) and (
-            (not self.words or value in self.words)
-            and (not isinstance(value, int) or isinstance(value, bool) or self.least <= value <= self.most)
-        )
+        fits = type(value) is type(self.default) and (not self.words or value in self.words)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            fits = fits and (0 if isinstance(value, float) else self.least) <= value <= self.most
         if not fits:
             raise SettingError(f"{self.variable}={value!r}", hint=f"it takes {self.expected}")
 
@@ -105,6 +111,38 @@ SETTINGS: Final = (
         default_text="16",
         says="one message in so many is timed",
     ),
+    Setting(
+        "SHADOW_PARITY",
+        default=False,
+        default_text="0",
+        says="1: a second engine computes in the shadow of the live one and is compared with it",
+    ),
+    Setting(
+        "SHADOW_BACKEND",
+        default="auto",
+        default_text="`auto`: the other one",
+        says="what the shadow computes with; the same set on the same backend is refused",
+        words=("auto", "rust", "python"),
+    ),
+    Setting(
+        "SHADOW_SAMPLE_EVERY",
+        default=256,
+        default_text="256",
+        says="every so manieth computed frame of a symbol is compared; `featureplane shadow set` changes it "
+        "while running",
+    ),
+    Setting(
+        "SHADOW_WARN_EVERY",
+        default=100,
+        default_text="100",
+        says="one line is logged for so many mismatches",
+    ),
+    Setting(
+        "SHADOW_ABS_TOL",
+        default=0.0,
+        default_text="0",
+        says="by how much values of `f64` features may differ in the shadow; above 0 nothing is promoted",
+    ),
 )
 """Every setting there is."""
 
@@ -118,6 +156,11 @@ class Settings:
     engine_emit_events: bool = True
     metrics_sample_every: int = 16
     latency_sample_every: int = 16
+    shadow_parity: bool = False
+    shadow_backend: str = "auto"
+    shadow_sample_every: int = 256
+    shadow_warn_every: int = 100
+    shadow_abs_tol: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -2,7 +2,7 @@
 
 use featureplane_core::columns::{Column, Columns};
 use featureplane_core::engine::config::Config;
-use featureplane_core::engine::{Engine as CoreEngine, ResetCause};
+use featureplane_core::engine::{Engine as CoreEngine, ResetCause, Witness};
 use featureplane_core::error::Error;
 use featureplane_core::event::Event;
 use featureplane_core::frame::quality;
@@ -19,6 +19,7 @@ use crate::errors::into_py;
 use crate::latest::Latest;
 use crate::market::MarketBooks;
 use crate::push::Door;
+use crate::shadow::Probe;
 
 /// Packed frames, one behind the other, and their grid points.
 #[derive(Default)]
@@ -133,6 +134,15 @@ impl Engine {
     #[pyo3(signature = (market, /))]
     fn bind_market(&mut self, market: Option<Py<MarketBooks>>) {
         self.market = market;
+    }
+
+    /// The queue to a shadow that sees what `push` takes, or None.
+    #[pyo3(signature = (queue, /))]
+    fn bind_shadow(&mut self, queue: Option<PyBuffer<u64>>) -> PyResult<()> {
+        let symbols = self.core.counts().count();
+        let probe = queue.map(|queue| Probe::new(queue, symbols)).transpose()?;
+        self.core.watch(probe.map(|probe| Box::new(probe) as Box<dyn Witness>));
+        Ok(())
     }
 
     /// Takes events `start` to `stop` of those bound, event by event, and puts their frames into the room,

@@ -10,6 +10,7 @@ mod market;
 mod memory;
 mod pipeline;
 mod push;
+mod shadow;
 mod sources_binance;
 mod sources_hftbacktest;
 mod sources_lobster;

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featureplane import native
 from featureplane.errors import (
@@ -29,6 +29,9 @@ from featureplane.features.reference import ReferenceEngine
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
 from featureplane.market.events import EventBatch
+
+if TYPE_CHECKING:  # who has no shadow does not wait for what starts one
+    from featureplane.features.shadow import Shadow
 
 __all__ = ["FeatureEngine"]
 
@@ -71,6 +74,7 @@ class FeatureEngine:
         self._failed = False
         self._latest: LatestFrames | None = None
         self._market: Any = None
+        self._shadow: Shadow | None = None
 
     def replay(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[FeatureFrame]:
         """The frames of a stream from its beginning, in the order of the messages that make them.
@@ -115,6 +119,8 @@ class FeatureEngine:
             return pushing.push(start, len(events) if stop is None else stop)
         except InputError:
             self._events, self._failed = None, True
+            if self._shadow is not None:
+                self._shadow.end()
             if self._latest is not None:
                 self._latest.clear()
             raise
@@ -132,6 +138,24 @@ class FeatureEngine:
         self._latest = latest
         if self._pushing is not None:
             self._pushing.follow(latest)
+
+    def watch(self, shadow: Shadow | None) -> None:
+        """Compare the stream that is pushed with a shadow from its beginning, or no more; None: with none.
+
+        Raises `StateError` for a stream that has begun already, `SettingError` for a shadow that computes the
+        same set with the same backend, `BackendUnavailable` for one in Rust where that is not installed.
+        """
+        if shadow is not None:
+            if self._pushing is not None:
+                raise StateError(
+                    "a shadow of a stream that has begun", hint="`watch` before the first `push`"
+                )
+            shadow.backend_beside(self.backend)
+        if self._shadow is not None:
+            self._shadow.end()
+        self._shadow = shadow
+        if self._pushing is not None:
+            self._pushing.watch(None)
 
     def bind_market(self, market: Any) -> bool:
         """Take the message of every push to these books of Rust too, `MarketBooks.native`, in the same call.
@@ -160,6 +184,8 @@ class FeatureEngine:
         if self._pushing is not None:
             self._pushing.finish()
             self._counts = self._pushing.counts
+        if self._shadow is not None:
+            self._shadow.end()
         self._pushing, self._events, self._failed = None, None, False
 
     @property
@@ -270,6 +296,9 @@ class FeatureEngine:
         if self._pushing is None and self._latest is not None:
             self._latest.clear()
             pushing.follow(self._latest)
+        if self._pushing is None and self._shadow is not None:
+            stream = events.instruments, events.source, events.options
+            pushing.watch(self._shadow.begin(self.fset, self.backend, stream, events))
         if self._market is not None and isinstance(pushing, NativeEngine):
             pushing.bind_market(self._market)
         self._pushing, self._events = pushing, events

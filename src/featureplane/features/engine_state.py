@@ -5,7 +5,7 @@ Leans on `symbol` and `kernels.state`. Knows nothing of files.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from featureplane.book.levels import LevelSide
 from featureplane.book.orders import Order, OrderBook
@@ -25,27 +25,45 @@ from featureplane.market.quality import (
 )
 from featureplane.market.stream_clock import StreamClock
 
-__all__ = ["STATE_MAGIC", "load_symbol", "save_symbol"]
+__all__ = ["STATE_MAGIC", "StateParts", "load_symbol", "save_symbol", "state_parts"]
 
 STATE_MAGIC: Final = b"FPSTATE1"
 
 
 def save_symbol(run: SymbolRun) -> bytes:
     """The whole state of a symbol."""
-    out = StateWriter()
-    out.raw(STATE_MAGIC)
-    out.raw(run.layout.prefix)
-    out.u64(run.instrument.symbol_id)
-    _save_guard(run.guard, out)
-    out.u64(run.status)
-    out.flag(run.session_open)
-    out.option_i64(run.crossed_since)
-    _save_clock(run.clock, out)
-    out.u64(run.seq)
-    out.raw(run.values)
-    _save_book(run.book, out)
-    run.nodes.save(out)
-    return out.bytes()
+    parts = state_parts(run)
+    return b"".join((STATE_MAGIC, run.layout.prefix, *parts[:-1], *parts.nodes))
+
+
+class StateParts(NamedTuple):
+    """A saved state behind its magic and fingerprint, in its order."""
+
+    guard: bytes  # with the symbol's id
+    clock: bytes  # status, session and all times
+    seq: bytes
+    values: bytes  # of the last frame
+    book: bytes
+    nodes: tuple[bytes, ...]  # in the order of the plan
+
+
+def state_parts(run: SymbolRun) -> StateParts:
+    """The whole state of a symbol, part by part."""
+    guard, clock, book = StateWriter(), StateWriter(), StateWriter()
+    guard.u64(run.instrument.symbol_id)
+    _save_guard(run.guard, guard)
+    clock.u64(run.status)
+    clock.flag(run.session_open)
+    clock.option_i64(run.crossed_since)
+    _save_clock(run.clock, clock)
+    _save_book(run.book, book)
+    nodes = []
+    for node in run.nodes.all:
+        out = StateWriter()
+        node.save(out)
+        nodes.append(out.bytes())
+    seq = run.seq.to_bytes(8, "little")
+    return StateParts(guard.bytes(), clock.bytes(), seq, run.values, book.bytes(), tuple(nodes))
 
 
 def load_symbol(run: SymbolRun, data: bytes) -> None:

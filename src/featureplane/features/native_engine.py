@@ -24,6 +24,7 @@ from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.latest import LatestFrames, check_symbols
 from featureplane.features.pushed import FrameRoom, check_range
 from featureplane.features.sampling import Emit, Every
+from featureplane.features.shadow_queue import Queue
 from featureplane.features.spec import FeatureSet
 from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
@@ -116,6 +117,10 @@ class NativeEngine:
         """Put the last frame of each symbol there from now on."""
         check_symbols(latest, self.layout)
         self._engine.bind_latest(None if latest is None else latest.store)
+
+    def watch(self, queue: Queue | None) -> None:
+        """Hand every push to the shadow behind this queue too, or to none."""
+        self._engine.bind_shadow(None if queue is None else queue.words)
 
     def bind_market(self, market: Any) -> None:
         """Let every push take its message to these books too, or to none; see `FeatureEngine.bind_market`."""

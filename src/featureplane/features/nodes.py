@@ -138,6 +138,13 @@ class Node:
         """The book is invalid or cannot be read: no value, as cold as before."""
         self.cell = Cell(None, _UNDEFINED | (self.cell.why & _COLD))
 
+    def save(self, out: StateWriter) -> None:
+        """The cell, then the kernel's state."""
+        out.u64(self.cell.why)
+        out.raw(bytes(8) if self.cell.value is None else self.cell.bits(self.dtype))
+        if self.keeps_state:
+            self.kernel.save(out)
+
 
 _NOTHING: Final = Cell(None, 0)
 
@@ -246,10 +253,7 @@ class Nodes:
     def save(self, out: StateWriter) -> None:
         """Of every node its cell, then its kernel's state."""
         for node in self.all:
-            out.u64(node.cell.why)
-            out.raw(bytes(8) if node.cell.value is None else node.cell.bits(node.dtype))
-            if node.keeps_state:
-                node.kernel.save(out)
+            node.save(out)
 
     def load(self, state: StateReader) -> None:
         """Take what `save` wrote; ValueError for what cannot have been."""

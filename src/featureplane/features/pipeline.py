@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from featureplane.market.events import EVENT_DTYPE, EventBatch, StreamOptions
 from featureplane.market.feed import ended, lane_of, not_a_message, refuse, request_feed
 from featureplane.market.instruments import Instrument
 from featureplane.market.reading import InstrumentsLike
+
+if TYPE_CHECKING:  # who has no shadow does not wait for what starts one
+    from featureplane.features.shadow import Shadow
 
 __all__ = ["Pipeline"]
 
@@ -78,6 +81,7 @@ class Pipeline:
         self._open: _Execution | None = None  # the same, until it fails
         self._latest: LatestFrames | None = None
         self._market: Any = None
+        self._shadow: Shadow | None = None
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -177,6 +181,20 @@ class Pipeline:
         if self._running is not None:
             self._running.follow(latest)
 
+    def watch(self, shadow: Shadow | None) -> None:
+        """Compare the stream with a shadow from its beginning, or no more; see `FeatureEngine.watch`."""
+        if shadow is not None:
+            if self._running is not None:
+                raise StateError(
+                    "a shadow of a stream that has begun", hint="`watch` before the first `push`"
+                )
+            shadow.backend_beside(self.backend)
+        if self._shadow is not None:
+            self._shadow.end()
+        self._shadow = shadow
+        if self._running is not None:
+            self._running.watch(None)
+
     def bind_market(self, market: Any) -> bool:
         """See `FeatureEngine.bind_market`; of a push that is several messages the books take none."""
         if self.backend != "rust":
@@ -210,6 +228,8 @@ class Pipeline:
         if self._running is not None:
             self._running.finish()
             self._counts = self.counts
+        if self._shadow is not None:
+            self._shadow.end()
         self._running = self._open = None
 
     def _begun(self, data: bytes, local_ts_ns: int | None) -> _Execution:
@@ -226,12 +246,17 @@ class Pipeline:
             running.follow(self._latest)
         if self._market is not None and isinstance(running, NativeMessages):
             running.bind_market(self._market)
+        if self._shadow is not None:
+            stream = self._feed.instruments, self._feed.source, self._feed.options
+            running.watch(self._shadow.begin(self.fset, self.backend, stream))
         self._running = self._open = running
         return running
 
     def _fail(self, running: _Execution, error: InputError) -> NoReturn:
         """End the stream with an error."""
         self._open = None
+        if self._shadow is not None:
+            self._shadow.end()
         if self._latest is not None:
             self._latest.clear()
         refuse(error, running.feed.lane)

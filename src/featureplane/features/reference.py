@@ -21,11 +21,12 @@ from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.latest import LatestFrames, check_symbols
 from featureplane.features.pushed import FrameRoom, check_range
 from featureplane.features.sampling import ComputedFrame, Emit, Every, Sampler
+from featureplane.features.shadow_queue import NOTHING, PlainProbe, Queue
 from featureplane.features.spec import FeatureSet
 from featureplane.features.symbol import SymbolRun
 from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
-from featureplane.market.messages import EVENT_BYTES, MessageReader
+from featureplane.market.messages import EVENT_BYTES, Channel, MessageReader
 from featureplane.market.quality import Drop
 
 __all__ = ["ReferenceEngine"]
@@ -67,12 +68,37 @@ class ReferenceEngine:
         self._room = FrameRoom(self.layout)
         self._rows = {one.symbol_id: row for row, one in enumerate(instruments)}
         self._latest: LatestFrames | None = None
+        self._probe: PlainProbe | None = None
         self.pushed: tuple[FeatureFrame, ...] = ()
 
     def process(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
         """The frames of these events, each with the grid point it stands for, or 0."""
+        if self._probe is not None:
+            yield from self._process_watched(events, self._probe)
+            return
         for message in self._reader.read(events):
             yield from self._put_out(self._symbols[message.symbol_id].take(message))
+
+    def _process_watched(
+        self, events: npt.NDArray[Any], probe: PlainProbe
+    ) -> Iterator[tuple[FeatureFrame, int]]:
+        """The same; the shadow is handed what it wants."""
+        before, begins = self.events, self.events
+        for message in self._reader.read(events):
+            run, until = self._symbols[message.symbol_id], self.events
+            quotes = message.channel is Channel.QUOTE
+            wanted = NOTHING if quotes else probe.wanted(message.symbol_id, run.seq)
+            state = save_symbol(run) if wanted.before else b""
+            frame = run.take(message)
+            if wanted.frame or wanted.message:
+                made = frame is not None and frame.seq == wanted.frame
+                packed = self.pack(frame) if frame is not None and made else b""
+                after = save_symbol(run) if made and wanted.after else b""
+                if made or wanted.message:
+                    raw = events[before - begins : until - begins].tobytes()
+                    probe.taken(message.symbol_id, until, raw, (state, packed, after))
+            before = until
+            yield from self._put_out(frame)
 
     def columns(self, events: npt.NDArray[Any]) -> Columns:
         """The frames of these events as columns."""
@@ -103,6 +129,10 @@ class ReferenceEngine:
         """Put the last frame of each symbol there from now on."""
         check_symbols(latest, self.layout)
         self._latest = latest
+
+    def watch(self, queue: Queue | None) -> None:
+        """Hand every push to the shadow behind this queue too, or to none."""
+        self._probe = None if queue is None else PlainProbe(queue)
 
     def retire(self) -> None:
         """See `FeatureEngine.retire`."""
@@ -169,10 +199,12 @@ class ReferenceEngine:
     def reset(self, symbol_id: int) -> None:
         """Reset all kernels of a symbol at its next step."""
         self.symbol(symbol_id).reset()
+        self._changed(symbol_id)
 
     def reconnect(self, symbol_id: int) -> None:
         """A symbol's connection is another one, without proof that it continues the one before."""
         self.symbol(symbol_id).reconnect()
+        self._changed(symbol_id)
 
     def snapshot(self, symbol_id: int) -> bytes:
         """The whole state of a symbol (`docs/reference/engine-state.md`)."""
@@ -184,3 +216,8 @@ class ReferenceEngine:
         Raises `FeatureSetMismatch` for a state of another plan, `MalformedEvent` for other bytes.
         """
         load_symbol(self.symbol(symbol_id), state)
+        self._changed(symbol_id)
+
+    def _changed(self, symbol_id: int) -> None:
+        if self._probe is not None:
+            self._probe.changed(symbol_id)

@@ -222,6 +222,14 @@ impl Far {
         }
     }
 
+    /// Shows every level, in no order.
+    pub fn each(&self, mut show: impl FnMut((i64, i64))) {
+        match &self.levels {
+            Levels::Hash(levels) => levels.iter().for_each(|(&key, &qty)| show((key, qty))),
+            Levels::Tree(levels) => levels.iter().for_each(|(&key, &qty)| show((key, qty))),
+        }
+    }
+
     /// Every level, best first.
     pub fn sorted(&self) -> Vec<(i64, i64)> {
         if !self.late.is_empty() {

@@ -160,6 +160,16 @@ impl Book {
         self.asks.levels()
     }
 
+    /// Shows every bid, best first or, which costs less, partly in no order; how many there are.
+    pub(crate) fn each_bid(&self, sorted: bool, show: impl FnMut(Level)) -> usize {
+        self.bids.each(sorted, show)
+    }
+
+    /// Shows every ask; see [`Self::each_bid`].
+    pub(crate) fn each_ask(&self, sorted: bool, show: impl FnMut(Level)) -> usize {
+        self.asks.each(sorted, show)
+    }
+
     /// The size of a level, 0 if it is not there.
     #[must_use]
     pub fn qty(&self, side: u8, price: i64) -> i64 {

@@ -378,8 +378,26 @@ impl<const BID: bool> Ladder<BID> {
 
     /// Every level, best first.
     pub(super) fn levels(&self) -> Vec<Level> {
-        let all = self.near.iter().copied().chain(self.window()).chain(self.far.sorted());
-        all.map(|(key, qty)| Level { price: self.price(key), qty }).collect()
+        let mut levels = Vec::new();
+        self.each(true, |level| levels.push(level));
+        levels
+    }
+
+    /// Shows every level, best first or, which costs less, those far from the best in no order; how many.
+    pub(super) fn each(&self, sorted: bool, mut show: impl FnMut(Level)) -> usize {
+        let mut count = 0;
+        let mut show = |(key, qty)| {
+            show(Level { price: self.price(key), qty });
+            count += 1;
+        };
+        self.near.iter().copied().for_each(&mut show);
+        self.window().for_each(&mut show);
+        if sorted {
+            self.far.sorted().into_iter().for_each(&mut show);
+        } else {
+            self.far.each(show);
+        }
+        count
     }
 
     /// Removes every level.

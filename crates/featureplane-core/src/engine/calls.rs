@@ -15,6 +15,7 @@ impl Engine {
     pub fn reset(&mut self, symbol_id: u32) -> Result<(), Error> {
         let place = *self.places.get(&symbol_id).ok_or(Error::UnknownSymbol { symbol_id })?;
         self.symbols[place].ask_reset(&self.shared, Reads::ALL, ResetCause::Explicit);
+        self.watch.changed(place);
         Ok(())
     }
 
@@ -25,6 +26,7 @@ impl Engine {
     pub fn reconnect(&mut self, symbol_id: u32) -> Result<(), Error> {
         let place = *self.places.get(&symbol_id).ok_or(Error::UnknownSymbol { symbol_id })?;
         self.symbols[place].reconnect(&self.shared);
+        self.watch.changed(place);
         Ok(())
     }
 }

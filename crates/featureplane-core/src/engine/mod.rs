@@ -17,12 +17,14 @@ mod state;
 mod symbol;
 mod tally;
 pub mod touch;
+mod watch;
 
 use std::collections::HashMap;
 
 use self::blocks::Blocks;
 use self::config::{Config, OnMalformed};
 use self::symbol::{Shared, Symbol};
+use self::watch::Watch;
 use crate::error::{Error, Place};
 use crate::event::Event;
 use crate::frame::{FrameSink, Layout};
@@ -33,6 +35,7 @@ use crate::quality::{Drops, Reason};
 pub use self::nodes::Reads;
 pub use self::symbol::Counts;
 pub use self::tally::{ResetCause, Resets};
+pub use self::watch::{Seen, Wanted, Witness};
 
 /// A plan running over a stream of one or many symbols.
 #[derive(Clone, Debug)]
@@ -45,6 +48,7 @@ pub struct Engine {
     events: u64,
     last_symbol: usize,
     blocks: Blocks,
+    watch: Watch,
 }
 
 impl Engine {
@@ -59,8 +63,8 @@ impl Engine {
             .collect::<Result<Vec<_>, _>>()?;
         let places = config.symbols.iter().enumerate().map(|(at, symbol)| (symbol.symbol_id, at)).collect();
         let drop_malformed = config.on_malformed == OnMalformed::Drop;
-        let blocks = Blocks::default();
-        Ok(Self { shared, symbols, places, drop_malformed, events: 0, last_symbol: 0, blocks })
+        let (blocks, watch) = (Blocks::default(), Watch::default());
+        Ok(Self { shared, symbols, places, drop_malformed, events: 0, last_symbol: 0, blocks, watch })
     }
 
     /// The whole state of a symbol, but for what chooses which frames are put out.
@@ -78,6 +82,7 @@ impl Engine {
     /// The bytes are no state of this plan and symbol; the symbol's state is lost then.
     pub fn restore(&mut self, symbol_id: u32, bytes: &[u8]) -> Result<(), Error> {
         let place = *self.places.get(&symbol_id).ok_or(Error::UnknownSymbol { symbol_id })?;
+        self.watch.changed(place);
         state::load(&mut self.symbols[place], &self.shared, bytes)
     }
 
@@ -100,6 +105,9 @@ impl Engine {
     /// # Errors
     /// An unknown symbol; a gap, if gaps are refused.
     pub fn run_trusted(&mut self, events: &[Event], sink: &mut impl FrameSink) -> Result<(), Error> {
+        if self.is_watched(events) {
+            return self.run_watched(events, true, sink);
+        }
         let whole = events.iter().rposition(Event::is_last).map_or(0, |last| last + 1);
         let (mut rest, cut_off) = events.split_at(whole);
         while let Some(head) = rest.first() {
@@ -130,6 +138,9 @@ impl Engine {
     /// Input that no rule can use, unless it is to be dropped; a gap, if gaps are refused. Frames up
     /// to the message before have been put out then.
     pub fn run(&mut self, events: &[Event], sink: &mut impl FrameSink) -> Result<(), Error> {
+        if self.is_watched(events) {
+            return self.run_watched(events, false, sink);
+        }
         let mut rest = events;
         while !rest.is_empty() {
             let taken = match message::take(rest) {

@@ -24,6 +24,8 @@ pub(super) struct Output {
     changed: Vec<u64>,
     ready: Vec<u64>,
     flags_before: Option<u32>,
+    /// Of the frame computed last, where frames are computed one by one.
+    head: Head,
 }
 
 impl Output {
@@ -35,6 +37,7 @@ impl Output {
             changed: vec![0; words],
             ready: vec![0; words],
             flags_before: None,
+            head: Head::default(),
         }
     }
 
@@ -95,6 +98,11 @@ impl Output {
     /// Frames were put out as they are, the last of them with these flags.
     pub(super) fn set_flags(&mut self, flags: u32) {
         self.flags_before = Some(flags);
+    }
+
+    /// The frame computed last, whether or not it was put out.
+    pub(super) fn computed(&self) -> Frame<'_> {
+        Frame { head: self.head, changed: &self.changed, ready: &self.ready, values: &self.before }
     }
 
     /// Values of the frame computed last.
@@ -159,6 +167,7 @@ impl Sampler {
         sink: &mut impl FrameSink,
     ) {
         let before = output.flags_before.replace(head.flags);
+        output.head = head;
         let put_out = match self.emit {
             Emit::Update => true,
             Emit::Change => output.changed.iter().any(|&word| word != 0) || before != Some(head.flags),

@@ -5,8 +5,8 @@
 use super::config::Trading;
 use super::symbol::{Shared, Symbol};
 use super::tally::{Causes, ResetCause};
-use crate::book::Book;
 use crate::book::l3::{Order, Orders};
+use crate::book::{Book, Level};
 use crate::error::Error;
 use crate::event::{Event, TIME_LIMIT_NS, kind, side};
 use crate::kernels::state::{StateReader, StateWriter};
@@ -24,10 +24,23 @@ const TRADES: u64 = 2;
 /// Writes everything but what chooses which frames are put out.
 pub(super) fn save(symbol: &Symbol, shared: &Shared) -> Vec<u8> {
     let mut out = StateWriter::new();
+    write(symbol, shared, true, &mut out);
+    out.into_bytes()
+}
+
+/// The same into room that was used before; where in it the book stands, whose levels are in no order.
+pub(super) fn save_quickly(symbol: &Symbol, shared: &Shared, room: &mut Vec<u8>) -> usize {
+    let mut out = StateWriter::over(std::mem::take(room));
+    let book = write(symbol, shared, false, &mut out);
+    *room = out.into_bytes();
+    book
+}
+
+fn write(symbol: &Symbol, shared: &Shared, sorted: bool, out: &mut StateWriter) -> usize {
     out.raw(&MAGIC);
     out.raw(&shared.layout.fingerprint());
     out.u64(symbol.config.symbol_id.into());
-    save_guard(symbol, shared, &mut out);
+    save_guard(symbol, shared, out);
     out.u64(symbol.status as u64);
     out.bool(symbol.session == Trading::Trading);
     out.option_i64(symbol.crossed_since);
@@ -37,9 +50,10 @@ pub(super) fn save(symbol: &Symbol, shared: &Shared) -> Vec<u8> {
     out.u64(symbol.lateness.faults.into());
     out.u64(symbol.seq);
     out.raw(symbol.output.last().as_bytes());
-    save_book(&symbol.book, &mut out);
-    symbol.nodes.save(&mut out);
-    out.into_bytes()
+    let book = out.len();
+    save_book(&symbol.book, sorted, out);
+    symbol.nodes.save(out);
+    book
 }
 
 fn save_guard(symbol: &Symbol, shared: &Shared, out: &mut StateWriter) {
@@ -67,14 +81,14 @@ fn save_guard(symbol: &Symbol, shared: &Shared, out: &mut StateWriter) {
     out.u64(book | trades);
 }
 
-fn save_book(book: &Book, out: &mut StateWriter) {
-    for levels in [book.all_bids(), book.all_asks()] {
-        out.count(levels.len());
-        for level in levels {
-            out.i64(level.price);
-            out.i64(level.qty);
-        }
-    }
+#[inline]
+fn save_level(level: Level, out: &mut StateWriter) {
+    out.words([level.price, level.qty].map(i64::cast_unsigned));
+}
+
+fn save_book(book: &Book, sorted: bool, out: &mut StateWriter) {
+    out.counted(|out| book.each_bid(sorted, |level| save_level(level, out)));
+    out.counted(|out| book.each_ask(sorted, |level| save_level(level, out)));
     let orders = book.orders().map(Orders::sorted).unwrap_or_default();
     out.count(orders.len());
     for (id, order) in orders {

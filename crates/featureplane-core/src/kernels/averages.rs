@@ -162,32 +162,55 @@ impl MeanOver {
         let Some(newest) = newest else { return };
         state.i64(newest.clock);
         state.option_i64((newest.held != ABSENT).then_some(newest.held));
-        let quanta = self.quanta(newest);
-        state.count(quanta.len());
-        for (key, integral, defined_ns) in quanta {
-            state.i64(key);
-            state.i128(integral);
-            state.u64(defined_ns);
-        }
+        state.counted(|state| self.each_quantum(newest, |words| state.words(words)));
     }
 
-    /// Integral and defined time of each quantum of the window that ends at the newest point.
-    fn quanta(&self, newest: &Point) -> Vec<(i64, i128, u64)> {
+    /// Shows each quantum of the window that ends at the newest point, if the input had a value in it: its number,
+    /// the two words of the integral, the defined time. How many there are.
+    fn each_quantum(&self, newest: &Point, mut show: impl FnMut([u64; 4])) -> usize {
         let (last, quantum_ns) = (self.edge.divide(newest.clock), self.edge.quantum_ns());
-        let first = last - BEHIND;
+        let mut key = last - BEHIND;
         let mut place = self.points.oldest();
-        let mut before = self.until(&mut place, first.saturating_mul(quantum_ns));
-        let mut quanta = Vec::with_capacity(QUANTA);
-        for key in first..=last {
+        let mut before = self.until(&mut place, key.saturating_mul(quantum_ns));
+        let mut count = 0;
+        let mut quantum = |key: i64, integral: i128, defined_ns: u64| {
+            let bits = integral.cast_unsigned();
+            #[allow(clippy::cast_possible_truncation, reason = "the two halves")]
+            show([key.cast_unsigned(), bits as u64, (bits >> 64) as u64, defined_ns]);
+            count += 1;
+        };
+        while key <= last {
+            let alike = self.alike(place, key).min(last - key);
+            if alike > 0 {
+                let point = self.points.at(place);
+                if point.held != ABSENT {
+                    let integral = i128::from(point.held) * i128::from(quantum_ns);
+                    (key..key + alike).for_each(|key| quantum(key, integral, quantum_ns.cast_unsigned()));
+                }
+                key += alike;
+                before = self.until(&mut place, key.saturating_mul(quantum_ns));
+                continue;
+            }
             let end = if key == last { newest.clock } else { (key + 1).saturating_mul(quantum_ns) };
             let now = self.until(&mut place, end);
             let defined_ns = now.1.wrapping_sub(before.1);
             if defined_ns > 0 {
-                quanta.push((key, now.0.wrapping_sub(before.0), defined_ns));
+                quantum(key, now.0.wrapping_sub(before.0), defined_ns);
             }
-            before = now;
+            (key, before) = (key + 1, now);
         }
-        quanta
+        count
+    }
+
+    /// Quanta from `key` on that lie between the point at `place` and the stretch of the next: each holds the
+    /// same.
+    fn alike(&self, place: usize, key: i64) -> i64 {
+        let quantum_ns = self.edge.quantum_ns();
+        let start = key.saturating_mul(quantum_ns);
+        if place + 1 >= self.points.next || self.points.at(place).clock > start {
+            return 0;
+        }
+        (self.points.at(place + 1).clock.saturating_sub(start).saturating_sub(1) / quantum_ns).max(0)
     }
 
     /// Takes over a saved state.

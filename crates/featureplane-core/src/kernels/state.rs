@@ -1,5 +1,7 @@
 //! Saved state: words of eight bytes, little-endian, the same bytes as `features/kernels/state.py`.
 
+use zerocopy::IntoBytes;
+
 use crate::error::Error;
 
 /// Collects the words of a saved state.
@@ -13,6 +15,13 @@ impl StateWriter {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty state in room that was used before.
+    #[must_use]
+    pub fn over(mut room: Vec<u8>) -> Self {
+        room.clear();
+        Self { bytes: room }
     }
 
     /// One unsigned word.
@@ -35,9 +44,23 @@ impl StateWriter {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// Several words at once, which costs little more than one.
+    #[inline]
+    pub(crate) fn words<const N: usize>(&mut self, words: [u64; N]) {
+        self.bytes.extend_from_slice(words.map(u64::to_le).as_bytes());
+    }
+
     /// A count, as one word.
     pub fn count(&mut self, value: usize) {
         self.u64(value as u64);
+    }
+
+    /// A count that is known behind what it counts.
+    pub(crate) fn counted(&mut self, write: impl FnOnce(&mut Self) -> usize) {
+        let at = self.bytes.len();
+        self.u64(0);
+        let count = write(self) as u64;
+        self.bytes[at..at + 8].copy_from_slice(&count.to_le_bytes());
     }
 
     /// 0 or 1.
@@ -57,6 +80,11 @@ impl StateWriter {
     pub fn raw(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len().is_multiple_of(8));
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Bytes so far.
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// The collected bytes.
