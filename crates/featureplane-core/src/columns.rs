@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::frame::{Frame, FrameSink, Frames, Layout};
-use crate::stores::{LINE, Stores};
+use crate::stores::{LINE, Sheet};
 
 /// Rows there is room for when nothing is known of the stream, and when a little is.
 const FIRST_ROWS: usize = 1 << 10;
@@ -13,6 +13,9 @@ const EVENTS_A_ROW: usize = 64;
 
 /// Words of all columns beyond which they do not stay in the caches until somebody reads them.
 const BEYOND_CACHES: usize = 1 << 19;
+
+/// Frames by column that are looked through together for those that lack a value.
+const NOTED: usize = 64;
 
 /// Columns of eight bytes before the masks.
 const HEADS: usize = 4;
@@ -212,13 +215,30 @@ impl Columns {
         }
     }
 
-    /// Notes that some of the next `count` rows lack a value.
-    fn note_unready(&mut self, count: usize) {
-        let (from, to) = (self.rows, self.rows + count);
+    /// Notes that some of `count` rows lack a value.
+    fn note_unready(&mut self, from: usize, count: usize) {
+        let to = from + count;
         match self.unready.last_mut() {
             Some(last) if last.1 == from => last.1 = to,
             _ => self.unready.push((from, to)),
         }
+    }
+
+    /// Notes which of the next rows lack a value; whether there are none.
+    fn note_frames(&mut self, frames: &Frames<'_>) -> bool {
+        let mut lacking = false;
+        for from in (0..frames.len()).step_by(NOTED) {
+            let part = from..frames.len().min(from + NOTED);
+            let lacks = |word: usize| {
+                let all = frames.ready(word)[part.clone()].iter().fold(u64::MAX, |all, ready| all & ready);
+                all != self.all_ready(word)
+            };
+            if (0..self.mask_words()).any(lacks) {
+                self.note_unready(self.rows + part.start, part.len());
+                lacking = true;
+            }
+        }
+        !lacking
     }
 
     /// What each word of a mask is if every feature has a value.
@@ -244,7 +264,7 @@ impl FrameSink for Columns {
         let head = &frame.head;
         self.label(symbol, head.grid_ts_ns, 1);
         if frame.ready.iter().enumerate().any(|(word, &ready)| ready != self.all_ready(word)) {
-            self.note_unready(1);
+            self.note_unready(self.rows, 1);
         }
         let (row, masks) = (self.rows, self.mask_words());
         let (heads, rest) = self.words.split_at_mut(HEADS * self.stride);
@@ -266,47 +286,43 @@ impl FrameSink for Columns {
         self.rows += 1;
     }
 
-    fn frames(&mut self, symbol: usize, frames: &Frames<'_>) {
+    fn frames(&mut self, symbol: usize, frames: &mut Frames<'_>) {
         let (count, masks) = (frames.len(), self.mask_words());
         if count == 0 {
             return;
         }
         self.room(count);
         self.label(symbol, 0, count);
-        let of_all = |word| frames.ready(word).iter().fold(u64::MAX, |all, ready| all & ready);
-        if (0..masks).any(|word| of_all(word) != self.all_ready(word)) {
-            self.note_unready(count);
-        }
-        let (row, stride) = (self.rows, self.stride);
-        let mut stores = Stores::new(self.words.len() >= BEYOND_CACHES);
-        let (heads, rest) = self.words.split_at_mut(HEADS * stride);
-        let mut heads = heads.chunks_mut(stride).map(|column| stores.at(&mut column[row..row + count]));
-        if let Some(mut seq) = heads.next() {
-            seq.count(frames.first_seq, count);
-        }
+        let is_ready = self.note_frames(frames);
+        let (row, stride, passes_caches) = (self.rows, self.stride, self.words.len() >= BEYOND_CACHES);
+        let mut sheet = Sheet::new(&mut self.words, stride, row, passes_caches);
+        sheet.count(0, frames.first_seq, 1, count);
         let times = [frames.source_ts_ns, frames.local_ts_ns].map(as_words);
-        for (mut head, words) in heads.zip([frames.source_seq, times[0], times[1]]) {
+        for (column, words) in (1..).zip([frames.source_seq, times[0], times[1]]) {
             // All is zero from the start, and a page that nobody writes to costs nothing.
             if words.iter().any(|&word| word != 0) {
-                head.copy(words);
+                sheet.copy(column, words);
             }
         }
-        let (both, rest) = rest.split_at_mut(2 * masks * stride);
-        let (ready, changed) = both.split_at_mut(masks * stride);
-        for (mask, is_ready) in [(ready, true), (changed, false)] {
-            let of = |word| if is_ready { frames.ready(word) } else { frames.changed(word) };
-            let place = &mut mask[masks * row..masks * (row + count)];
-            if masks == 1 {
-                stores.at(place).copy(of(0));
+        sheet.turn_to(HEADS + 2 * masks);
+        frames.write(&mut sheet);
+        sheet.turn_to(HEADS);
+        if masks == 1 {
+            if is_ready {
+                sheet.count(0, frames.ready(0)[0], 0, count);
             } else {
-                interleave(place, masks, of);
+                sheet.copy(0, frames.ready(0));
             }
+            sheet.copy(1, frames.changed(0));
         }
-        let mut values = rest.chunks_mut(stride);
-        for (feature, column) in (0..self.features).zip(values.by_ref()) {
-            frames.write(feature, &mut stores.at(&mut column[row..row + count]));
+        drop(sheet);
+        let (others, flags) = self.words.split_at_mut((HEADS + 2 * masks + self.features) * stride);
+        if masks > 1 {
+            let (ready, changed) = others[HEADS * stride..].split_at_mut(masks * stride);
+            interleave(&mut ready[masks * row..][..masks * count], masks, |word| frames.ready(word));
+            interleave(&mut changed[masks * row..][..masks * count], masks, |word| frames.changed(word));
         }
-        if let Some(flags) = values.next().filter(|_| frames.flags.iter().any(|&flags| flags != 0)) {
+        if frames.flags.iter().any(|&flags| flags != 0) {
             halves(flags)[row..row + count].copy_from_slice(frames.flags);
         }
         self.rows += count;

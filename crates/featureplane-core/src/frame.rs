@@ -6,7 +6,7 @@ pub use self::view::FrameView;
 use crate::kernels::Dtype;
 use crate::kernels::cell::{UNDEFINED_F64, UNDEFINED_I64};
 use crate::plan::Plan;
-use crate::stores::{Place, Stores};
+use crate::stores::Sheet;
 
 /// First four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"FUV1";
@@ -150,8 +150,8 @@ impl Layout {
 pub(crate) trait FrameColumns {
     /// Eight bytes of a feature in each frame, where frames are wanted one by one.
     fn value(&self, feature: usize) -> &[u64];
-    /// Writes the eight bytes of a feature in `count` frames, from frame `from` on.
-    fn write(&self, feature: usize, from: usize, count: usize, place: &mut Place<'_>);
+    /// Writes the eight bytes of all features in `count` frames, from frame `from` on, a column each.
+    fn write(&mut self, from: usize, count: usize, sheet: &mut Sheet<'_>);
     /// One word of the ready mask of each frame.
     fn ready(&self, word: usize) -> &[u64];
     /// One word of the changed mask of each frame.
@@ -159,7 +159,6 @@ pub(crate) trait FrameColumns {
 }
 
 /// Frames of one symbol, put out one behind the other.
-#[derive(Clone, Copy)]
 pub struct Frames<'a> {
     /// Instrument.
     pub symbol_id: u32,
@@ -174,10 +173,10 @@ pub struct Frames<'a> {
     /// See `source_seq`.
     pub flags: &'a [u32],
     /// Masks and values, and which of theirs the first of these frames is.
-    pub(crate) columns: (&'a dyn FrameColumns, usize),
+    pub(crate) columns: (&'a mut dyn FrameColumns, usize),
 }
 
-impl<'a> Frames<'a> {
+impl Frames<'_> {
     /// Number of frames.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -195,29 +194,30 @@ impl<'a> Frames<'a> {
         self.columns.0.value(feature)[self.columns.1 + at]
     }
 
-    /// Copies the eight bytes of a feature in each frame to the start of `column`.
+    /// Copies the eight bytes of each feature in each frame to the start of its column; columns begin `stride`
+    /// words apart.
     ///
     /// # Panics
-    /// `column` is shorter than there are frames.
-    pub fn copy_value(&self, feature: usize, column: &mut [u64]) {
-        let mut stores = Stores::new(false);
-        self.write(feature, &mut stores.at(&mut column[..self.len()]));
+    /// `columns` is shorter.
+    pub fn copy_values(&mut self, columns: &mut [u64], stride: usize) {
+        self.write(&mut Sheet::new(columns, stride, 0, false));
     }
 
-    /// Writes the eight bytes of a feature in each frame.
-    pub(crate) fn write(&self, feature: usize, place: &mut Place<'_>) {
-        self.columns.0.write(feature, self.columns.1, self.len(), place);
+    /// Writes the eight bytes of each feature in each frame, a column each.
+    pub(crate) fn write(&mut self, sheet: &mut Sheet<'_>) {
+        let count = self.len();
+        self.columns.0.write(self.columns.1, count, sheet);
     }
 
     /// One word of the ready mask of each frame.
     #[must_use]
-    pub fn ready(&self, word: usize) -> &'a [u64] {
+    pub fn ready(&self, word: usize) -> &[u64] {
         &self.columns.0.ready(word)[self.columns.1..][..self.len()]
     }
 
-    /// One word of the changed mask of each frame.
+    /// One word of the changed mask of each frame; only when their values are written.
     #[must_use]
-    pub fn changed(&self, word: usize) -> &'a [u64] {
+    pub fn changed(&self, word: usize) -> &[u64] {
         &self.columns.0.changed(word)[self.columns.1..][..self.len()]
     }
 
@@ -245,7 +245,7 @@ pub trait FrameSink {
     fn frame(&mut self, symbol: usize, frame: &Frame<'_>);
 
     /// Takes several; only called where [`Self::BY_COLUMN`].
-    fn frames(&mut self, _symbol: usize, _frames: &Frames<'_>) {}
+    fn frames(&mut self, _symbol: usize, _frames: &mut Frames<'_>) {}
 
     /// Is told how many of the events that are run through are taken, and how many are left.
     fn foresee(&mut self, _taken: usize, _left: usize) {}

@@ -100,7 +100,7 @@ struct Sum {
     features: usize,
     total: u64,
     frames: usize,
-    column: Vec<u64>,
+    columns: Vec<u64>,
 }
 
 impl FrameSink for Sum {
@@ -111,14 +111,13 @@ impl FrameSink for Sum {
         self.total = frame.values.iter().fold(self.total, |sum, &value| sum.wrapping_add(value));
     }
 
-    fn frames(&mut self, _: usize, frames: &Frames<'_>) {
-        self.frames += frames.len();
-        self.column.resize(frames.len().max(self.column.len()), 0);
-        for feature in 0..self.features {
-            frames.copy_value(feature, &mut self.column);
-            let values = &self.column[..frames.len()];
-            self.total = values.iter().fold(self.total, |sum, &value| sum.wrapping_add(value));
-        }
+    fn frames(&mut self, _: usize, frames: &mut Frames<'_>) {
+        let count = frames.len();
+        self.frames += count;
+        self.columns.resize((self.features * count).max(self.columns.len()), 0);
+        frames.copy_values(&mut self.columns, count);
+        let values = &self.columns[..self.features * count];
+        self.total = values.iter().fold(self.total, |sum, &value| sum.wrapping_add(value));
     }
 }
 

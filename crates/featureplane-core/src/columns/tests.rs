@@ -4,7 +4,6 @@ use super::*;
 use crate::frame::{FrameColumns, Head};
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::stores::Place;
 
 const FEATURES: usize = 70;
 
@@ -20,8 +19,10 @@ impl FrameColumns for Given {
         &self.values[feature]
     }
 
-    fn write(&self, feature: usize, from: usize, count: usize, place: &mut Place<'_>) {
-        place.copy(&self.values[feature][from..from + count]);
+    fn write(&mut self, from: usize, count: usize, sheet: &mut Sheet<'_>) {
+        for (feature, values) in self.values.iter().enumerate() {
+            sheet.copy(feature, &values[from..from + count]);
+        }
     }
 
     fn ready(&self, word: usize) -> &[u64] {
@@ -101,28 +102,29 @@ impl Rows {
     /// Draws some frames and shows them to the columns, together or one by one.
     fn grow(&mut self, columns: &mut Columns, random: &mut Random, symbols: u64, grid_ts_ns: i64) {
         let count = usize::try_from(1 + random.below(300)).unwrap();
-        let (given, symbol) = (draw(random, count + 5), random.below(symbols));
+        let (mut given, symbol) = (draw(random, count + 5), random.below(symbols));
         let mut numbers = |of: u64| -> Vec<u64> { (0..count).map(|_| random.below(of)).collect() };
         let (seqs, flags, times) = (numbers(99), numbers(64), numbers(1 << 60));
         let flags: Vec<u32> = flags.into_iter().map(|flag| u32::try_from(flag).unwrap()).collect();
         let times: Vec<i64> = times.into_iter().map(u64::cast_signed).collect();
-        let frames = Frames {
+        let (symbol, place) = (u32::try_from(symbol).unwrap(), usize::try_from(symbol).unwrap());
+        let together = !count.is_multiple_of(3);
+        let mut frames = Frames {
             symbol_id: 7,
             first_seq: self.words.len() as u64,
             source_seq: &seqs,
             source_ts_ns: &times,
             local_ts_ns: &times,
             flags: &flags,
-            columns: (&given, 5),
+            columns: (&mut given, 5),
         };
-        let (symbol, place) = (u32::try_from(symbol).unwrap(), usize::try_from(symbol).unwrap());
-        let together = !count.is_multiple_of(3);
         if together {
-            columns.frames(place, &frames);
+            columns.frames(place, &mut frames);
         }
+        let heads: Vec<Head> = (0..count).map(|at| frames.head(at)).collect();
         for at in 0..count {
             let grid_ts_ns = if together { 0 } else { grid_ts_ns };
-            let head = Head { grid_ts_ns, ..frames.head(at) };
+            let head = Head { grid_ts_ns, ..heads[at] };
             self.push(symbol, &head, &given, 5 + at);
             if !together {
                 let mask = |mask: &[Vec<u64>; 2]| [mask[0][5 + at], mask[1][5 + at]];

@@ -149,11 +149,11 @@ impl Engine {
     }
 
     /// Computes all steps and puts their frames out.
-    fn flush(&mut self, sink: &mut impl FrameSink) {
+    fn flush<S: FrameSink>(&mut self, sink: &mut S) {
         let Self { symbols, blocks, .. } = self;
         for &place in &blocks.touched {
             if let Some(block) = &mut blocks.of_symbols[place] {
-                symbols[place].compute(block);
+                symbols[place].compute::<S>(block, blocks.order.len() == 1);
             }
         }
         for &(place, count) in &blocks.order {

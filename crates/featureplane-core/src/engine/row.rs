@@ -332,19 +332,21 @@ impl Symbol {
         self.sampler.frame(self.place, head, &mut self.output, sink);
     }
 
-    /// Computes the steps of a block.
-    pub(super) fn compute(&mut self, block: &mut Block) {
-        block.compute(&mut self.nodes, &mut self.output);
+    /// Computes the steps of a block, whose frames are all put out together if it is `alone`.
+    pub(super) fn compute<S: FrameSink>(&mut self, block: &mut Block, alone: bool) {
+        let late = alone && S::BY_COLUMN && self.sampler.takes_all();
+        block.compute(&mut self.nodes, &mut self.output, late);
         self.rises.note_all(block.flags());
     }
 
     /// Puts out the frames of the next `count` steps of a block that is computed.
     pub(super) fn put_out<S: FrameSink>(&mut self, block: &mut Block, count: usize, sink: &mut S) {
         let by_column = S::BY_COLUMN && self.sampler.takes_all();
-        let frames = block.frames(self.config.symbol_id, count, by_column);
+        let mut frames = block.frames(self.config.symbol_id, count, by_column);
         if by_column {
-            sink.frames(self.place, &frames);
-            return self.output.set_flags(frames.flags.last().copied().unwrap_or_default());
+            sink.frames(self.place, &mut frames);
+            self.output.set_flags(frames.flags.last().copied().unwrap_or_default());
+            return block.settle(&mut self.nodes, &mut self.output);
         }
         for at in 0..count {
             self.output.show(&frames, at);

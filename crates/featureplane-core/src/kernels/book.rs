@@ -30,7 +30,22 @@ impl<'a> BookView<'a> {
 
 /// Sum of the sizes of the best `levels` levels that exist.
 pub(super) fn sum(held: &[Level], levels: usize) -> i128 {
-    held[..held.len().min(levels)].iter().map(|level| i128::from(level.qty)).sum()
+    small_sum(held, levels).map_or_else(
+        || held[..held.len().min(levels)].iter().map(|level| i128::from(level.qty)).sum(),
+        i128::from,
+    )
+}
+
+/// The same where no size is large: below 2^62, as long as there are not very many.
+#[inline]
+pub(super) fn small_sum(held: &[Level], levels: usize) -> Option<i64> {
+    const SMALL: u64 = 1 << 54;
+    let (mut total, mut any) = (0i64, 0);
+    for level in &held[..held.len().min(levels).min(256)] {
+        total = total.wrapping_add(level.qty);
+        any |= level.qty.cast_unsigned();
+    }
+    (any < SMALL && held.len().min(levels) <= 256).then_some(total)
 }
 
 /// `SHORT` if a side holds fewer than `levels` levels.

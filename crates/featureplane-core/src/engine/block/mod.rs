@@ -4,10 +4,13 @@
 //! step. What is no plain step goes through streaming, between two blocks.
 
 mod books;
+mod late;
+mod lines;
 mod publish;
 mod rows;
 mod running;
 mod scans;
+mod standing;
 mod steps;
 mod tracks;
 
@@ -23,18 +26,26 @@ use super::symbol::Shared;
 use crate::book::Book;
 use crate::frame::{FrameColumns, Frames};
 use crate::kernels::trades::TradeTick;
-use crate::stores::Place;
+use crate::stores::Sheet;
 
 /// Steps of one symbol that wait to be computed.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     steps: Steps,
-    tracks: Vec<Node>,
     running: Running,
     rows: Rows,
-    published: Published,
+    results: Results,
     /// Frames handed out since they were computed.
     handed_out: usize,
+}
+
+/// What was computed of the steps of a block.
+#[derive(Clone, Debug)]
+struct Results {
+    /// Number of steps.
+    len: usize,
+    tracks: Vec<Node>,
+    published: Published,
 }
 
 impl Block {
@@ -45,9 +56,12 @@ impl Block {
         Self {
             running: Running::new(&tracks, nodes),
             rows: Rows::new(&tracks, nodes),
-            published: Published::new(&shared.plan, &shared.layout, &tracks, &steps),
+            results: Results {
+                len: 0,
+                published: Published::new(&shared.plan, &shared.layout, (&tracks, nodes), &steps),
+                tracks,
+            },
             steps,
-            tracks,
             handed_out: 0,
         }
     }
@@ -93,10 +107,13 @@ impl Block {
         self.steps.add(count, book, step, seq);
     }
 
-    /// Runs all kernels through the steps. `nodes` and `output` are then as behind the last of them.
-    pub(super) fn compute(&mut self, nodes: &mut Nodes, output: &mut Output) {
-        let Self { steps, tracks, running, rows, published, .. } = self;
+    /// Runs all kernels through the steps. `nodes` and `output` are as behind the last of them when `settle`
+    /// was called, too. With `late` some wait until the frames are written, all together and by column.
+    pub(super) fn compute(&mut self, nodes: &mut Nodes, output: &mut Output, late: bool) {
+        let Self { steps, results: Results { len, tracks, published }, running, rows, .. } = self;
+        *len = steps.len();
         steps.books.close();
+        let late = published.begin(late, &steps.books, nodes);
         let ticks = [Channel::Book, Channel::Trades].map(|channel| steps.of(channel).ticks());
         let ticks_of = |node: &Node| ticks[usize::from(node.channel == Channel::Trades)];
         for (node, &before) in tracks.iter_mut().zip(&nodes.cells) {
@@ -104,7 +121,7 @@ impl Block {
             node.begin(before, most, steps.len());
         }
         books::run(tracks, nodes, &steps.books);
-        running.run(tracks, nodes, &steps.books);
+        running.run(late, tracks, nodes, &steps.books);
         for at in 0..tracks.len() {
             if !running.is_done(at) && tracks[at].is_scanned() {
                 tracks::lay_out(nodes.wiring[at].reads_from(), tracks, &steps.books);
@@ -133,9 +150,8 @@ impl Block {
     /// values can be looked at one by one unless they are wanted `by_column`.
     pub(super) fn frames(&mut self, symbol_id: u32, count: usize, by_column: bool) -> Frames<'_> {
         let from = self.handed_out;
-        // A part of a block would have to look for the runs it is made of.
-        if !by_column || count < self.steps.len() {
-            self.published.lay_out(&mut self.tracks, &self.steps.books);
+        if !by_column {
+            self.results.published.lay_out(&mut self.results.tracks, &self.steps.books);
         }
         self.handed_out += count;
         let range = from..from + count;
@@ -146,8 +162,14 @@ impl Block {
             source_ts_ns: &self.steps.source_ns()[range.clone()],
             local_ts_ns: &self.steps.local_ns()[range.clone()],
             flags: &self.steps.flags()[range],
-            columns: (self, from),
+            columns: (&mut self.results, from),
         }
+    }
+
+    /// All frames are handed out.
+    pub(super) fn settle(&mut self, nodes: &mut Nodes, output: &mut Output) {
+        let Results { len, tracks, published } = &mut self.results;
+        published.settle(*len, tracks, nodes, output);
     }
 
     /// Forgets the steps.
@@ -157,20 +179,20 @@ impl Block {
     }
 }
 
-impl FrameColumns for Block {
+impl FrameColumns for Results {
     fn value(&self, feature: usize) -> &[u64] {
-        self.published.values(feature, self.steps.len(), &self.tracks)
+        self.published.values(feature, self.len, &self.tracks)
     }
 
-    fn write(&self, feature: usize, from: usize, count: usize, place: &mut Place<'_>) {
-        self.published.write(feature, from..from + count, &self.tracks, place);
+    fn write(&mut self, from: usize, count: usize, sheet: &mut Sheet<'_>) {
+        self.published.write(from..from + count, &mut self.tracks, sheet);
     }
 
     fn ready(&self, word: usize) -> &[u64] {
-        &self.published.ready[word][..self.steps.len()]
+        &self.published.masks.ready[word][..self.len]
     }
 
     fn changed(&self, word: usize) -> &[u64] {
-        &self.published.changed[word][..self.steps.len()]
+        &self.published.masks.changed[word][..self.len]
     }
 }

@@ -44,10 +44,16 @@ impl Running {
         }
     }
 
-    /// Computes the sums, and the means that are warm; their inputs are computed.
-    pub(super) fn run(&mut self, tracks: &mut [Node], nodes: &mut Nodes, books: &Books) {
+    /// Computes the sums, and the means that are warm, unless they are to come `late`; their inputs are computed.
+    pub(super) fn run(&mut self, late: bool, tracks: &mut [Node], nodes: &mut Nodes, books: &Books) {
         for group in &self.means {
             let done = match *group.as_slice() {
+                _ if late => {
+                    for &mean in group {
+                        lay_states(mean, tracks, books);
+                    }
+                    true
+                }
                 [a, b, c] => run_means([a, b, c], tracks, nodes, books),
                 [a, b] => run_means([a, b], tracks, nodes, books),
                 [a] => run_means([a], tracks, nodes, books),
@@ -94,14 +100,19 @@ fn run_means<const N: usize>(
     }
     for ((at, input), (bits, mean)) in group.into_iter().zip(bits.into_iter().zip(means)) {
         nodes.kernels[at] = Kernel::Ema(mean, Dtype::I64);
-        let (before, own) = tracks.split_at_mut(at);
-        own[0].ticks.bits = bits;
-        let states = before[input]
-            .cells()
-            .map(|(first, rest)| [first, rest].map(|cell| cell.state & (TRAVELS | why::UNDEFINED)));
-        own[0].ticks.lay_states(states, books);
+        tracks[at].ticks.bits = bits;
+        lay_states((at, input), tracks, books);
     }
     true
+}
+
+/// Lays the states of a mean that is warm: those of its input.
+fn lay_states((at, input): (usize, usize), tracks: &mut [Node], books: &Books) {
+    let (before, own) = tracks.split_at_mut(at);
+    let states = before[input]
+        .cells()
+        .map(|(first, rest)| [first, rest].map(|cell| cell.state & (TRAVELS | why::UNDEFINED)));
+    own[0].ticks.lay_states(states, books);
 }
 
 /// A run in which every input has a value.

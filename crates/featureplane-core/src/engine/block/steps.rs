@@ -249,6 +249,11 @@ impl Steps {
         &mut self.flags[..self.len]
     }
 
+    /// The books, and the flags of each step.
+    pub(super) fn books_and_flags(&mut self) -> (&Books, &mut [u32]) {
+        (&self.books, &mut self.flags[..self.len])
+    }
+
     /// The ticks of a channel.
     pub(super) fn of(&self, channel: Channel) -> Grid<'_> {
         let (clocks, book) = (self.clocks(), channel == Channel::Book);
