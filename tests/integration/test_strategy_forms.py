@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
 
 import pytest
 
 import featureplane as fp
 from featureplane.errors import SettingError
+from featureplane.execution.limits import RiskLimits
 from featureplane.market.events import EventBatch
 from featureplane.market.synthetic import Faults
+from featureplane.research.backtest.assets import HftAsset
+from featureplane.research.backtest.comparison import InHftbacktest, compare_forms
 from featureplane.research.backtest.replay import HORIZONS_MS, BacktestResult, replay_backtest
-from featureplane.strategy.compatibility import LegacyFeatures
+from featureplane.strategy.compatibility import Forms, LegacyFeatures
 from featureplane.strategy.events import BidAskEvent
 from featureplane.strategy.examples import market_maker, ofi_taker
 from featureplane.strategy.runner import StrategyRunner
 from tests.parity.streams import synthetic
-from tests.shared_data import shared
+from tests.parity.test_recordings import BINANCE, OTHERS, recording
 
 pytestmark = pytest.mark.native
 
 V1 = fp.feature_set("lob_shared_v1")
-INSTRUMENTS = Path(__file__).parents[1] / "instruments" / "binance.toml"
 EXAMPLES = {"maker": market_maker.FORMS, "taker": ofi_taker.FORMS}
-RECORDINGS = {
-    "binance_raw/spot/ethusdt_20240808.gz": ("binance-spot", "ETHUSDT"),
-    "binance_raw/usdm/btcusdt_20240808.gz": ("binance-usdm", "BTCUSDT"),
-    "binance_raw/cm/ethusd_perp_20240808.gz": ("binance-coinm", "ETHUSD_PERP"),
-}
+TAIFEX = [name for name in OTHERS if name.startswith("TAIFEX")]
+HEAD = 20_000
+GENEROUS = RiskLimits(
+    order_value_max="1000000000",
+    gross_value_max="1000000000",
+    open_value_max="1000000000",
+    price_collar_ppm_max=1_000_000,
+    fat_finger_ticks_max=100_000,
+)
+"""A contract of TAIFEX costs more than our limits let pass, and an option's touch is wide."""
 
 
-def result(events: EventBatch, form: str, **how: object) -> BacktestResult:
-    """Both examples in one form, in one account."""
+def result(
+    events: EventBatch, form: str, examples: Mapping[str, Forms] = EXAMPLES, **how: object
+) -> BacktestResult:
+    """The examples in one form, in one account."""
     strategies = []
-    for name, forms in EXAMPLES.items():
+    for name, forms in examples.items():
         strategy = forms.make(form)
         assert strategy is not None
         strategy.name = name
@@ -41,10 +52,11 @@ def result(events: EventBatch, form: str, **how: object) -> BacktestResult:
     return replay_backtest(strategies, events, fset=V1 if form == "shared" else None, **how)  # type: ignore[arg-type] # options
 
 
-def compare(events: EventBatch) -> BacktestResult:
+def compare(events: EventBatch, examples: Mapping[str, Forms] = EXAMPLES, **how: object) -> BacktestResult:
     """Decisions, fills and money of the two forms; those of one of them."""
-    legacy, shared_form = result(events, "legacy"), result(events, "shared")
-    assert [state.error for state in (*legacy.states, *shared_form.states)] == [None] * 4
+    legacy, shared_form = (result(events, form, examples, **how) for form in ("legacy", "shared"))
+    states = (*legacy.states, *shared_form.states)
+    assert [state.error for state in states] == [None] * (2 * len(examples))
     assert len(legacy.decisions) == len(shared_form.decisions)
     for mine, other in zip(legacy.decisions, shared_form.decisions, strict=True):
         assert mine == other
@@ -61,12 +73,43 @@ def test_on_the_sample() -> None:
     assert found.fills
 
 
-@pytest.mark.parametrize("name", RECORDINGS)
+@pytest.mark.parametrize("name", BINANCE)
 def test_on_the_recordings(name: str) -> None:
-    source, symbol = RECORDINGS[name]
-    found = compare(fp.read_events(shared(name), source, symbol, INSTRUMENTS))
-    assert {one.strategy for one in found.decisions} == set(EXAMPLES)
-    assert len(found.decisions) > 100
+    found = compare(recording(name))
+    by_name = {name: sum(one.strategy == name for one in found.decisions) for name in EXAMPLES}
+    assert by_name["maker"] > 700
+    assert by_name["taker"] > 100
+    assert len(found.fills) > 20
+
+
+def eager() -> Forms:
+    """The taker with less to wait for: five levels of an option are wide and still."""
+    how = {"flow_ppm": 20_000, "lean_ppm": 50_000, "spread_ticks": 1_000}
+    return Forms(
+        legacy=partial(ofi_taker.LegacyOfiTaker, **how),  # type: ignore[arg-type] # options
+        shared=partial(ofi_taker.SharedOfiTaker, **how),  # type: ignore[arg-type] # options
+    )
+
+
+@pytest.mark.parametrize("most", [HEAD, pytest.param(None, marks=pytest.mark.soak)], ids=["head", "whole"])
+@pytest.mark.parametrize("name", TAIFEX)
+def test_on_taifex_arrays_with_their_sessions(name: str, most: int | None) -> None:
+    """Trial matches before the open, and breaks between sessions: no form decides anything there."""
+    found = compare(recording(name).part(0, most or 10**9), {**EXAMPLES, "eager": eager()}, limits=GENEROUS)
+    by_name = Counter(one.strategy for one in found.decisions)
+    assert by_name["maker"] > 1_000
+    assert by_name["eager"] > 10
+    assert found.fills
+
+
+@pytest.mark.parametrize("name", [*BINANCE, *TAIFEX])
+@pytest.mark.parametrize("forms", EXAMPLES)
+def test_in_hftbacktest(forms: str, name: str) -> None:
+    events = recording(name).part(0, HEAD)
+    chosen = eager() if forms == "taker" and name in TAIFEX else EXAMPLES[forms]
+    found = compare_forms(chosen, InHftbacktest(HftAsset.of(events)), V1)
+    assert found.divergence is None
+    assert len(found.legacy.decisions) == len(found.shared.decisions) > 0
 
 
 @pytest.mark.parametrize("seed", range(3))

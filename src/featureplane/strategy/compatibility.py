@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from featureplane.errors import SettingError
 from featureplane.market.instruments import Instrument
@@ -18,7 +18,7 @@ from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.events import BidAskEvent
 from featureplane.units import half_even_div
 
-__all__ = ["Forms", "LegacyFeatures"]
+__all__ = ["ComputesFeatures", "Forms", "LegacyFeatures", "ReadsFeatures"]
 
 _SPAN: Final = 8
 _ALPHA: Final = 2.0 / (_SPAN + 1.0)
@@ -28,8 +28,8 @@ _MILLION: Final = 1_000_000
 class LegacyFeatures:
     """Touch, depths, and averages over eight books, of one symbol; they stand when `take` says so.
 
-    Like the kernels it begins anew each day at the instrument's `daily_reset`; behind a gap `reset` is the
-    strategy's to call.
+    Like the kernels it begins anew each day at the instrument's `daily_reset` and with each trading session
+    and has no values outside of these; behind a gap `reset` is the strategy's to call.
     """
 
     __slots__ = (
@@ -38,6 +38,7 @@ class LegacyFeatures:
         "_clock_ns",
         "_flows",
         "_imbalance",
+        "_is_open",
         "_ofi",
         "_schedule",
         "_spread",
@@ -54,6 +55,7 @@ class LegacyFeatures:
     def __init__(self, instrument: Instrument) -> None:
         self._schedule = Schedule(instrument)
         self._clock_ns: int | None = None
+        self._is_open = False
         self.reset()
 
     def reset(self) -> None:
@@ -71,6 +73,11 @@ class LegacyFeatures:
             self._clock_ns = ts_ns
             if before is not None and self._schedule.resets(before, ts_ns):
                 self.reset()
+        was_open, self._is_open = self._is_open, self._schedule.is_open(self._clock_ns or ts_ns)
+        if not self._is_open:
+            return False
+        if not was_open:
+            self.reset()
         bids, asks = event.bids[:5].tolist(), event.asks[:5].tolist()
         if not bids or not asks:
             return False
@@ -111,6 +118,32 @@ class LegacyFeatures:
             self._ofi += _ALPHA * (float(flow) - self._ofi)
         self.ofi_l1_ema8 = self._ofi + 0.0
         return self._flows >= _SPAN  # the last of them to be warm
+
+
+class ComputesFeatures(BaseStrategy):
+    """A legacy form: one computation a symbol, in `computed`."""
+
+    def on_start(self) -> None:
+        """Begin with nothing."""
+        ctx = self.ctx
+        self.computed = {symbol: LegacyFeatures(ctx.instrument(symbol)) for symbol in ctx.symbols}
+
+
+class ReadsFeatures(BaseStrategy):
+    """A shared form: looks the names in `reads` up once, before the first message.
+
+    `handles` has a symbol and a handle for each name, by symbol; `only` the same where there is one symbol.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def on_start(self) -> None:
+        """Look names up; raises `UnknownFeature`."""
+        ctx = self.ctx
+        self.handles: dict[str, tuple[Any, ...]] = {
+            symbol: (symbol, *(ctx.handle(name, symbol) for name in self.reads)) for symbol in ctx.symbols
+        }
+        self.only = next(iter(self.handles.values())) if len(self.handles) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

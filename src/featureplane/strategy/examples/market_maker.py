@@ -5,12 +5,12 @@ The rule stands once, in `MarketMaker`; the forms differ in where its numbers co
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from featureplane.execution.orders import OrderIntent, Side, TimeInForce
 from featureplane.features.frame import FeatureUpdateEvent
 from featureplane.strategy.api import BaseStrategy
-from featureplane.strategy.compatibility import Forms, LegacyFeatures
+from featureplane.strategy.compatibility import ComputesFeatures, Forms, ReadsFeatures
 from featureplane.strategy.events import BidAskEvent, GapEvent
 
 __all__ = ["FORMS", "LegacyMarketMaker", "MarketMaker", "SharedMarketMaker"]
@@ -72,31 +72,23 @@ class MarketMaker(BaseStrategy):
         self.leave(event.symbol)
 
 
-class SharedMarketMaker(MarketMaker):
+class SharedMarketMaker(ReadsFeatures, MarketMaker):
     """Reads its numbers from shared features."""
 
     required_features = "lob_shared_v1"
-
-    def on_start(self) -> None:
-        """Look names up once."""
-        names = (
-            "best_bid",
-            "best_ask",
-            "bid_depth",
-            "ask_depth",
-            "microprice_x2",
-            "depth_imbalance_ema8_ppm",
-            "ofi_l1_ema8",
-        )
-        self._reads: dict[str, tuple[Any, ...]] = {
-            symbol: (symbol, *(self.ctx.handle(name, symbol) for name in names))
-            for symbol in self.ctx.symbols
-        }
-        self._only = next(iter(self._reads.values())) if len(self._reads) == 1 else None
+    reads = (
+        "best_bid",
+        "best_ask",
+        "bid_depth",
+        "ask_depth",
+        "microprice_x2",
+        "depth_imbalance_ema8_ppm",
+        "ofi_l1_ema8",
+    )
 
     def on_features(self, frame: FeatureUpdateEvent) -> None:
         """Decide, once everything has a value: the flow's average is the last to be warm."""
-        reads = self._only or self._reads[frame.symbol]
+        reads = self.only or self.handles[frame.symbol]
         symbol, bid, ask, below, above, micro_x2, imbalance, ofi = reads
         if ofi.is_ready:
             depth = below.value + above.value
@@ -104,22 +96,17 @@ class SharedMarketMaker(MarketMaker):
             self.decide(symbol, *touch, depth, micro_x2.value, imbalance.value, ofi.value)
 
 
-class LegacyMarketMaker(MarketMaker):
+class LegacyMarketMaker(ComputesFeatures, MarketMaker):
     """Computes its numbers from the book."""
-
-    def on_start(self) -> None:
-        """One computation a symbol."""
-        ctx = self.ctx
-        self._features = {symbol: LegacyFeatures(ctx.instrument(symbol)) for symbol in ctx.symbols}
 
     def on_gap(self, event: GapEvent) -> None:
         """Averages across a gap are none."""
-        self._features[event.symbol].reset()
+        self.computed[event.symbol].reset()
         super().on_gap(event)
 
     def on_bid_ask(self, event: BidAskEvent) -> None:
         """Compute and decide."""
-        values = self._features[event.symbol]
+        values = self.computed[event.symbol]
         if values.take(event):
             depth = values.bid_depth + values.ask_depth
             touch = values.best_bid, values.best_ask

@@ -5,12 +5,12 @@ The rule stands once, in `OfiTaker`; the forms differ in where its numbers come 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from featureplane.execution.orders import OrderIntent, Side, TimeInForce
 from featureplane.features.frame import FeatureUpdateEvent
 from featureplane.strategy.api import BaseStrategy
-from featureplane.strategy.compatibility import Forms, LegacyFeatures
+from featureplane.strategy.compatibility import ComputesFeatures, Forms, ReadsFeatures
 from featureplane.strategy.events import BidAskEvent, GapEvent
 from featureplane.units import NANOS_PER_MS
 
@@ -64,50 +64,37 @@ class OfiTaker(BaseStrategy):
             self._since[symbol] = self.ctx.now_ns
 
 
-class SharedOfiTaker(OfiTaker):
+class SharedOfiTaker(ReadsFeatures, OfiTaker):
     """Reads its numbers from shared features."""
 
     required_features = "lob_shared_v1"
-
-    def on_start(self) -> None:
-        """Look names up once."""
-        names = (
-            "bid_depth",
-            "ask_depth",
-            "spread_ema8_scaled",
-            "depth_imbalance_ema8_ppm",
-            "ofi_l1_ema8",
-        )
-        self._reads: dict[str, tuple[Any, ...]] = {
-            symbol: (symbol, *(self.ctx.handle(name, symbol) for name in names))
-            for symbol in self.ctx.symbols
-        }
-        self._only = next(iter(self._reads.values())) if len(self._reads) == 1 else None
+    reads = (
+        "bid_depth",
+        "ask_depth",
+        "spread_ema8_scaled",
+        "depth_imbalance_ema8_ppm",
+        "ofi_l1_ema8",
+    )
 
     def on_features(self, frame: FeatureUpdateEvent) -> None:
         """Decide, once everything has a value: the flow's average is the last to be warm."""
-        reads = self._only or self._reads[frame.symbol]
+        reads = self.only or self.handles[frame.symbol]
         symbol, below, above, spread, imbalance, ofi = reads
         if ofi.is_ready:
             depth = below.value + above.value
             self.decide(symbol, depth, spread.value, imbalance.value, ofi.value)
 
 
-class LegacyOfiTaker(OfiTaker):
+class LegacyOfiTaker(ComputesFeatures, OfiTaker):
     """Computes its numbers from the book."""
-
-    def on_start(self) -> None:
-        """One computation a symbol."""
-        ctx = self.ctx
-        self._features = {symbol: LegacyFeatures(ctx.instrument(symbol)) for symbol in ctx.symbols}
 
     def on_gap(self, event: GapEvent) -> None:
         """Averages across a gap are none."""
-        self._features[event.symbol].reset()
+        self.computed[event.symbol].reset()
 
     def on_bid_ask(self, event: BidAskEvent) -> None:
         """Compute and decide."""
-        values = self._features[event.symbol]
+        values = self.computed[event.symbol]
         if values.take(event):
             below, above, spread = values.bid_depth, values.ask_depth, values.spread_ema8_scaled
             imbalance, ofi = values.depth_imbalance_ema8_ppm, values.ofi_l1_ema8
