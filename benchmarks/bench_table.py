@@ -13,14 +13,14 @@ from benchmarks.peers import Peers
 from benchmarks.recording import CACHE, Recording, columns_of
 from featureplane.features import kernels as k
 
-__all__ = ["jobs"]
+__all__ = ["NINE", "jobs"]
 
 _COLUMNS = ("best_bid", "best_ask", "l1_bid_qty", "l1_ask_qty")
 _NAMES = ("best_bid", "best_ask", "bid_qty", "ask_qty")
 _LIBRARIES = ("numba", "numpy", "pandas", "polars")
 
 _OFI: Final = k.ofi(1)
-_NINE: Final = fp.FeatureSet(
+NINE: Final = fp.FeatureSet(
     "bench_touch_v1",
     schema_version=1,
     features={
@@ -49,7 +49,7 @@ def _touch(recording: Recording) -> Path:
 def _ours(path: Path) -> Contestant:
     table = dict(zip(_NAMES, (np.ascontiguousarray(column) for column in np.load(path).T), strict=True))
     run = timed(
-        lambda: fp.compute_touch(table, _NINE),
+        lambda: fp.compute_touch(table, NINE),
         len(table["best_bid"]),
         lambda computed: checksum(columns_of(computed)),
     )

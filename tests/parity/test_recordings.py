@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,9 +144,7 @@ def as_our_rows(events: EventBatch, path: Path) -> EventBatch:
 
 def as_their_rows(name: str, path: Path) -> EventBatch:
     """Rows of hftbacktest's own converter: full books in two halves, no ids."""
-    tools = pytest.importorskip(
-        "hftbacktest.data.utils.binancefutures", reason="hftbacktest is not installed"
-    )
+    tools = importlib.import_module("hftbacktest.data.utils.binancefutures")
     one, *_ = RECORDINGS[name].files
     np.savez(path / "rows.npz", data=tools.convert(str(shared(one)), combined_stream=True))
     about = recording(name).instrument

@@ -6,12 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import featureplane as fp
+from benchmarks.bench_table import NINE
 from featureplane import native
 from featureplane.errors import EmptyStream, MalformedEvent, PlanError, SettingError
 from featureplane.features import kernels as k
@@ -27,20 +30,6 @@ MOST = MAGNITUDE_LIMIT - 1
 NAMES = ("best_bid", "best_ask", "bid_qty", "ask_qty")
 
 _OFI = k.ofi(level=1)
-NINE = fp.FeatureSet(
-    "nine_v1",
-    features={
-        "mid_x2": k.mid_x2(),
-        "spread": k.spread(),
-        "microprice_x2": k.microprice_x2(),
-        "imbalance_ppm": k.imbalance_ppm(1),
-        "ofi": _OFI,
-        "ofi_cum": k.cumsum(_OFI),
-        "ofi_ema8": k.ema(_OFI, span=8),
-        "spread_ema8": k.ema(k.spread(), span=8),
-        "imbalance_ema8": k.ema(k.imbalance_ppm(1), span=8),
-    },
-)
 MORE = fp.FeatureSet(
     "more_v1",
     features={
@@ -244,7 +233,6 @@ def test_rows_are_chosen_as_frames_are(backend: str) -> None:
 
 
 def test_tables_of_all_kinds_are_read() -> None:
-    pl, pd = pytest.importorskip("polars"), pytest.importorskip("pandas")
     rows = [(100, 102, 5, 5), (100, 103, 5, 7), (101, 103, 4, 7)]
     plain = table_of(rows)
     arrow = pa.table(plain)

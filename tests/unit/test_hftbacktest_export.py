@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -167,9 +168,7 @@ def touches(batch: EventBatch) -> dict[tuple[int, int], tuple[object, ...]]:
 @needs_native
 @pytest.mark.parametrize("market", ["usdm", "coinm"])
 def test_rows_of_hftbacktests_converter_have_the_same_touch(market: str, tmp_path: Path) -> None:
-    tools = pytest.importorskip(
-        "hftbacktest.data.utils.binancefutures", reason="hftbacktest is not installed"
-    )
+    tools = importlib.import_module("hftbacktest.data.utils.binancefutures")
     source, paths = whole(market)
     raw = read_events(paths, source)
     arrays = []
@@ -189,8 +188,8 @@ def test_rows_of_hftbacktests_converter_have_the_same_touch(market: str, tmp_pat
 
 @pytest.mark.parametrize("market", ["usdm", "spot"])
 def test_hftbacktest_accepts_our_rows(market: str) -> None:
-    tools = pytest.importorskip("hftbacktest.data.validation")
-    types = pytest.importorskip("hftbacktest.types")
+    tools = importlib.import_module("hftbacktest.data.validation")
+    types = importlib.import_module("hftbacktest.types")
     source, name = RECORDINGS[market]
     rows = to_hftbacktest(read_events(shared(f"binance_raw/{name}"), source).part(0, 12_000)).rows
     assert rows.dtype == types.event_dtype

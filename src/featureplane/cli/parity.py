@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from featureplane import native
 from featureplane.cli.features import set_to_run
 from featureplane.cli.options import READING, AllowCode, FeatureSetName, Json, Paths, Reading, Source, Symbol
 from featureplane.cli.paths import paths_agree
 from featureplane.cli.terminal import counting, print_json, say, say_error
 from featureplane.errors import BackendUnavailable
+from featureplane.features.spec import FeatureSet
 
 if TYPE_CHECKING:
     from featureplane.features.parity import Mismatch, ParityReport
@@ -51,28 +53,14 @@ def run(
 
     With `--paths` the frames of a replay, of hftbacktest's clock and of a running service are compared.
     """
-    from featureplane import native
-    from featureplane.features.parity import parity as compare
-    from featureplane.market.reading import read_events
-
-    if through is not None:
-        return paths_agree(
-            through.split(","),
-            (paths, source, symbol),
-            set_to_run(features, allow_code=allow_code),
-            until=until,
-            reading=reading.options(),
-            features=features,
-            json=json,
-        )
-    if not native.available():
+    where, options = (paths, source, symbol), reading.options()
+    if through is None and not native.available():
         raise BackendUnavailable("rust")
     fset = set_to_run(features, allow_code=allow_code)
-    events = read_events(paths, source, symbol, **reading.options())
-    with counting("comparing") as tell:
-        report = compare(
-            events, fset, until=until, progress=lambda n: tell(f"{n:,} of {len(events):,} events")
-        )
+    if through is not None:
+        names = through.split(",")
+        return paths_agree(names, where, fset, until=until, reading=options, features=features, json=json)
+    report = _compared(where, options, fset, until)
     if json:
         print_json(_answer(report))
     else:
@@ -83,6 +71,17 @@ def run(
         say_error(str(report.error), report.error.hint)
         return 2
     return 0
+
+
+def _compared(
+    where: tuple[list[str], str, str | None], reading: dict[str, Any], fset: FeatureSet, until: int | None
+) -> ParityReport:
+    from featureplane.features.parity import parity as compare
+    from featureplane.market.reading import read_events
+
+    events = read_events(*where, **reading)
+    with counting("comparing") as tell:
+        return compare(events, fset, until=until, progress=lambda n: tell(f"{n:,} of {len(events):,} events"))
 
 
 def _answer(report: ParityReport) -> dict[str, object]:

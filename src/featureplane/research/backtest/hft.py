@@ -14,7 +14,7 @@ from featureplane.execution.limits import RiskLimits
 from featureplane.execution.risk import RiskCheck
 from featureplane.research.backtest.adapter import HftBacktestAdapter
 from featureplane.research.backtest.library import Simulation
-from featureplane.research.backtest.result import BacktestResult, EquityPoint, Mids, Story, fill_of
+from featureplane.research.backtest.result import BacktestResult, EquityPoint, Mids, Story, result_of
 from featureplane.research.backtest.venue import compile_calls
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.events import BidAskEvent, TickEvent
@@ -54,22 +54,14 @@ def hft_backtest(
     run = adapter.run((observer, *strategies), risk=risk, listener=story, levels=levels)
     spent_ns = cpu_ns() - began
     observer.note(run.runner.now_ns)
-    end_ns = max(int(one.batch.array["source_ts_ns"].max()) for one in adapter.assets)
-    fills = tuple(
-        fill_of(name, event, observer, event.venue_ts_ns, end_ns)
-        for name, event in story.orders
-        if event.is_fill
-    )
-    return BacktestResult(
-        symbols=tuple(one.symbol for one in adapter.instruments),
-        messages=run.runner.messages,
+    return result_of(
+        run.runner,
+        story,
+        observer,
         cpu_ns=spent_ns,
-        decisions=tuple(story.decisions),
-        orders=tuple(story.orders),
-        fills=fills,
-        equity=tuple(observer.points),
-        fees=sum(fill.event.fee for fill in fills),
-        states=tuple(state for state in run.runner.states.values() if state.strategy is not observer),
+        equity=observer.points,
+        source_ts_ns=lambda ts_ns: ts_ns,
+        end_ns=max(int(one.batch.array["source_ts_ns"].max()) for one in adapter.assets),
     )
 
 

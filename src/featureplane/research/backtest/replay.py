@@ -24,7 +24,7 @@ from featureplane.research.backtest.result import (
     Mids,
     SourceClock,
     Story,
-    fill_of,
+    result_of,
 )
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.runner import StrategyRunner
@@ -54,12 +54,9 @@ def replay_backtest(
     Raises `EmptyStream` without events, what refuses a strategy or an option, and what the stream's options
     ask for; an exception of a strategy stops that strategy (`states`).
     """
-    batches = iter([events] if isinstance(events, EventBatch) else events)
-    first = next((one for one in batches if len(one)), None)
-    if first is None:
-        raise EmptyStream("a backtest without events", hint="give a batch that has some")
     if type(sample_ns) is not int or sample_ns <= 0:
         raise SettingError(f"sample_ns={sample_ns!r}", hint="nanoseconds, an integer above 0")
+    first, batches = _begun(events)
     story, mids, clock = Story(), Mids("mids of the backtest"), SourceClock()
     risk = RiskCheck(first.instruments, limits)
     runner = StrategyRunner(
@@ -75,29 +72,24 @@ def replay_backtest(
     )
     account = _Account(runner, risk, sample_ns, progress)
     began = cpu_ns()
-    for batch in chain((first,), batches):
+    for batch in batches:
         clock.add(batch)
         account.walk(batch)
     runner.finish()
     spent_ns = cpu_ns() - began
     account.note()
     clock.settle()
-    fills = tuple(
-        fill_of(name, event, mids, clock.source_ts_ns(event.venue_ts_ns), clock.end_ns)
-        for name, event in story.orders
-        if event.is_fill
-    )
-    return BacktestResult(
-        symbols=tuple(one.symbol for one in first.instruments),
-        messages=runner.messages,
-        cpu_ns=spent_ns,
-        decisions=tuple(story.decisions),
-        orders=tuple(story.orders),
-        fills=fills,
-        equity=tuple(account.points),
-        fees=sum(fill.event.fee for fill in fills),
-        states=tuple(state for state in runner.states.values() if state.strategy is not mids),
-    )
+    venues, end_ns, points = clock.source_ts_ns, clock.end_ns, account.points
+    return result_of(runner, story, mids, cpu_ns=spent_ns, equity=points, source_ts_ns=venues, end_ns=end_ns)
+
+
+def _begun(events: EventBatch | Iterable[EventBatch]) -> tuple[EventBatch, Iterable[EventBatch]]:
+    """The first batch that has events, and all from that on."""
+    batches = iter([events] if isinstance(events, EventBatch) else events)
+    first = next((one for one in batches if len(one)), None)
+    if first is None:
+        raise EmptyStream("a backtest without events", hint="give a batch that has some")
+    return first, chain((first,), batches)
 
 
 class _Account:

@@ -6,6 +6,7 @@ Leans on `strategy` and `execution`. Runs nothing.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -18,10 +19,20 @@ from featureplane.market.events import EventBatch
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.desk import Decision
 from featureplane.strategy.events import GapEvent, LOBStatsEvent
-from featureplane.strategy.runner import Listener, StrategyState
+from featureplane.strategy.runner import Listener, StrategyRunner, StrategyState
 from featureplane.units import NANOS_PER_MS
 
-__all__ = ["HORIZONS_MS", "BacktestResult", "EquityPoint", "Fill", "Mids", "SourceClock", "Story", "fill_of"]
+__all__ = [
+    "HORIZONS_MS",
+    "BacktestResult",
+    "EquityPoint",
+    "Fill",
+    "Mids",
+    "SourceClock",
+    "Story",
+    "fill_of",
+    "result_of",
+]
 
 HORIZONS_MS: Final = (100, 500, 1000)
 """Markouts are taken so long after a fill, in the venue's time."""
@@ -185,3 +196,35 @@ def fill_of(name: str, event: OrderEvent, mids: Mids, ts_ns: int, end_ns: int) -
         else:
             moves.append(event.side.sign * (later_x2 - mid_x2))
     return Fill(name, event, ts_ns, mid_x2, tuple(moves))
+
+
+def result_of(
+    runner: StrategyRunner,
+    story: Story,
+    mids: Mids,
+    *,
+    cpu_ns: int,
+    equity: Iterable[EquityPoint],
+    source_ts_ns: Callable[[int], int],
+    end_ns: int,
+) -> BacktestResult:
+    """What came of a runner that has finished, `mids` being the first of its strategies.
+
+    `source_ts_ns` is the venue's time of a fill's `venue_ts_ns`; the recording ends at `end_ns` of it.
+    """
+    fills = tuple(
+        fill_of(name, event, mids, source_ts_ns(event.venue_ts_ns), end_ns)
+        for name, event in story.orders
+        if event.is_fill
+    )
+    return BacktestResult(
+        symbols=tuple(one.symbol for one in runner.instruments),
+        messages=runner.messages,
+        cpu_ns=cpu_ns,
+        decisions=tuple(story.decisions),
+        orders=tuple(story.orders),
+        fills=fills,
+        equity=tuple(equity),
+        fees=sum(fill.event.fee for fill in fills),
+        states=tuple(state for state in runner.states.values() if state.strategy is not mids),
+    )
