@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featureplane.clock import ManualClock
-from featureplane.errors import FeaturePlaneError, SettingError, UnreadableFile
+from featureplane.errors import FeaturePlaneError, FileOrder, SettingError, UnreadableFile
 from featureplane.services.raw_queue import RawQueue, Reconnect
 from featureplane.services.recording import reconnect_line, reconnected
 from featureplane.services.replay_source import ReplaySource, parse_replay, raw_lines
@@ -51,7 +51,22 @@ def test_lines_of_plain_and_packed_files_are_the_same(tmp_path: Path) -> None:
     plain = tmp_path / "plain.txt"
     plain.write_bytes(b"\r\n\n".join(lines))
     assert list(raw_lines([plain])) == lines
-    assert list(raw_lines([SAMPLE, plain])) == [*lines, *lines]
+    later = tmp_path / "later.txt"
+    later.write_bytes(lines[-1])
+    assert list(raw_lines([SAMPLE, later])) == [*lines, lines[-1]]
+
+
+def test_files_that_do_not_continue_each_other_are_refused(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "c.txt"]
+    for path, times in zip(paths, ((0, 5), (5, 9), (7, 8)), strict=True):
+        path.write_bytes(b"".join(line(trade(), LOCAL + at) for at in times))
+    assert len(list(raw_lines(paths[:2]))) == 4
+    with pytest.raises(FileOrder) as caught:
+        next(raw_lines(paths[1::-1]))
+    assert caught.value.right == tuple(str(path) for path in paths[:2])
+    lines = raw_lines(paths)
+    with pytest.raises(FileOrder, match="a file begins before the one before it ended"):
+        list(lines)
 
 
 def test_a_line_cut_off_by_the_end_of_its_file_is_left_out(tmp_path: Path) -> None:

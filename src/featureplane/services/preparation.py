@@ -23,6 +23,7 @@ from featureplane.features.spec import FeatureSet
 from featureplane.market.feed import MessageFeed
 from featureplane.market.instruments import Instrument, infer, load_instruments
 from featureplane.market.sources import find_source, source_names
+from featureplane.market.sources.binance import first_times
 from featureplane.market.sources.detect import guess_source
 from featureplane.services.configuration import ServiceConfiguration, nearest
 from featureplane.services.marketdata import MarketDataService, StrategyForms
@@ -145,6 +146,7 @@ def _check_words(asked: ServiceConfiguration) -> None:
 
 def _market(asked: ServiceConfiguration) -> _Market:
     paths, speed = parse_replay(asked.source)
+    first_times(paths)
     known = None if asked.instruments is None else load_instruments(asked.instruments)
     able = [name for name in source_names() if find_source(name).takes_messages]
     venue = asked.feed

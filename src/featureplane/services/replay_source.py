@@ -14,6 +14,7 @@ from typing import Final
 
 from featureplane.clock import SYSTEM, Clock, ReplayClock
 from featureplane.errors import SettingError, UnreadableFile
+from featureplane.market.sources.binance import check_follows, first_times
 from featureplane.market.sources.binance_plain import is_cut, local_time
 from featureplane.market.sources.files import read_chunks
 from featureplane.market.sources.text import Lines, Unpacker
@@ -71,22 +72,31 @@ def _speed(text: str) -> float:
 def raw_lines(paths: Sequence[Path]) -> Iterator[bytes]:
     """The lines of recordings, in order, without those that are empty or cut off by the end of a file.
 
-    Raises `UnreadableFile`, as reading events from them does.
+    Raises `UnreadableFile` and `FileOrder`, as reading events from them does.
     """
+    last = b""
+    for path, start in zip(paths, first_times(paths), strict=True):
+        ended = local_time(last)
+        check_follows(paths, start, ended[0] if ended else 0)
+        for line in _lines_of(path):
+            yield line
+            last = line
+
+
+def _lines_of(path: Path) -> Iterator[bytes]:
     unpacker, lines = Unpacker(), Lines()
-    for path in paths:
-        unpacker.begin(str(path))
-        for chunk in read_chunks(path):
-            place = 0
-            while place < len(chunk):
-                piece, used = unpacker.step(chunk[place:] if place else chunk)
-                place += used
-                for line in lines.feed(piece):
-                    if line.text != b"":
-                        yield _UNREADABLE if line.text is None else line.text
-        for line in (*lines.feed(unpacker.finish()), *lines.finish()):
-            if line.text and not (line.tail and is_cut(line.text)):
-                yield line.text
+    unpacker.begin(str(path))
+    for chunk in read_chunks(path):
+        place = 0
+        while place < len(chunk):
+            piece, used = unpacker.step(chunk[place:] if place else chunk)
+            place += used
+            for line in lines.feed(piece):
+                if line.text != b"":
+                    yield _UNREADABLE if line.text is None else line.text
+    for line in (*lines.feed(unpacker.finish()), *lines.finish()):
+        if line.text and not (line.tail and is_cut(line.text)):
+            yield line.text
 
 
 class ReplaySource:

@@ -35,7 +35,7 @@ from featureplane.market.sources.files import (
     unpacked_start,
 )
 
-__all__ = ["SOURCES"]
+__all__ = ["SOURCES", "check_follows", "first_times"]
 
 _VOLUME_EXPONENT: Final = 18
 _VPIN_BUCKETS: Final = 50
@@ -65,8 +65,8 @@ def _paths(request: Request) -> tuple[Path, ...]:
     return tuple(path for path in request.inputs if isinstance(path, Path))
 
 
-def _starts(paths: Sequence[Path]) -> list[int | None]:
-    """First local time of each file; the files must be in order by them."""
+def first_times(paths: Sequence[Path]) -> list[int | None]:
+    """First local time of each file, None where it does not say; raises `FileOrder` unless they rise."""
     starts = []
     for path in paths:
         lines = unpacked_start(path).split(b"\n")
@@ -76,7 +76,8 @@ def _starts(paths: Sequence[Path]) -> list[int | None]:
     return starts
 
 
-def _check_follows(paths: Sequence[Path], start: int | None, local_max: int) -> None:
+def check_follows(paths: Sequence[Path], start: int | None, local_max: int) -> None:
+    """Raise `FileOrder` for a file that begins before the one before it ended."""
     if start is not None and start < local_max:
         names = [str(path) for path in paths]
         raise FileOrder(names, names)
@@ -89,12 +90,12 @@ def _is_futures(request: Request) -> bool:
 def infer(request: Request) -> tuple[Instrument, ...]:
     """The instruments of a recording, as a pass over all its files shows them (rule 1.1)."""
     paths = _paths(request)
-    starts = _starts(paths)
+    starts = first_times(paths)
     arguments = (_is_futures(request), request.options.on_malformed == "drop", LINE_BYTES_MAX)
     rust = request.backend == "rust"
     scan: _Scan = native.module().BinanceScan(*arguments) if rust else PlainScan(*arguments)
     for path, start in zip(paths, starts, strict=True):
-        _check_follows(paths, start, scan.local_max())
+        check_follows(paths, start, scan.local_max())
         scan.begin(str(path))
         for chunk in read_chunks(path):
             scan.feed(chunk)
@@ -172,9 +173,9 @@ class _Stream:
 
     def _full_batches(self, events_max: int) -> Iterator[EventBatch]:
         reader = self._reader
-        starts = _starts(self._paths)
+        starts = first_times(self._paths)
         for path, start in zip(self._paths, starts, strict=True):
-            _check_follows(self._paths, start, reader.local_max())
+            check_follows(self._paths, start, reader.local_max())
             reader.begin(str(path))
             for chunk in read_chunks(path):
                 place = 0
