@@ -172,7 +172,12 @@ def test_without_json_people_get_a_table(tmp_path: Path, capsys: pytest.CaptureF
         pytest.param(SHARED, ["--features", "lob_shard_v1"], "did you mean lob_shared_v1?", id="set"),
         pytest.param(SHARED, ["--features", "lob_shared_v2"], "features diff", id="another set"),
         pytest.param(SHARED, [*V1, "--symbol", "ETHUSDC"], "did you mean ETHUSDT?", id="symbol"),
-        pytest.param(SHARED, ["--mode", "stats_only"], "legacy form", id="features that nobody computes"),
+        pytest.param(
+            SHARED,
+            ["--mode", "stats_only"],
+            "--mode lob_feature computes",
+            id="features that nobody computes",
+        ),
         pytest.param(LEGACY, ["--mode", "stats_only", *V1], "--mode lob_feature does", id="features unused"),
         pytest.param(LEGACY, ["--mode", "lob_feature"], "give --features", id="no features"),
         pytest.param(SHARED, ["--latency-us", "-1"], "from 0", id="latency"),

@@ -240,6 +240,9 @@ def _checked(
     except TypeError as error:
         hint = "a strategy is made without arguments here: give them defaults"
         raise SettingError(f"{name} cannot be made: {error}", hint=hint) from error
+    if market.mode == "stats_only" and made.required_features is not None:
+        hint = "--mode lob_feature computes them; stats_only runs a strategy's legacy form"
+        raise SettingError(f"{name} requires features, and --mode stats_only has none", hint=hint)
     check_features(made, fset)
     if market.mode != "replay":
         library()

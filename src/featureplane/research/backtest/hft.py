@@ -17,7 +17,7 @@ from featureplane.research.backtest.library import Simulation
 from featureplane.research.backtest.result import BacktestResult, EquityPoint, Mids, Story, result_of
 from featureplane.research.backtest.venue import compile_calls
 from featureplane.strategy.api import BaseStrategy
-from featureplane.strategy.events import BidAskEvent, TickEvent
+from featureplane.strategy.events import LOBStatsEvent
 from featureplane.strategy.market import STATS_LEVELS
 from featureplane.units import NANOS_PER_SECOND
 
@@ -38,8 +38,8 @@ def hft_backtest(
     """Run strategies in hftbacktest, message by message; the account of `replay_backtest`.
 
     Orders, queues and fills are hftbacktest's, positions and PnL ours. A point of equity is taken at the
-    first book or trade behind `sample_ns`, and `progress` called with their number now and then. What numba
-    compiles is done before the time counts.
+    first book of two sides behind `sample_ns`, and `progress` called with their number now and then. What
+    numba compiles is done before the time counts.
 
     Raises `SettingError` for a `sample_ns` that is none, and what `HftBacktestAdapter.run` raises; an
     exception of a strategy stops that strategy (`states`).
@@ -80,10 +80,8 @@ class _Observer(Mids):
         inventory = tuple(portfolio[symbol].qty for symbol in self.ctx.symbols)
         self.points.append(EquityPoint(now_ns, portfolio.equity, inventory))
 
-    def on_bid_ask(self, event: BidAskEvent) -> None:
-        self._pass(event.local_ts)
-
-    def on_tick(self, event: TickEvent) -> None:
+    def on_lob_stats(self, event: LOBStatsEvent) -> None:
+        super().on_lob_stats(event)
         self._pass(event.local_ts)
 
     def _pass(self, local_ts_ns: int) -> None:
