@@ -72,6 +72,20 @@ METRICS: Final = (
         edges=LATENCY_EDGES_NS,
     ),
     Metric("feature_quality_flags_total", "counter", "frames on which a quality flag rises", ("flag",)),
+    Metric(
+        "feature_shadow_parity_checks_total",
+        "counter",
+        "frames that were to be compared with the shadow: `match`, `mismatch`, `skipped`, and `error`: lost "
+        "by the shadow, and its deaths",
+        ("feature_set", "result"),
+    ),
+    Metric(
+        "feature_shadow_parity_mismatch_total",
+        "counter",
+        "frames in which a feature differs in the shadow, or `_changed`, `_ready`, `_flags`, `_frame`, "
+        "`_state`",
+        ("feature_set", "feature_id"),
+    ),
     Metric("raw_queue_depth", "gauge", "messages between feed and pipeline"),
     Metric("raw_queue_dropped_total", "counter", "messages for which that queue had no room"),
     Metric(

@@ -27,6 +27,11 @@ def test_each_setting_is_read() -> None:
             "HFT_FEATURE_ENGINE_EMIT_EVENTS": "0",
             "HFT_FEATURE_METRICS_SAMPLE_EVERY": "1",
             "HFT_FEATURE_LATENCY_SAMPLE_EVERY": "1000000",
+            "HFT_FEATURE_SHADOW_PARITY": "1",
+            "HFT_FEATURE_SHADOW_BACKEND": "python",
+            "HFT_FEATURE_SHADOW_SAMPLE_EVERY": "64",
+            "HFT_FEATURE_SHADOW_WARN_EVERY": "7",
+            "HFT_FEATURE_SHADOW_ABS_TOL": "1e-9",
         }
     )
     assert read == Settings(
@@ -35,6 +40,11 @@ def test_each_setting_is_read() -> None:
         engine_emit_events=False,
         metrics_sample_every=1,
         latency_sample_every=1_000_000,
+        shadow_parity=True,
+        shadow_backend="python",
+        shadow_sample_every=64,
+        shadow_warn_every=7,
+        shadow_abs_tol=1e-9,
     )
 
 
@@ -64,7 +74,8 @@ def test_an_unknown_setting_names_the_nearest(name: str, near: str) -> None:
         (name, text)
         for name in ("METRICS_SAMPLE_EVERY", "LATENCY_SAMPLE_EVERY")
         for text in ("", "0", "-1", "1.5", "1000001", "9" * 5000, "many", "\u0661", " 1")
-    ],
+    ]
+    + [("SHADOW_ABS_TOL", text) for text in ("", "-1", "nan", "inf", "1e7", "1_0", " 1", "0x1p3", "many")],
 )
 def test_a_value_out_of_range_is_refused(name: str, text: str) -> None:
     with pytest.raises(SettingError, match=f"^{PREFIX}{name}=") as caught:

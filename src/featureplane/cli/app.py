@@ -26,6 +26,7 @@ from featureplane.cli.instruments import instruments
 from featureplane.cli.parity import parity
 from featureplane.cli.replay import replay
 from featureplane.cli.run import run
+from featureplane.cli.shadow import shadow
 from featureplane.cli.strategy import strategy
 from featureplane.cli.terminal import say, say_error
 from featureplane.cli.trace import trace
@@ -64,6 +65,7 @@ app.command(instruments)
 app.command(parity)
 app.command(replay)
 app.command(run)
+app.command(shadow)
 app.command(strategy)
 
 

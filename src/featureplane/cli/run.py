@@ -88,6 +88,12 @@ def start(
         str | None, Parameter(help="The socket `featureplane strategy` speaks to, or off.")
     ] = None,
     record: Annotated[Path | None, Parameter(help="A folder for every message and every frame.")] = None,
+    shadow_mode: Annotated[
+        Literal["sample", "full"] | None,
+        Parameter(
+            help="What HFT_FEATURE_SHADOW_PARITY=1 hands over: samples with their state, or everything."
+        ),
+    ] = None,
     check: Annotated[
         bool, Parameter(show_default=False, help="Say what would be refused, and run nothing.")
     ] = False,
@@ -122,6 +128,7 @@ def start(
         "remote": remote or None,
         "control": control,
         "record": record,
+        "shadow_mode": shadow_mode,
         "log_json": log_json or None,
         "log_level": log_level,
         "backend": backend,

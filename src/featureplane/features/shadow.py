@@ -25,6 +25,7 @@ import featureplane
 from featureplane import native
 from featureplane.clock import SYSTEM
 from featureplane.errors import SettingError
+from featureplane.features.frame import FeatureFrame, FrameLayout, Value
 from featureplane.features.shadow_compare import left_out
 from featureplane.features.shadow_process import ShadowCounts, ShadowProcess
 from featureplane.features.shadow_queue import QUEUE_BYTES, Head, Queue, names_of
@@ -225,13 +226,32 @@ class Shadow:
     def last(self, symbol: str | None = None) -> dict[str, Any] | None:
         """The last mismatch, of a symbol or of all; None if there was none.
 
-        `differs` has both sides by name, `live` and `shadow` the frames as hexadecimal digits, `replay` the
-        commands that lead there.
+        `differs` has both sides by name, `live` and `shadow` the frames as hexadecimal digits, `live_values`
+        and `shadow_values` what they say, `replay` the commands that lead there.
         """
         with self._lock:
             if symbol is not None:
                 return self._last.get(symbol)
             return next(reversed(self._last.values()), None)
+
+    def about(self, live: FeatureSet) -> dict[str, Any]:
+        """What is compared, and what came of it."""
+        counts = self.counts
+        return {
+            "feature_set": live.feature_set_id,
+            "candidate": None if self.candidate is None else self.candidate.feature_set_id,
+            "mode": "full" if self.candidate is not None else self.mode,
+            "sample_every": self.sample_every,
+            "abs_tol": self.abs_tol,
+            "compared": counts.compared,
+            "match": counts.match,
+            "mismatch": counts.mismatch,
+            "skipped": counts.skipped,
+            "error": counts.error,
+            "died": counts.died,
+            "by_name": dict(counts.by_name),
+            "left_out": self.left_out(live),
+        }
 
     # -- what the process says
 
@@ -242,9 +262,11 @@ class Shadow:
         words = "candidate" if self.candidate is not None else "backend"
         found = {
             "feature_set": job.live.feature_set_id,
-            "shadow": job.shadow.feature_set_id,
+            "shadow_set": job.shadow.feature_set_id,
             words: job.backend,
             **what,
+            "live_values": _values(job.live, what["live"]),
+            "shadow_values": _values(job.shadow, what["shadow"]),
             "replay": _replay(job, files, what),
         }
         with self._lock:
@@ -294,6 +316,14 @@ def _replay(job: ShadowJob, files: tuple[str, ...], what: Mapping[str, Any]) -> 
     ]
     first = [parity] if len(sets) == 1 and len(job.instruments) == 1 else []
     return [shlex.join(["featureplane", *words]) for words in (*first, *trace)]
+
+
+def _values(fset: FeatureSet, packed: str) -> dict[str, Value]:
+    """The values of a frame by feature; none of a frame that is not there."""
+    if not packed:
+        return {}
+    frame = FeatureFrame(bytes.fromhex(packed), FrameLayout.of(fset, {}))
+    return dict(zip(frame.feature_ids, frame.values, strict=True))
 
 
 def _write(path: Path, what: Mapping[str, Any]) -> None:

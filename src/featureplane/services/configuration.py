@@ -27,7 +27,10 @@ from featureplane.execution.limits import RiskLimits
 from featureplane.services.raw_queue import MESSAGES_MAX
 from featureplane.settings import SETTINGS, Settings, read_settings
 
-__all__ = ["CONTROL", "ServiceConfiguration", "nearest", "read_configuration"]
+__all__ = ["CONTROL", "SHADOW_LAST", "ServiceConfiguration", "nearest", "read_configuration"]
+
+SHADOW_LAST: Final = "var/shadow_last.json"
+"""Where the last mismatch of each symbol with the shadow is written."""
 
 CONTROL: Final = "var/featureplane.sock"
 """Where a service listens for commands, unless asked otherwise."""
@@ -56,6 +59,7 @@ class ServiceConfiguration:
     remote: bool = False
     control: str = CONTROL
     record: str | None = None
+    shadow_mode: str = "sample"
     record_mb: int = 256
     log_json: bool = False
     log_level: str = "info"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import Route
 
 __all__ = ["ask_service", "bind_unix", "check_unix", "control_app"]
 
@@ -96,9 +97,6 @@ def control_app(service: MarketDataService) -> Starlette:
     from starlette.responses import JSONResponse  # noqa: PLC0415 - as above
     from starlette.routing import Route  # noqa: PLC0415 - as above
 
-    def refusal(error: FeaturePlaneError, status: int) -> Response:
-        return JSONResponse({"error": str(error), "hint": error.hint}, status_code=status)
-
     def forms(_request: Request) -> Response:
         return JSONResponse({"strategies": service.forms()})
 
@@ -126,10 +124,65 @@ def control_app(service: MarketDataService) -> Starlette:
 
     return Starlette(
         routes=[
+            *shadow_routes(service),
             Route("/strategies", forms),
             Route("/strategies/{name:path}", switch, methods=["POST"]),
         ]
     )
+
+
+def shadow_routes(service: MarketDataService) -> list[Route]:
+    """What can be asked and told of the shadow."""
+    from starlette.responses import JSONResponse  # noqa: PLC0415 - an extra
+    from starlette.routing import Route  # noqa: PLC0415 - as above
+
+    off = StateError("this service has no shadow", hint="HFT_FEATURE_SHADOW_PARITY=1 gives it one")
+
+    def seen(_request: Request) -> Response:
+        shadow, fset = service.shadow, service.fset
+        if shadow is None or fset is None:
+            return refusal(off, 409)
+        return JSONResponse(shadow.about(fset))
+
+    def last(request: Request) -> Response:
+        symbol = request.path_params.get("symbol")
+        if service.shadow is None:
+            return refusal(off, 409)
+        return JSONResponse({"last": service.shadow.last(symbol)})
+
+    async def told(request: Request) -> Response:
+        if service.shadow is None:
+            return refusal(off, 409)
+        try:
+            service.shadow.sample_every = _number_in(await _body(request), "sample_every")
+        except SettingError as error:
+            return refusal(error, 422)
+        return JSONResponse({"sample_every": service.shadow.sample_every})
+
+    return [
+        Route("/shadow", seen),
+        Route("/shadow", told, methods=["POST"]),
+        Route("/shadow/last", last),
+        Route("/shadow/last/{symbol:path}", last),
+    ]
+
+
+def refusal(error: FeaturePlaneError, status: int) -> Response:
+    """An error as an answer."""
+    from starlette.responses import JSONResponse  # noqa: PLC0415 - an extra
+
+    return JSONResponse({"error": str(error), "hint": error.hint}, status_code=status)
+
+
+def _number_in(body: bytes, name: str) -> int:
+    try:
+        said = json.loads(body)
+    except ValueError:
+        said = None
+    number = said.get(name) if isinstance(said, dict) else None
+    if type(number) is not int:
+        raise SettingError(f"no {name}", hint=f'{{"{name}": 64}}')
+    return number
 
 
 async def _body(request: Request) -> bytes:

@@ -31,6 +31,7 @@ from featureplane.errors import (
 )
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.pipeline import Pipeline
+from featureplane.features.shadow import Shadow
 from featureplane.features.spec import FeatureSet
 from featureplane.market.feed import MessageFeed
 from featureplane.services.numbers import Latencies, write_numbers
@@ -103,7 +104,8 @@ class MarketDataService:
     `feed` is the runner's own `Pipeline`, or `MessageFeed` where no features are computed. `forms` has
     the forms of strategies by name. `answers_ns`: how long after the end
     orders are still heard of. `watched`: somebody scrapes; numbers are then published every
-    `metrics_sample_every` frames, ten times a second at most, and exactly at each scrape.
+    `metrics_sample_every` frames, ten times a second at most, and exactly at each scrape. `shadow`: what the
+    feed is compared with; it ends with the service.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class MarketDataService:
         queue: RawQueue | None = None,
         answers_ns: int = 0,
         watched: bool = False,
+        shadow: Shadow | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         settings = settings or Settings()
@@ -129,6 +132,9 @@ class MarketDataService:
         self.telemetry = Telemetry([self._numbers])
         self.latencies = Latencies()
         self.readiness = Readiness(runner, self.fset)
+        self.shadow = shadow
+        if isinstance(feed, Pipeline):
+            feed.watch(shadow)
         self._subscribers: list[Subscriber] = []
         self._gone: Counter[str] = Counter()
         for one in subscribers:
@@ -301,6 +307,9 @@ class MarketDataService:
         self.runner.finish()
         self.runner.hear(self.runner.now_ns + self._answers_ns)
         self._tell("finish")
+        if self.shadow is not None:
+            self.feed.finish()
+            self.shadow.close()
         self.story.tell()
         self.story.tell_late(self.runner.states.values())
         self.telemetry.publish()

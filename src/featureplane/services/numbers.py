@@ -9,6 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from featureplane.features.shadow import Shadow, ShadowCounts
+from featureplane.features.shadow_queue import names_of
+from featureplane.features.spec import FeatureSet
 from featureplane.market.quality import Drop, ResetCause
 from featureplane.telemetry import Histogram, Telemetry
 
@@ -70,6 +73,17 @@ def write_numbers(service: MarketDataService, telemetry: Telemetry) -> None:
     telemetry.put_all("feature_resets_total", {_CAUSES[one]: counts["resets"][one] for one in _CAUSES})
     telemetry.put_all("feature_quality_flags_total", {_FLAGS[one]: counts["flags"][one] for one in _FLAGS})
     _write_updates(service, dropped, telemetry)
+    _write_shadow(service.fset, service.shadow, telemetry)
+
+
+def _write_shadow(fset: FeatureSet, shadow: Shadow | None, telemetry: Telemetry) -> None:
+    """At 0 where there is none."""
+    counts = ShadowCounts() if shadow is None else shadow.counts
+    results = {"match": counts.match, "mismatch": counts.mismatch, "skipped": counts.skipped}
+    results["error"] = counts.error
+    telemetry.put_all("feature_shadow_parity_checks_total", results, fset.feature_set_id)
+    names = dict.fromkeys(names_of(fset), 0) | dict(counts.by_name)
+    telemetry.put_all("feature_shadow_parity_mismatch_total", names, fset.feature_set_id)
 
 
 def _write_updates(service: MarketDataService, dropped: Counter[str], telemetry: Telemetry) -> None:

@@ -19,13 +19,14 @@ from featureplane.execution.venues.paper import PaperOptions, PaperVenue
 from featureplane.features.catalog import registry
 from featureplane.features.loading import resolve_feature_set
 from featureplane.features.pipeline import Pipeline
+from featureplane.features.shadow import Shadow
 from featureplane.features.spec import FeatureSet
 from featureplane.market.feed import MessageFeed
 from featureplane.market.instruments import Instrument, infer, load_instruments
 from featureplane.market.sources import find_source, source_names
 from featureplane.market.sources.binance import first_times
 from featureplane.market.sources.detect import guess_source
-from featureplane.services.configuration import ServiceConfiguration, nearest
+from featureplane.services.configuration import SHADOW_LAST, ServiceConfiguration, nearest
 from featureplane.services.marketdata import MarketDataService, StrategyForms
 from featureplane.services.raw_queue import RawQueue
 from featureplane.services.recorder import Recorder, check_folder
@@ -139,6 +140,7 @@ def _check_words(asked: ServiceConfiguration) -> None:
     for name, value, words in (
         ("log_level", asked.log_level, LOG_LEVELS),
         ("backend", asked.backend, ("auto", "rust", "python")),
+        ("shadow_mode", asked.shadow_mode, ("sample", "full")),
     ):
         if value not in words:
             raise SettingError(f"{name}={value!r}", hint=nearest(value, words))
@@ -256,4 +258,10 @@ def _service(
         queue=RawQueue(asked.queue, whose=source.whose),
         answers_ns=paper.entry_ns + paper.response_ns + 1,
         watched=asked.metrics is not None,
+        shadow=_shadow(asked, market),
     )
+
+
+def _shadow(asked: ServiceConfiguration, market: _Market) -> Shadow | None:
+    paths = [str(path) for path in market.paths]
+    return Shadow.of(asked.settings, mode=asked.shadow_mode, last_path=Path(SHADOW_LAST), recording=paths)
