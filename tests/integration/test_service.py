@@ -318,3 +318,27 @@ def test_a_symbol_is_ready_while_its_book_is_whole_and_once_everything_had_a_val
     running.reconnect(SYMBOL)
     assert running.readiness.look() == {SYMBOL: "its book is not whole"}
     assert not running.runner.is_whole(SYMBOL)
+
+
+@backends
+@pytest.mark.parametrize("fset", [V1, None])
+def test_stages_of_a_message_are_told_and_nothing_else_changes(
+    backend: str, fset: fp.FeatureSet | None
+) -> None:
+    lines = sample_lines(1500)
+    strategy = market_maker.SharedMarketMaker if fset else market_maker.LegacyMarketMaker
+    timed, plain = (
+        service(strategy(), fset=fset, backend=backend, settings=Settings(latency_sample_every=every))
+        for every in (1, 1_000_000)
+    )
+    for running in (timed, plain):
+        running.run(Lines(lines))
+    assert timed.story.decisions == plain.story.decisions
+    assert timed.story.decisions.total() > 0
+    assert timed.frames == plain.frames
+    counts = {stage: sum(one.counts) for stage, one in timed.latencies.stages.items()}
+    assert counts["dispatch"] == counts["features"] == 1500
+    assert counts["risk"] >= counts["order"] > 0
+    assert sum(timed.latencies.frames.counts) == timed.frames
+    assert all(one.total > 0 for one in timed.latencies.stages.values())
+    assert not any(sum(one.counts) for one in plain.latencies.stages.values())
