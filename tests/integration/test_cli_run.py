@@ -236,11 +236,13 @@ def test_a_check_says_everything_at_once(part: str, capsys: pytest.CaptureFixtur
 def test_a_check_of_what_would_run_runs_nothing(
     part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = tmp_path / "record"
-    line = options(part, "--metrics", "127.0.0.1:0", "--record", str(record), "--check")
+    record, control = tmp_path / "record", tmp_path / "new" / "s.sock"
+    more = ("--metrics", "127.0.0.1:0", "--record", str(record), "--check")
+    line = options(part, *more, control=str(control))
+    before = sorted(tmp_path.rglob("*"))
     assert main(line) == 0
     assert "nothing would be refused" in capsys.readouterr().err
-    assert not record.exists()
+    assert sorted(tmp_path.rglob("*")) == before
     assert main([*line, "--json"]) == 0
     assert answer(capsys) == {"refused": []}
 

@@ -156,6 +156,23 @@ def test_ready_is_what_can_be_relied_on(tmp_path: Path) -> None:
         assert get(f"{address}/strategies")[0] == 404, "no switch can be thrown over a port"
 
 
+def test_a_book_that_lost_a_message_is_not_ready_even_if_nothing_more_comes(tmp_path: Path) -> None:
+    lines = sample_lines(3000)
+    running = service(queue=RawQueue(1 << 20, whose=lambda _: SYMBOL))
+    with served(running, tmp_path) as (address, _, steps):
+        for line in lines:
+            steps.queue.put(line)
+        until_taken(running, len(lines))
+        assert get(f"{address}/readyz")[0] == 200
+        steps.queue._max = 0
+        assert not steps.queue.put(lines[-1])
+        steps.queue.wake()
+        ends = time.monotonic() + 20
+        while get(f"{address}/readyz")[0] == 200:
+            assert time.monotonic() < ends
+        assert running.queue_breaks == 1
+
+
 def test_a_message_that_takes_long_is_no_reason_not_to_answer(tmp_path: Path) -> None:
     running, begun, release = service(watched=True), threading.Event(), threading.Event()
 

@@ -38,10 +38,26 @@ def test_a_lost_message_is_counted_and_the_next_of_all_comes_behind_a_reconnect(
     assert queue.dropped == 4
     assert drained(queue) == [(b"1", None, None), (b"2", None, None)]
     assert queue.put(b"3")
-    expected = [Reconnect(symbol, "queue") for symbol in ("X", "Y", None)]
-    assert drained(queue) == [*expected, (b"3", None, None)]
+    *reconnects, last = drained(queue)
+    assert set(reconnects) == {Reconnect(symbol, "queue") for symbol in ("X", "Y", None)}
+    assert len(reconnects) == 3
+    assert last == (b"3", None, None)
+    assert queue.lost() is None
     assert queue.put(b"4")
     assert drained(queue) == [(b"4", None, None)], "said once"
+
+
+def test_a_loss_is_told_when_nothing_more_is_there_to_take() -> None:
+    queue = RawQueue(1)
+    assert queue.lost() is None
+    queue.put(b"1")
+    queue.put(b"2", 7, "X")
+    assert queue.lost() is None, "what came before it comes first"
+    drained(queue)
+    assert queue.lost() == Reconnect("X", "queue")
+    assert queue.lost() is None
+    queue.put(b"3")
+    assert drained(queue) == [(b"3", None, None)], "said once"
 
 
 def test_a_symbol_that_was_asked_for_needs_no_look() -> None:

@@ -200,9 +200,13 @@ class MarketDataService:
             try:
                 item = queue.take()
             except IndexError:
-                if queue.is_ended and not len(queue):
+                lost = queue.lost()
+                if lost is not None:
+                    self._next(lost)
+                elif queue.is_ended and not len(queue):
                     break
-                queue.wait(_IDLE_S)
+                else:
+                    queue.wait(_IDLE_S)
             else:
                 self._next(item)
         source.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,7 +47,7 @@ class RawQueue:
     ) -> None:
         self._items: deque[Item] = deque()
         self._max, self._whose = messages_max, whose
-        self._lost: dict[str | None, None] = {}  # symbols, in order
+        self._lost: dict[str | None, None] = {}  # symbols
         self._filled = threading.Event()
         self._hungry = False
         self.take = self._items.popleft
@@ -63,17 +64,17 @@ class RawQueue:
     def put(self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None) -> bool:
         """Put a message; False where there was no room for it: it is lost.
 
-        The first message for which there is room again comes behind a `Reconnect` of each symbol that lost
-        one.
+        A `Reconnect` of each symbol that lost one stands before the first message for which there is room
+        again, or is what `lost` gives.
         """
         items = self._items
         if len(items) >= self._max:
             self.dropped += 1
             self._lost[symbol or self._whose(data)] = None
             return False
-        if self._lost:
-            items.extend(Reconnect(lost, "queue") for lost in self._lost)
-            self._lost.clear()
+        while self._lost:
+            with suppress(KeyError):  # the loop was quicker
+                items.append(Reconnect(self._lost.popitem()[0], "queue"))
         items.append((data, local_ts_ns, symbol))
         if self._hungry:
             self._filled.set()
@@ -90,6 +91,20 @@ class RawQueue:
         self._filled.set()
 
     # -- the loop's side
+
+    def lost(self) -> Reconnect | None:
+        """What was lost behind all that was taken, for the loop that found nothing more to take.
+
+        WHY not with the next message alone: until that comes the book would pass for whole.
+        """
+        try:
+            symbol = self._lost.popitem()[0]
+        except KeyError:
+            return None
+        if self._items:  # it came meanwhile, and was there before the loss
+            self._lost[symbol] = None
+            return None
+        return Reconnect(symbol, "queue")
 
     def wait(self, seconds: float) -> None:
         """Wait until there may be something, or `wake` is called."""
