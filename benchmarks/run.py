@@ -37,6 +37,7 @@ MODULES = (
     "table",
     "streaming",
     "pull",
+    "shadow",
     "step",
     "backtest",
     "nautilus",

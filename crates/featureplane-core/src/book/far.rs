@@ -111,7 +111,7 @@ impl Far {
     }
 
     /// Sets what was written down.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         if self.late.is_empty() {
             return;
         }
@@ -224,6 +224,9 @@ impl Far {
 
     /// Shows every level, in no order.
     pub fn each(&self, mut show: impl FnMut((i64, i64))) {
+        if !self.late.is_empty() {
+            return self.sorted().into_iter().for_each(show);
+        }
         match &self.levels {
             Levels::Hash(levels) => levels.iter().for_each(|(&key, &qty)| show((key, qty))),
             Levels::Tree(levels) => levels.iter().for_each(|(&key, &qty)| show((key, qty))),

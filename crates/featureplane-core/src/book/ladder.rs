@@ -383,6 +383,11 @@ impl<const BID: bool> Ladder<BID> {
         levels
     }
 
+    /// Lets [`Self::each`] find all levels in one place; they stay what they are.
+    pub(super) fn settle(&mut self) {
+        self.far.settle();
+    }
+
     /// Shows every level, best first or, which costs less, those far from the best in no order; how many.
     pub(super) fn each(&self, sorted: bool, mut show: impl FnMut(Level)) -> usize {
         let mut count = 0;

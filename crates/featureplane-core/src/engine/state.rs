@@ -29,7 +29,8 @@ pub(super) fn save(symbol: &Symbol, shared: &Shared) -> Vec<u8> {
 }
 
 /// The same into room that was used before; where in it the book stands, whose levels are in no order.
-pub(super) fn save_quickly(symbol: &Symbol, shared: &Shared, room: &mut Vec<u8>) -> usize {
+pub(super) fn save_quickly(symbol: &mut Symbol, shared: &Shared, room: &mut Vec<u8>) -> usize {
+    symbol.book.settle();
     let mut out = StateWriter::over(std::mem::take(room));
     let book = write(symbol, shared, false, &mut out);
     *room = out.into_bytes();

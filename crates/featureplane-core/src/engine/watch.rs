@@ -92,7 +92,7 @@ impl Watch {
 
 impl Watching {
     #[inline]
-    fn wanted(&mut self, symbol: &Symbol, shared: &Shared) -> Wanted {
+    fn wanted(&mut self, symbol: &mut Symbol, shared: &Shared) -> Wanted {
         let wanted = self.witness.wanted(symbol.place, symbol.seq);
         self.before.clear();
         if wanted.before {
@@ -101,7 +101,13 @@ impl Watching {
         wanted
     }
 
-    fn taken(&mut self, symbol: &Symbol, shared: &Shared, wanted: Wanted, (until, events): (u64, &[Event])) {
+    fn taken(
+        &mut self,
+        symbol: &mut Symbol,
+        shared: &Shared,
+        wanted: Wanted,
+        (until, events): (u64, &[Event]),
+    ) {
         self.frame.clear();
         self.after.clear();
         let mut book = 0;
@@ -193,14 +199,14 @@ impl Engine {
         };
         let Some(head) = events.first() else { return self.unseen(rest, next, sink) };
         let place = self.place(head)?;
-        let wanted = watching.wanted(&self.symbols[place], &self.shared);
+        let wanted = watching.wanted(&mut self.symbols[place], &self.shared);
         let taken = match next {
             Next::Message(message) if trusted => self.plainly(place, &message, sink)?,
             next => self.unseen(rest, next, sink)?,
         };
         if wanted.frame != 0 || wanted.message {
             let until = self.events + taken as u64;
-            watching.taken(&self.symbols[place], &self.shared, wanted, (until, events));
+            watching.taken(&mut self.symbols[place], &self.shared, wanted, (until, events));
         }
         Ok(taken)
     }

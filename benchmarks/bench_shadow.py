@@ -1,0 +1,133 @@
+"""What a shadow costs the live path: bytes to frames with it and without.
+
+`1 in 256`: the other backend, by state transfer. `1 in 1`: a candidate set in Rust, which sees every message
+and is compared on every frame; the figure is what that adds to a message. The shadow's process stands still
+while the clock runs and works through the queue in between: it has a core of its own where it matters, and
+here it would be measured with the live path.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import featureplane as fp
+from benchmarks.harness import Contestant, Goal, Job, Sample, now
+from benchmarks.peers import Peers
+from benchmarks.recording import Recording
+from featureplane import native
+from featureplane.features.shadow import Shadow
+
+__all__ = ["jobs"]
+
+_MESSAGES: Final = 30_000
+_PART: Final = 5_000  # messages between two pauses
+_PAUSE_S: Final = 0.02
+_WAIT_S: Final = 120.0
+_ROOM: Final = 64 << 20
+_DIGITS_NS: Final = 19  # of a local time in nanoseconds; others are in microseconds
+_SAMPLE: Final = Path(fp.__file__).parent / "sample" / "ethusdt_20240808.gz"
+_SETS: Final = {"v1": "lob_shared_v1", "v2": "lob_shared_v2"}
+_OTHER: Final = {"v1": "lob_shared_v2", "v2": "lob_shared_v1"}
+
+Message = tuple[bytes, int]
+
+
+def _messages(recording: Recording) -> list[Message]:
+    with gzip.open(recording.path or _SAMPLE) as stream:
+        lines = [text.rstrip().partition(b" ") for text, _ in zip(stream, range(_MESSAGES), strict=False)]
+    return [(data, int(local) * (1 if len(local) == _DIGITS_NS else 1000)) for local, _, data in lines]
+
+
+def _once(recording: Recording, version: str, shadow: Shadow | None) -> tuple[float, int, str]:
+    """Seconds, messages, and a sum of the frames."""
+    messages, digest = _messages(recording), hashlib.sha256()
+    pipeline = fp.Pipeline(
+        fp.feature_set(_SETS[version]), recording.source, recording.events.instruments, live=False
+    )
+    pipeline.watch(shadow)
+    push, spent = pipeline.push, 0.0
+    seen: tuple[fp.FeatureFrame, ...] = ()
+    for first in range(0, len(messages), _PART):
+        part = messages[first : first + _PART]
+        _signal(shadow, signal.SIGSTOP)
+        start = now()
+        for data, local_ts_ns in part:
+            frames = push(data, local_ts_ns)
+            if frames:
+                seen = frames
+                frames[0]["best_bid"]
+        spent += now() - start
+        _signal(shadow, signal.SIGCONT)
+        digest.update(b"".join(frame.pack() for frame in seen))  # what has run on until then is in it
+        time.sleep(_PAUSE_S)
+        if shadow is not None and not shadow.drain(_WAIT_S):
+            raise RuntimeError("the shadow does not come along")
+    return spent, len(messages), digest.hexdigest()[:16]
+
+
+def _signal(shadow: Shadow | None, what: signal.Signals) -> None:
+    for pid in () if shadow is None else shadow.pids:
+        os.kill(pid, what)
+
+
+def _shadowed(recording: Recording, version: str, *, every: int, candidate: bool) -> tuple[float, int, str]:
+    other = fp.feature_set(_OTHER[version]) if candidate else None
+    shadow = Shadow(other, sample_every=every, queue_bytes=_ROOM)
+    try:
+        found = _once(recording, version, shadow)
+    finally:
+        shadow.close(0.0)
+    counts = shadow.counts
+    if counts.mismatch or counts.error or not counts.match:
+        raise RuntimeError(f"the shadow compared otherwise than expected: {counts}")
+    return found
+
+
+def _alone(recording: Recording, version: str, runs: int) -> Sample:
+    found = [_once(recording, version, None) for _ in range(runs)]
+    return Sample(tuple(seconds for seconds, _, _ in found), found[0][1], found[0][2])
+
+
+def _sampled(recording: Recording, version: str, runs: int) -> Sample:
+    found = [_shadowed(recording, version, every=256, candidate=False) for _ in range(runs)]
+    return Sample(tuple(seconds for seconds, _, _ in found), found[0][1], found[0][2])
+
+
+def _added(recording: Recording, version: str, runs: int) -> Sample:
+    """What a candidate at 1 in 1 adds, of runs behind one another."""
+    seconds, units, total = [], 1, ""
+    for _ in range(runs):
+        alone, _, _ = _once(recording, version, None)
+        beside, units, total = _shadowed(recording, version, every=1, candidate=True)
+        seconds.append(max(beside - alone, 1e-9))
+    return Sample(tuple(seconds), units, total)
+
+
+def jobs(recording: Recording, peers: Peers) -> tuple[Job, ...]:
+    """Needs the extension: one for each set, whose frames are equal with a shadow and without."""
+    del peers
+    if not native.available():
+        return ()
+    return tuple(
+        Job(
+            f"shadow_{version}",
+            f"Bytes to frames of {_SETS[version]} beside a shadow",
+            "ns/message",
+            (
+                Contestant("alone", partial(_alone, recording, version)),
+                Contestant("1 in 256", partial(_sampled, recording, version)),
+                Contestant("added at 1 in 1", partial(_added, recording, version)),
+            ),
+            baseline="alone",
+            goals=(Goal("1 in 256", 1.05, "alone"), Goal("added at 1 in 1", 2_000.0)),
+            note="The shadow's own work is not in these figures: it has a process of its own.",
+        )
+        for version in _SETS
+    )
