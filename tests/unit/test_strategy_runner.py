@@ -20,6 +20,7 @@ from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.desk import Decision
 from featureplane.strategy.events import LOBStatsEvent
 from featureplane.strategy.runner import Listener, StrategyRunner
+from tests import streams
 from tests.orders import WIDE
 from tests.parity.streams import synthetic
 
@@ -353,6 +354,26 @@ def test_an_exception_anywhere_stops_that_strategy_alone(handler: str) -> None:
     assert "ZeroDivisionError" in repr(state)
     assert run.states["lives"].is_running
     assert lives.calls > 100
+
+
+def test_who_stops_at_the_first_of_two_trades_does_not_see_the_second() -> None:
+    trades = [streams.buy(101, 5), streams.sell(100, 7)]
+    array = streams.as_array(
+        [streams.snapshot(streams.bid(99, 1), streams.ask(103, 1)), streams.message(*trades, at=5)]
+    )
+    events = EventBatch(array, (streams.instrument(),), streams.source())
+    seen: dict[str, list[int]] = {"dies": [], "lives": []}
+
+    class Counts(BaseStrategy):
+        def on_tick(self, event: Any) -> None:
+            seen[self.name].append(event.qty)
+            if self.name == "dies":
+                raise ValueError("enough")
+
+    run = runner(events, Counts("dies"), Counts("lives"))
+    run.run(events)
+    assert seen == {"dies": [5], "lives": [5, 7]}
+    assert dict(run.states["dies"].exceptions) == {"on_tick": 1}
 
 
 @pytest.mark.parametrize("backend", ["python", pytest.param("rust", marks=pytest.mark.native)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,13 @@ from featureplane.strategy.events import (
 )
 from featureplane.strategy.market import HEAD_WORDS, MarketBooks
 
+if TYPE_CHECKING:
+    from featureplane.strategy.states import StrategyState
+
 __all__ = ["EventRoom", "has_gap"]
+
+_Listening: TypeAlias = "list[tuple[StrategyState, Callable[[Any], None]]]"
+_Fail: TypeAlias = "Callable[[StrategyState, str, Exception], None]"
 
 _SIDES: Final = tuple(Side)
 _TRADE: Final = int(Kind.TRADE)
@@ -41,7 +47,8 @@ class EventRoom:
         self.names = {one.symbol_id: sys.intern(one.symbol) for one in books.instruments}
         self._tick, self._gap = TickEvent(), GapEvent()
         self._bid_ask, self._stats = BidAskEvent(), LOBStatsEvent()
-        self._alone = self._references(self._tick)
+        self._alone = self._references(self._gap)
+        self._tick_alone = sys.getrefcount(self._tick)
         self._see()
 
     def _see(self) -> None:
@@ -77,20 +84,27 @@ class EventRoom:
         event.seq, event.is_whole = head[3], is_whole
         return event
 
-    def ticks(self, start: int, stop: int, deliver: Callable[[TickEvent], None]) -> None:
-        """Deliver the trades of the message at hand, one after the other."""
+    def ticks(self, start: int, stop: int, listening: _Listening, fail: _Fail) -> None:
+        """Deliver the trades of the message at hand, one after the other, to whoever runs."""
         words, head = self._words, self.head
         symbol, ts, local_ts = self.names[head[0]], head[1], head[2]
-        for at in range(8 * start, 8 * stop, 8):
+        at, end = 8 * start - 8, 8 * stop - 8
+        while at < end:  # a range would cost more than what is done with it
+            at += 8
             kinds, qty = words[at], words[at + 2]
             if kinds & 0xFF != _TRADE or kinds >> 16 & _NOT_MARKET or not qty:
                 continue
             event = self._tick
             event.symbol, event.ts, event.local_ts = symbol, ts, local_ts
             event.price, event.qty, event.side = words[at + 1], qty, _SIDES[kinds >> 8 & 0xFF]
-            deliver(event)
+            for state, call in listening:
+                try:
+                    call(event)
+                except Exception as error:  # noqa: BLE001 - whatever a strategy raises is its own affair
+                    fail(state, "on_tick", error)
+                    listening = [one for one in listening if one[0].is_running]
             del event
-            if self._references(self._tick) > self._alone:
+            if sys.getrefcount(self._tick) > self._tick_alone:
                 end_event(self._tick)
                 self._tick = TickEvent()
 

@@ -27,7 +27,6 @@ from featureplane.market.instruments import Instrument, check_ids
 from featureplane.strategy.api import HANDLERS, BaseStrategy, StrategyContext, check_features
 from featureplane.strategy.desk import Desk
 from featureplane.strategy.dispatch import EventRoom, has_gap
-from featureplane.strategy.events import TickEvent
 from featureplane.strategy.floor import Floor
 from featureplane.strategy.market import (
     DID_WORD,
@@ -405,7 +404,7 @@ class StrategyRunner:
 
     def _tell_all(self, bits: int, start: int, stop: int, frames: tuple[FeatureFrame, ...]) -> None:
         if bits & _TRADES and self._on_tick:
-            self._room.ticks(start, stop, self._deliver_tick)
+            self._room.ticks(start, stop, self._on_tick, self._fail)
         if bits & _BOOK and bits & _SHOWN:
             self._book_events(bits)
         if frames:
@@ -451,9 +450,6 @@ class StrategyRunner:
                 call(event)
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(state, name, error)
-
-    def _deliver_tick(self, event: TickEvent) -> None:
-        self._deliver(self._on_tick, "on_tick", event)
 
     # -- orders
 
