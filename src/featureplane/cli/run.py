@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
 from featureplane.cli.options import AllowCode, Json
+from featureplane.cli.service_options import Feeding, Trading, Watching, given
 from featureplane.cli.terminal import print_facts, print_json, say, say_error
 from featureplane.errors import FeaturePlaneError
 
@@ -30,7 +31,9 @@ _EXAMPLE: Final = (
 )
 _OFF: Final = "off"
 
-Names = Annotated[list[str] | None, Parameter(consume_multiple=True)]
+FEEDING: Final = Feeding()
+TRADING: Final = Trading()
+WATCHING: Final = Watching()
 
 run = App(
     name="run",
@@ -46,97 +49,23 @@ def start(
     config: Annotated[
         Path | None, Parameter(help="A TOML file with these names; what is said here goes before it.")
     ] = None,
-    source: Annotated[
-        str | None,
-        Parameter(help="replay:PATH[,PATH...][@SPEED]: recordings, or a folder that --record wrote."),
-    ] = None,
-    feed: Annotated[
-        str | None, Parameter(help="The venue whose messages they are; the instruments, or they, tell.")
-    ] = None,
-    symbol: Annotated[
-        list[str] | None,
-        Parameter(consume_multiple=True, help="Those that are wanted; may be left out where there is one."),
-    ] = None,
-    features: Annotated[
-        str | None, Parameter(help="The id of a shipped set, or a .toml or .py file that holds one.")
-    ] = None,
-    strategy: Annotated[
-        list[str] | None,
-        Parameter(consume_multiple=True, help="[NAME=]module:Class, or file.py:Class with --allow-code."),
-    ] = None,
-    venue: Annotated[str | None, Parameter(help="Where orders go: paper.")] = None,
-    instruments: Annotated[
-        Path | None, Parameter(help="Instruments file; without one a first pass finds exponents.")
-    ] = None,
-    fill: Annotated[
-        Literal["touch", "queue", "through"] | None, Parameter(help="When paper fills a waiting order.")
-    ] = None,
-    latency_us: Annotated[
-        int | None, Parameter(help="Microseconds an order takes to the venue, and its answer back.")
-    ] = None,
-    budget_us: Annotated[
-        int | None, Parameter(help="Microseconds a handler may take; longer ones are counted and named.")
-    ] = None,
-    queue: Annotated[int | None, Parameter(help="Messages there is room for before the pipeline.")] = None,
-    metrics: Annotated[
-        str | None, Parameter(help="HOST:PORT for /metrics, /healthz and /readyz; needs the extra ops.")
-    ] = None,
-    remote: Annotated[
-        bool, Parameter(show_default=False, help="Let --metrics be reached from other machines.")
-    ] = False,
-    control: Annotated[
-        str | None, Parameter(help="The socket `featureplane strategy` speaks to, or off.")
-    ] = None,
-    record: Annotated[Path | None, Parameter(help="A folder for every message and every frame.")] = None,
-    shadow_mode: Annotated[
-        Literal["sample", "full"] | None,
-        Parameter(
-            help="What HFT_FEATURE_SHADOW_PARITY=1 hands over: samples with their state, or everything."
-        ),
-    ] = None,
+    feeding: Feeding = FEEDING,
+    trading: Trading = TRADING,
+    watching: Watching = WATCHING,
     check: Annotated[
         bool, Parameter(show_default=False, help="Say what would be refused, and run nothing.")
     ] = False,
-    log_json: Annotated[
-        bool, Parameter(show_default=False, help="Log one JSON object a line, on standard error.")
-    ] = False,
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"] | None, Parameter(help="What is logged.")
-    ] = None,
-    backend: Annotated[
-        Literal["auto", "rust", "python"] | None, Parameter(help="Who computes; goes before the setting.")
-    ] = None,
     allow_code: AllowCode = False,
     json: Json = False,
 ) -> int:
     """Run strategies on shared features as a service, until the feed ends or Ctrl-C."""
     from featureplane.services.configuration import read_configuration
 
-    given: dict[str, Any] = {
-        "source": source,
-        "feed": feed,
-        "symbol": symbol,
-        "features": features,
-        "strategy": strategy,
-        "venue": venue,
-        "instruments": instruments,
-        "fill": fill,
-        "latency_us": latency_us,
-        "budget_us": budget_us,
-        "queue": queue,
-        "metrics": metrics,
-        "remote": remote or None,
-        "control": control,
-        "record": record,
-        "shadow_mode": shadow_mode,
-        "log_json": log_json or None,
-        "log_level": log_level,
-        "backend": backend,
-    }
+    options = given(feeding, trading, watching)
     if check:
-        return _check(config, given, allow_code=allow_code, json=json)
+        return _check(config, options, allow_code=allow_code, json=json)
     with redirect_stdout(sys.stderr):  # standard output is for data, whatever a strategy prints
-        answer = _serve(read_configuration(config, given), allow_code=allow_code)
+        answer = _serve(read_configuration(config, options), allow_code=allow_code)
     if json:
         print_json(answer)
     else:
@@ -144,14 +73,14 @@ def start(
     return 0
 
 
-def _check(config: Path | None, given: dict[str, Any], *, allow_code: bool, json: bool) -> int:
+def _check(config: Path | None, options: dict[str, Any], *, allow_code: bool, json: bool) -> int:
     from featureplane.services.configuration import read_configuration
     from featureplane.services.preparation import problems
 
     found: list[FeaturePlaneError] = []
     with redirect_stdout(sys.stderr):
         try:
-            asked = read_configuration(config, given)
+            asked = read_configuration(config, options)
         except FeaturePlaneError as error:
             found.append(error)
         else:
