@@ -261,10 +261,11 @@ def _run(
     with counting("reading") as tell:
         tell("")
         events = _read(given)
+    total = events.messages
     with counting("backtest") as tell:
 
         def progress(messages: int) -> None:
-            tell(f"{messages:,} of {events.messages:,} messages")
+            tell(f"{messages:,} of {total:,} messages")
 
         if market.mode != "replay":
             adapter = _adapter(fset, market, given, events)
