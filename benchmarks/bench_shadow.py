@@ -1,4 +1,4 @@
-"""What a shadow costs the live path: bytes to frames with it and without.
+"""What a shadow costs the live path, bytes of a message to a strategy that has read its frame.
 
 `1 in 256`: the other backend, by state transfer. `1 in 1`: a candidate set in Rust, which sees every message
 and is compared on every frame; the figure is what that adds to a message. The shadow's process stands still
@@ -22,7 +22,11 @@ from benchmarks.harness import Contestant, Goal, Job, Sample, now
 from benchmarks.peers import Peers
 from benchmarks.recording import Recording
 from featureplane import native
+from featureplane.execution.risk import RiskCheck
+from featureplane.execution.venues.paper import PaperVenue
 from featureplane.features.shadow import Shadow
+from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.runner import StrategyRunner
 
 __all__ = ["jobs"]
 
@@ -30,13 +34,31 @@ _MESSAGES: Final = 30_000
 _PART: Final = 5_000  # messages between two pauses
 _PAUSE_S: Final = 0.02
 _WAIT_S: Final = 120.0
-_ROOM: Final = 64 << 20
+_ROOM: Final = 16 << 20
 _DIGITS_NS: Final = 19  # of a local time in nanoseconds; others are in microseconds
 _SAMPLE: Final = Path(fp.__file__).parent / "sample" / "ethusdt_20240808.gz"
 _SETS: Final = {"v1": "lob_shared_v1", "v2": "lob_shared_v2"}
 _OTHER: Final = {"v1": "lob_shared_v2", "v2": "lob_shared_v1"}
 
 Message = tuple[bytes, int]
+
+
+class _Reader(BaseStrategy):
+    """Reads two values of every frame, and sums them up."""
+
+    def __init__(self, feature_set_id: str) -> None:
+        super().__init__()
+        self.required_features = feature_set_id
+        self._sum = 0
+
+    def on_features(self, frame: fp.FeatureFrame) -> None:
+        bid, flow = frame["best_bid"], frame["ofi_l1_raw"]
+        if isinstance(bid, int) and isinstance(flow, int):
+            self._sum = (self._sum * 31 + bid + flow) % (1 << 61)
+
+    def told(self) -> bytes:
+        """The sum so far."""
+        return self._sum.to_bytes(8, "little")
 
 
 def _messages(recording: Recording) -> list[Message]:
@@ -52,20 +74,22 @@ def _once(recording: Recording, version: str, shadow: Shadow | None) -> tuple[fl
         fp.feature_set(_SETS[version]), recording.source, recording.events.instruments, live=False
     )
     pipeline.watch(shadow)
-    push, spent = pipeline.push, 0.0
-    seen: tuple[fp.FeatureFrame, ...] = ()
-    for first in range(0, len(messages), _PART):
+    reader = _Reader(_SETS[version])
+    here = pipeline.instruments
+    runner = StrategyRunner([reader], here, engine=pipeline, venue=PaperVenue(here), risk=RiskCheck(here))
+    push, spent = runner.push, 0.0
+    push(*messages[0])  # queue and process begin with the stream
+    while shadow is not None and not shadow.pids:
+        time.sleep(_PAUSE_S)
+    for first in range(1, len(messages), _PART):
         part = messages[first : first + _PART]
         _signal(shadow, signal.SIGSTOP)
         start = now()
         for data, local_ts_ns in part:
-            frames = push(data, local_ts_ns)
-            if frames:
-                seen = frames
-                frames[0]["best_bid"]
+            push(data, local_ts_ns)
         spent += now() - start
         _signal(shadow, signal.SIGCONT)
-        digest.update(b"".join(frame.pack() for frame in seen))  # what has run on until then is in it
+        digest.update(reader.told())
         time.sleep(_PAUSE_S)
         if shadow is not None and not shadow.drain(_WAIT_S):
             raise RuntimeError("the shadow does not come along")
@@ -118,7 +142,7 @@ def jobs(recording: Recording, peers: Peers) -> tuple[Job, ...]:
     return tuple(
         Job(
             f"shadow_{version}",
-            f"Bytes to frames of {_SETS[version]} beside a shadow",
+            f"A message to a strategy that reads {_SETS[version]}, beside a shadow",
             "ns/message",
             (
                 Contestant("alone", partial(_alone, recording, version)),

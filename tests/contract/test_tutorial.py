@@ -19,6 +19,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
         "docs/tutorial.md",
         "docs/concepts/feature-sets.md",
         "docs/concepts/hftbacktest.md",
+        "docs/concepts/shadow.md",
         "docs/concepts/strategies.md",
         "docs/concepts/tables.md",
     ],

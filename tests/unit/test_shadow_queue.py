@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from featureplane.errors import SettingError
-from featureplane.features.shadow_queue import Head, PlainProbe, Queue, Record, names_of
+from featureplane.features.shadow_queue import Head, PlainProbe, Probe, Queue, Record, names_of, probe_of
 
 
 @pytest.fixture
@@ -100,3 +100,35 @@ def test_a_full_probe_wants_a_state_once_a_round_and_behind_a_loss() -> None:
 
 def test_mismatches_are_counted_by_feature_and_by_what_is_of_none() -> None:
     assert names_of(("a", "b")) == ("a", "b", "_changed", "_ready", "_flags", "_frame", "_state")
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("full", [False, True])
+def test_both_probes_write_the_same_records(full: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    queues = [Queue.make(3, every=3, full=full, room_bytes=1 << 13) for _ in range(2)]
+    probes: list[Probe] = [PlainProbe(queues[0]), probe_of(queues[1], [7, 8])]
+    assert not isinstance(probes[1], PlainProbe)
+    draw, seqs = random.Random(full), {7: 0, 8: 0}
+    for number in range(3_000):
+        symbol_id, makes, large = draw.choice([7, 8]), draw.random() < 0.6, 8 * draw.randrange(0, 300)
+        wanted = [tuple(probe.wanted(symbol_id, seqs[symbol_id])) for probe in probes]
+        assert wanted[0] == wanted[1]
+        due, before, after, whole = wanted[0]
+        seqs[symbol_id] += makes
+        frame = b"f" * 72 if makes and due else b""
+        if whole or frame:
+            states = (b"b" * large * before, frame, b"a" * large * (after and bool(frame)))
+            for probe in probes:
+                probe.taken(symbol_id, number, bytes([number % 256]) * 128, states)
+        if draw.random() < 0.02:
+            for probe in probes:
+                probe.changed(symbol_id)
+        while draw.random() < 0.3:
+            assert queues[0].take() == queues[1].take()
+        for word in Head:
+            assert queues[0].read(word) == queues[1].read(word), word
+    assert queues[0].read(Head.SENT) > 100
+    assert queues[0].read(Head.DUE) == queues[0].read(Head.SENT) + queues[0].read(Head.SKIPPED)
+    assert queues[0].read(Head.SKIPPED) > 10
+    for queue in queues:
+        os.close(queue.descriptor)

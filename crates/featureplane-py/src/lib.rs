@@ -35,6 +35,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<latest::Latest>()?;
     module.add_class::<market::MarketBooks>()?;
     module.add_class::<pipeline::Pipeline>()?;
+    module.add_class::<shadow::ShadowProbe>()?;
     module.add_class::<sources_lobster::LobsterReader>()?;
     module.add_class::<venue::VenueViews>()?;
     Ok(())

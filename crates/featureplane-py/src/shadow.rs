@@ -7,10 +7,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use featureplane_core::engine::{Seen, Wanted, Witness};
+use featureplane_core::event::Event;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use zerocopy::IntoBytes;
+use pyo3::pybacked::PyBackedBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"FPSHADW1");
 /// Words of the head, by what stands in them.
@@ -189,5 +191,67 @@ impl Witness for Probe {
     fn missed(&mut self, symbol: usize) {
         self.add(DUE, 1);
         self.skip(symbol, true);
+    }
+}
+
+/// [`Probe`] for an engine in Python; twin of `PlainProbe`.
+#[pyclass(module = "featureplane._native")]
+pub(crate) struct ShadowProbe {
+    probe: Probe,
+    symbols: Vec<u32>,
+}
+
+#[pymethods]
+impl ShadowProbe {
+    /// The queue, and the ids of the engine's symbols.
+    #[new]
+    #[pyo3(signature = (queue, symbols, /))]
+    fn new(queue: PyBuffer<u64>, symbols: Vec<u32>) -> PyResult<Self> {
+        Ok(Self { probe: Probe::new(queue, symbols.len())?, symbols })
+    }
+
+    /// What is wanted of the next message: the frame of this `seq`, the states before and behind, the message.
+    #[pyo3(signature = (symbol_id, seq, /))]
+    fn wanted(&mut self, symbol_id: u32, seq: u64) -> (u64, bool, bool, bool) {
+        let Wanted { frame, before, after, message } = self.probe.wanted(self.place(symbol_id), seq);
+        (frame, before, after, message)
+    }
+
+    /// A message, and the states around it and the frame it made, empty where they were not wanted.
+    #[pyo3(signature = (symbol_id, until, events, states, /))]
+    #[allow(clippy::needless_pass_by_value, reason = "an argument of Python")]
+    fn taken(
+        &mut self,
+        symbol_id: u32,
+        until: u64,
+        events: &[u8],
+        states: (PyBackedBytes, PyBackedBytes, PyBackedBytes),
+    ) -> PyResult<()> {
+        let whole = !events.is_empty() && events.len().is_multiple_of(size_of::<Event>());
+        // WHY a copy: bytes of Python need not stand where events may.
+        let words: Vec<u64> =
+            events.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+        let Ok(events) = <[Event]>::ref_from_bytes(words.as_bytes()) else {
+            return Err(PyValueError::new_err("events of another size"));
+        };
+        if !whole {
+            return Err(PyValueError::new_err("a message without events"));
+        }
+        let (before, frame, after) = (&*states.0, &*states.1, &*states.2);
+        let symbol = self.place(symbol_id);
+        self.probe.taken(&Seen { symbol, symbol_id, until, events, before, frame, after, book: 0 });
+        Ok(())
+    }
+
+    /// Something else than a message changed a symbol's state.
+    #[pyo3(signature = (symbol_id, /))]
+    fn changed(&mut self, symbol_id: u32) {
+        self.probe.changed(self.place(symbol_id));
+    }
+}
+
+impl ShadowProbe {
+    fn place(&self, symbol_id: u32) -> usize {
+        self.symbols.iter().position(|&id| id == symbol_id).unwrap_or(usize::MAX)
     }
 }

@@ -21,7 +21,7 @@ from featureplane.features.frame import FeatureFrame, FrameLayout
 from featureplane.features.latest import LatestFrames, check_symbols
 from featureplane.features.pushed import FrameRoom, check_range
 from featureplane.features.sampling import ComputedFrame, Emit, Every, Sampler
-from featureplane.features.shadow_queue import NOTHING, PlainProbe, Queue
+from featureplane.features.shadow_queue import NOTHING, Probe, Queue, probe_of
 from featureplane.features.spec import FeatureSet
 from featureplane.features.symbol import SymbolRun
 from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
@@ -68,7 +68,7 @@ class ReferenceEngine:
         self._room = FrameRoom(self.layout)
         self._rows = {one.symbol_id: row for row, one in enumerate(instruments)}
         self._latest: LatestFrames | None = None
-        self._probe: PlainProbe | None = None
+        self._probe: Probe | None = None
         self.pushed: tuple[FeatureFrame, ...] = ()
 
     def process(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
@@ -79,22 +79,20 @@ class ReferenceEngine:
         for message in self._reader.read(events):
             yield from self._put_out(self._symbols[message.symbol_id].take(message))
 
-    def _process_watched(
-        self, events: npt.NDArray[Any], probe: PlainProbe
-    ) -> Iterator[tuple[FeatureFrame, int]]:
+    def _process_watched(self, events: npt.NDArray[Any], probe: Probe) -> Iterator[tuple[FeatureFrame, int]]:
         """The same; the shadow is handed what it wants."""
         before, begins = self.events, self.events
         for message in self._reader.read(events):
             run, until = self._symbols[message.symbol_id], self.events
             quotes = message.channel is Channel.QUOTE
-            wanted = NOTHING if quotes else probe.wanted(message.symbol_id, run.seq)
-            state = save_symbol(run) if wanted.before else b""
+            due, before_it, behind_it, whole = NOTHING if quotes else probe.wanted(message.symbol_id, run.seq)
+            state = save_symbol(run) if before_it else b""
             frame = run.take(message)
-            if wanted.frame or wanted.message:
-                made = frame is not None and frame.seq == wanted.frame
+            if due or whole:
+                made = frame is not None and frame.seq == due
                 packed = self.pack(frame) if frame is not None and made else b""
-                after = save_symbol(run) if made and wanted.after else b""
-                if made or wanted.message:
+                after = save_symbol(run) if made and behind_it else b""
+                if made or whole:
                     raw = events[before - begins : until - begins].tobytes()
                     probe.taken(message.symbol_id, until, raw, (state, packed, after))
             before = until
@@ -132,7 +130,7 @@ class ReferenceEngine:
 
     def watch(self, queue: Queue | None) -> None:
         """Hand every push to the shadow behind this queue too, or to none."""
-        self._probe = None if queue is None else PlainProbe(queue)
+        self._probe = None if queue is None else probe_of(queue, self._symbols)
 
     def retire(self) -> None:
         """See `FeatureEngine.retire`."""

@@ -17,14 +17,27 @@ import threading
 from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from featureplane import native
 from featureplane.errors import SettingError
 
-__all__ = ["NOTHING", "OTHERS", "QUEUE_BYTES", "Head", "PlainProbe", "Queue", "Record", "Wanted", "names_of"]
+__all__ = [
+    "NOTHING",
+    "OTHERS",
+    "QUEUE_BYTES",
+    "Head",
+    "PlainProbe",
+    "Probe",
+    "Queue",
+    "Record",
+    "Wanted",
+    "names_of",
+    "probe_of",
+]
 
 QUEUE_BYTES: Final = 8 << 20
 """Room for records: twenty states of a book of 10,000 levels and what belongs to them."""
@@ -246,6 +259,27 @@ def _memory() -> int:
     return descriptor
 
 
+class Probe(Protocol):
+    """The live end of a queue."""
+
+    def wanted(self, symbol_id: int, seq: int, /) -> tuple[int, bool, bool, bool]:
+        """See `PlainProbe`; so for the others."""
+
+    def taken(self, symbol_id: int, until: int, events: bytes, states: tuple[bytes, bytes, bytes], /) -> None:
+        """See `wanted`."""
+
+    def changed(self, symbol_id: int, /) -> None:
+        """See `wanted`."""
+
+
+def probe_of(queue: Queue, symbols: Iterable[int]) -> Probe:
+    """The live end for an engine in Python with these symbols; in Rust where that is installed."""
+    if not native.available():
+        return PlainProbe(queue)
+    probe: Probe = native.module().ShadowProbe(queue.words, list(symbols))
+    return probe
+
+
 class PlainProbe:
     """The live end for the reference; twin of `shadow.rs`.
 
@@ -260,7 +294,7 @@ class PlainProbe:
         self._state_bytes = 0
         self._lagging = False
 
-    def wanted(self, symbol_id: int, seq: int) -> Wanted:
+    def wanted(self, symbol_id: int, seq: int, /) -> Wanted:
         """What is wanted of the next message of a symbol that has computed `seq` frames."""
         every = max(self._queue.read(Head.EVERY), 1)
         frame = seq + 1 if (seq + 1) % every == 0 else 0
@@ -274,7 +308,7 @@ class PlainProbe:
         states = not self._lagging and not told
         return Wanted(frame, states, states and not self._full, self._full)
 
-    def taken(self, symbol_id: int, until: int, events: bytes, states: tuple[bytes, bytes, bytes]) -> None:
+    def taken(self, symbol_id: int, until: int, events: bytes, states: tuple[bytes, bytes, bytes], /) -> None:
         """A message that made the frame wanted, or is wanted itself; `states`: before, frame, after."""
         before, frame, after = states
         due, queue = int(bool(frame)), self._queue
@@ -288,7 +322,7 @@ class PlainProbe:
         else:
             self._rounds[symbol_id] = round_
 
-    def changed(self, symbol_id: int) -> None:
+    def changed(self, symbol_id: int, /) -> None:
         """Something else than a message changed a symbol's state: the shadow needs it again."""
         self._rounds[symbol_id] = 0
 
