@@ -329,6 +329,19 @@ def test_a_killed_shadow_is_counted_and_starts_again(live: str, mode: ShadowMode
     assert counts.due == due_in(plain, 2)
 
 
+def test_an_interrupt_is_for_the_live_process() -> None:
+    events = synthetic(1_500, seed=20)
+
+    def interrupt(at: int, _: fp.FeatureEngine) -> None:
+        if at == 200:
+            assert len(shadow.pids) == 1
+            os.kill(shadow.pids[0], signal.SIGINT)
+
+    with closing(Shadow(sample_every=2)) as shadow:
+        made = frames(events, V1, "rust", shadow, between=interrupt)
+        assert shadow.counts == ShadowCounts(due=len(made) // 2, match=len(made) // 2)
+
+
 def test_a_shadow_that_raises_is_counted_and_goes_on(tmp_path: Path) -> None:
     source = "src/featureplane/features/kernels/flow.py"
     before = "ask_taken = before.ask_qty if now.ask >= before.ask else 0"

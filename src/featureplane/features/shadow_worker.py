@@ -15,6 +15,7 @@ import json
 import os
 import pickle
 import select
+import signal
 import sys
 from dataclasses import dataclass
 from typing import Any, Final
@@ -175,6 +176,7 @@ class _Shadow:
 
 def main() -> int:
     """Work until the live side is gone, or has closed the queue and it is empty."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the live process, which ends this one
     os.nice(_NICE)
     job: ShadowJob = pickle.loads(base64.b64decode(sys.stdin.buffer.readline()))  # noqa: S301 - from our starter
     queue = Queue.attach(job.descriptor)
