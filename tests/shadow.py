@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import featureplane as fp
+from featureplane.clock import SYSTEM, seconds_since
 from featureplane.features.shadow import Shadow
 from featureplane.market.events import EventBatch
+from featureplane.units import NANOS_PER_MS
 from scripts.mutations import Mutation
 
 WAIT_S = 60.0
@@ -45,6 +48,14 @@ def frames(
         assert shadow.drain(WAIT_S)
     engine.finish()
     return made
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that comes by itself."""
+    began_ns, never = SYSTEM.monotonic_ns(), threading.Event()
+    while not holds():
+        assert seconds_since(began_ns) < WAIT_S
+        SYSTEM.wait(NANOS_PER_MS, never)
 
 
 @contextmanager

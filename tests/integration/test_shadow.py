@@ -12,7 +12,6 @@ import pytest
 
 import featureplane as fp
 from featureplane import native
-from featureplane.clock import SYSTEM, seconds_since
 from featureplane.errors import SettingError, StateError
 from featureplane.features import kernels as k
 from featureplane.features.shadow import Shadow, ShadowCounts, ShadowMode
@@ -20,7 +19,7 @@ from featureplane.market.events import StreamOptions
 from featureplane.market.synthetic import Faults
 from scripts.mutations import Mutation, read_list
 from tests.parity.streams import ODD, TRADES, V1, V2, synthetic
-from tests.shadow import WAIT_S, closing, frames, messages, mutated
+from tests.shadow import WAIT_S, closing, frames, messages, mutated, until
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="a shadow on the other backend needs both")
 
@@ -313,9 +312,7 @@ def test_a_killed_shadow_is_counted_and_starts_again(live: str, mode: ShadowMode
 
         def kill(at: int, _: fp.FeatureEngine) -> None:
             if at in {500, 1_500}:
-                began_ns = SYSTEM.monotonic_ns()
-                while not shadow.pids and seconds_since(began_ns) < WAIT_S:
-                    pass
+                until(lambda: bool(shadow.pids))
                 for pid in shadow.pids:
                     os.kill(pid, signal.SIGKILL)
 
@@ -362,10 +359,7 @@ def test_a_shadow_that_does_not_start_changes_nothing(tmp_path: Path) -> None:
     events = synthetic(2_000, seed=15)
     with closing(Shadow(sample_every=4, package=tmp_path)) as shadow:
         assert frames(events, V1, "rust", shadow, drain_every=0) == frames(events, V1, "rust")
-        began_ns = SYSTEM.monotonic_ns()
-        while shadow.counts.died < 2 and seconds_since(began_ns) < WAIT_S:
-            pass
-        assert shadow.counts.died >= 2
+        until(lambda: shadow.counts.died >= 2)
         assert shadow.counts.compared == 0
 
 

@@ -185,12 +185,12 @@ class ShadowProcess:
         except OSError as error:
             _log.warning("the shadow's process does not start: %s", error)
             return None
-        with process:
+        # WHY around all: what a process that died did not read is written again when its input is closed.
+        with contextlib.suppress(BrokenPipeError), process:
             self.pid = process.pid
             try:
-                with contextlib.suppress(BrokenPipeError):
-                    _stream(process.stdin).write(pack_job(self._job))
-                    _stream(process.stdin).flush()
+                _stream(process.stdin).write(pack_job(self._job))
+                _stream(process.stdin).flush()
                 self._listen(process)
             finally:
                 if process.poll() is None:
