@@ -69,6 +69,32 @@ def test_a_symbol_that_was_asked_for_needs_no_look() -> None:
     assert queue.take() == Reconnect("X", "queue")
 
 
+def test_a_feed_that_does_nothing_but_reconnect_fills_no_memory() -> None:
+    queue = RawQueue(4)
+    queue.put(b"1")
+    for _ in range(1000):
+        queue.reconnect("X")
+        queue.reconnect(None)
+    assert len(queue) == 4
+    assert not queue.put(b"2", 7, "X")
+    assert drained(queue)[:2] == [(b"1", None, None), Reconnect("X")]
+    assert queue.put(b"3")
+    *breaks, last = drained(queue)
+    assert set(breaks) == {Reconnect("X", "queue"), Reconnect(None)}, "lost behind it: the queue's"
+    assert len(breaks) == 2
+    assert last == (b"3", None, None)
+
+
+def test_another_connection_there_was_no_room_for_is_told_when_nothing_more_comes() -> None:
+    queue = RawQueue(1)
+    queue.put(b"1")
+    queue.reconnect("X")
+    assert queue.lost() is None, "what came before it comes first"
+    assert drained(queue) == [(b"1", None, None)]
+    assert queue.lost() == Reconnect("X")
+    assert queue.lost() is None
+
+
 def test_one_thread_puts_and_one_takes_and_what_is_not_lost_is_in_order() -> None:
     queue, count = RawQueue(64), 20_000
 

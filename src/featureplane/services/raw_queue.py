@@ -47,7 +47,7 @@ class RawQueue:
     ) -> None:
         self._items: deque[Item] = deque()
         self._max, self._whose = messages_max, whose
-        self._lost: dict[str | None, None] = {}  # symbols
+        self._breaks: dict[str | None, str] = {}  # why, by symbol
         self._filled = threading.Event()
         self._hungry = False
         self.take = self._items.popleft
@@ -70,19 +70,26 @@ class RawQueue:
         items = self._items
         if len(items) >= self._max:
             self.dropped += 1
-            self._lost[symbol or self._whose(data)] = None
+            self._breaks[symbol or self._whose(data)] = "queue"
             return False
-        while self._lost:
+        while self._breaks:
             with suppress(KeyError):  # the loop was quicker
-                items.append(Reconnect(self._lost.popitem()[0], "queue"))
+                items.append(Reconnect(*self._breaks.popitem()))
         items.append((data, local_ts_ns, symbol))
         if self._hungry:
             self._filled.set()
         return True
 
     def reconnect(self, symbol: str | None = None, reason: str = "feed") -> None:
-        """Tell that what comes next comes over another connection."""
-        self._items.append(Reconnect(symbol, reason))
+        """Tell that what comes next comes over another connection.
+
+        Where there is no room, all of one symbol until the next message there is room for are one: a feed
+        that does nothing but reconnect fills no memory.
+        """
+        if len(self._items) < self._max:
+            self._items.append(Reconnect(symbol, reason))
+        else:
+            self._breaks.setdefault(symbol, reason)
         self._filled.set()
 
     def end(self, error: Exception | None = None) -> None:
@@ -93,18 +100,18 @@ class RawQueue:
     # -- the loop's side
 
     def lost(self) -> Reconnect | None:
-        """What was lost behind all that was taken, for the loop that found nothing more to take.
+        """What broke behind all that was taken, for the loop that found nothing more to take.
 
         WHY not with the next message alone: until that comes the book would pass for whole.
         """
         try:
-            symbol = self._lost.popitem()[0]
+            symbol, reason = self._breaks.popitem()
         except KeyError:
             return None
-        if self._items:  # it came meanwhile, and was there before the loss
-            self._lost[symbol] = None
+        if self._items:  # it came meanwhile, and was there before the break
+            self._breaks.setdefault(symbol, reason)
             return None
-        return Reconnect(symbol, "queue")
+        return Reconnect(symbol, reason)
 
     def wait(self, seconds: float) -> None:
         """Wait until there may be something, or `wake` is called."""
