@@ -224,6 +224,7 @@ STOPPING = (
     "    def on_features(self, frame): pass\n"
     "class Asking(BaseStrategy):\n"
     "    def __init__(self, much): pass\n"
+    "    def on_tick(self, event): pass\n"
 )
 
 

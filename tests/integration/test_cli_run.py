@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import featureplane as fp
 from featureplane import native
 from featureplane.cli.app import main
 from featureplane.features.frame import FrameLayout
-from featureplane.market.instruments import load_instruments
+from featureplane.market.instruments import instruments_text, load_instruments
 from featureplane.services.recording import frame_files, raw_files, read_frames
 from featureplane.services.replay_source import raw_lines
 from featureplane.settings import inherited
@@ -40,9 +41,22 @@ class Curious(BaseStrategy):
     def on_start(self):
         self.handle = self.ctx.handle("best_bit")
 
+    def on_features(self, frame):
+        pass
+
+class Unable(BaseStrategy):
+    def on_start(self):
+        raise KeyError("account")
+
+    def on_tick(self, event):
+        pass
+
 class Needy(BaseStrategy):
     def __init__(self, size):
         super().__init__()
+
+    def on_tick(self, event):
+        pass
 """
 
 
@@ -90,6 +104,20 @@ def test_it_runs_to_the_end_and_says_what_came_of_it(
     for one in (told, again):
         del one["strategies"]["SharedMarketMaker"]["over_budget"]  # what a busy machine makes of it
     assert again == told
+
+
+def test_a_recording_is_replayed_with_the_instruments_it_was_made_with(
+    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finer, first, second = tmp_path / "finer.toml", tmp_path / "first", tmp_path / "second"
+    known = [replace(one, qty_exponent=one.qty_exponent + 1) for one in load_instruments(INSTRUMENTS)]
+    finer.write_text(instruments_text(known), encoding="utf-8")
+    assert main(options(part, "--record", str(first), instruments=str(finer))) == 0
+    assert main(options(f"replay:{first}", "--record", str(second))) == 0
+    recorded = [b"".join(path.read_bytes() for path in frame_files(folder)) for folder in (first, second)]
+    assert len(recorded[0]) > 0
+    assert recorded[0] == recorded[1]
+    capsys.readouterr()
 
 
 def test_one_file_can_say_it_all(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,6 +176,13 @@ REFUSED: dict[str, tuple[dict[str, str], dict[str, str], str, str]] = {
         "did you mean best_bid?",
     ),
     "an unknown kernel": ({"features": "BROKEN"}, {}, "sprad", ""),
+    "a strategy that nobody calls": (
+        {"strategy": MAKER.replace("Shared", "")},
+        {},
+        "MarketMaker in featureplane.strategy.examples.market_maker has no handler",
+        "those that can run: LegacyMarketMaker, SharedMarketMaker",
+    ),
+    "a strategy that cannot start": ({"strategy": "CODE:Unable"}, {}, "cannot start: KeyError", "on_start"),
     "a strategy that needs more": ({"strategy": "CODE:Needy"}, {}, "cannot be made", "defaults"),
     "two sets with one id": ({"features": "CONFLICT"}, {}, "is already defined otherwise", "another id"),
     "another set than required": (
@@ -183,6 +218,7 @@ def _given(words: dict[str, str], folder: Path, port: int) -> dict[str, str]:
     files = {
         "CODE:Curious": ("s.py", STRATEGIES),
         "CODE:Needy": ("s.py", STRATEGIES),
+        "CODE:Unable": ("s.py", STRATEGIES),
         "CONFLICT": ("c.toml", CONFLICT),
         "BROKEN": ("b.toml", BROKEN),
     }

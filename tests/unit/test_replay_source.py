@@ -12,8 +12,8 @@ import pytest
 from featureplane.clock import ManualClock
 from featureplane.errors import FeaturePlaneError, FileOrder, SettingError, UnreadableFile
 from featureplane.services.raw_queue import RawQueue, Reconnect
-from featureplane.services.recording import reconnect_line, reconnected
-from featureplane.services.replay_source import ReplaySource, parse_replay, raw_lines
+from featureplane.services.recording import INSTRUMENTS, reconnect_line, reconnected
+from featureplane.services.replay_source import ReplaySource, parse_replay, raw_lines, recorded_instruments
 from tests.binance_lines import LOCAL, line, trade
 from tests.services import SAMPLE, sample_lines
 
@@ -26,6 +26,16 @@ def test_paths_and_speed(tmp_path: Path) -> None:
     assert parse_replay(f"replay:{one},{two}@2.5") == ((one, two), 2.5)
     assert parse_replay(f"replay:{odd}") == ((odd,), None), "a file that is called so"
     assert parse_replay(f"replay:{odd}@3") == ((odd,), 3.0)
+
+
+def test_a_recording_alone_says_what_its_instruments_are(tmp_path: Path) -> None:
+    (tmp_path / INSTRUMENTS).write_bytes(b"")
+    other = tmp_path / "a.txt"
+    other.write_bytes(b"")
+    for speed in ("", "@2"):
+        assert recorded_instruments(f"replay:{tmp_path}{speed}") == tmp_path / INSTRUMENTS
+        assert recorded_instruments(f"replay:{other}{speed}") is None
+        assert recorded_instruments(f"replay:{tmp_path},{other}{speed}") is None
 
 
 @pytest.mark.parametrize(

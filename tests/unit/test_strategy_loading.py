@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from featureplane.errors import FeaturePlaneError, SettingError, UnknownStrategy, UnreadableFile
-from featureplane.strategy.examples.ofi_taker import SharedOfiTaker
-from featureplane.strategy.loading import load_strategy
+from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.examples.ofi_taker import FORMS, SharedOfiTaker
+from featureplane.strategy.loading import load_either, load_strategy, make
 
 TAKER = "featureplane.strategy.examples.ofi_taker"
 MINE = (
@@ -19,6 +20,10 @@ MINE = (
     "    text: str\n"
     "class Mine(BaseStrategy):\n"
     "    note = Note('mine')\n"
+    "    def on_tick(self, event): ...\n"
+    "class Mute(BaseStrategy):\n"
+    "    def on_gap(self, event): ...\n"
+    "    def on_fill(self, event): ...\n"
 )
 
 
@@ -51,6 +56,7 @@ def test_a_file_is_not_run_unasked(tmp_path: Path) -> None:
         (f"{TAKER}:FORMS", UnknownStrategy, "it has: LegacyOfiTaker, OfiTaker, SharedOfiTaker"),
         (f"{TAKER}:BaseStrategy", UnknownStrategy, "it has: LegacyOfiTaker"),
         (f"{TAKER}:Side", UnknownStrategy, "it has: LegacyOfiTaker"),
+        (f"{TAKER}:OfiTaker", SettingError, "those that can run: LegacyOfiTaker, SharedOfiTaker"),
         (TAKER, SettingError, "module:Class or file.py:Class"),
         (f"{TAKER}:", SettingError, "module:Class"),
         ("nowhere.at.all:Mine", UnreadableFile, "PYTHONPATH"),
@@ -61,6 +67,36 @@ def test_what_names_none(name: str, error: type[FeaturePlaneError], hint: str) -
     with pytest.raises(error) as refusal:
         load_strategy(name)
     assert hint in str(refusal.value.hint)
+
+
+def test_a_class_that_the_market_never_calls_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE, encoding="utf-8")
+    for load in (load_strategy, load_either):
+        with pytest.raises(SettingError, match=r"Mute in .* no handler that would begin") as refusal:
+            load(f"{file}:Mute", allow_code=True)
+        assert str(refusal.value.hint).endswith("those that can run: Mine")
+
+
+def test_a_file_is_run_once_where_either_will_do(tmp_path: Path) -> None:
+    file, runs = tmp_path / "mine.py", tmp_path / "runs"
+    counting = f"with open({str(runs)!r}, 'a') as noted:\n    noted.write('!')\n"
+    file.write_text(counting + MINE, encoding="utf-8")
+    found = load_either(f"{file}:Mine", allow_code=True)
+    assert isinstance(found, type)
+    assert found().name == "Mine"
+    assert runs.read_text(encoding="utf-8") == "!"
+    assert load_either(f"{TAKER}:SharedOfiTaker") is FORMS
+
+
+@pytest.mark.parametrize("error", [TypeError("size is missing"), ValueError("no account"), KeyError("x")])
+def test_what_cannot_be_made_is_refused_in_words(error: Exception) -> None:
+    def maker() -> BaseStrategy:
+        raise error
+
+    with pytest.raises(SettingError, match=f"a:B cannot be made: {type(error).__name__}") as refusal:
+        make(maker, "a:B")
+    assert refusal.value.__cause__ is error
 
 
 def test_a_file_that_fails_is_named_with_its_line(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def _checked(
     """The strategy and its features, with everything refused that can be before a file is read."""
     from featureplane.research.backtest.library import library
     from featureplane.strategy.api import check_features
-    from featureplane.strategy.loading import load_strategy
+    from featureplane.strategy.loading import load_strategy, make
 
     market.check()
     if not out.parent.is_dir():
@@ -235,11 +235,7 @@ def _checked(
         raise SettingError(
             "--mode lob_feature without features", hint="give --features, or use --mode stats_only"
         )
-    try:
-        made = cls()
-    except TypeError as error:
-        hint = "a strategy is made without arguments here: give them defaults"
-        raise SettingError(f"{name} cannot be made: {error}", hint=hint) from error
+    made = make(cls, name)
     if market.mode == "stats_only" and made.required_features is not None:
         hint = "--mode lob_feature computes them; stats_only runs a strategy's legacy form"
         raise SettingError(f"{name} requires features, and --mode stats_only has none", hint=hint)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from featureplane import native
-from featureplane.errors import FeaturePlaneError, SettingError, UnknownStrategy, UnknownSymbol
+from featureplane.errors import FeaturePlaneError, SettingError, UnknownSymbol
 from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venues.paper import PaperOptions, PaperVenue
 from featureplane.features.catalog import registry
@@ -30,10 +30,10 @@ from featureplane.services.configuration import SHADOW_LAST, ServiceConfiguratio
 from featureplane.services.marketdata import MarketDataService, StrategyForms
 from featureplane.services.raw_queue import RawQueue
 from featureplane.services.recorder import Recorder, check_folder
-from featureplane.services.replay_source import ReplaySource, parse_replay
+from featureplane.services.replay_source import ReplaySource, parse_replay, recorded_instruments
 from featureplane.services.story import Story
 from featureplane.strategy.api import BaseStrategy
-from featureplane.strategy.loading import load_forms, load_strategy
+from featureplane.strategy.loading import load_either, make
 from featureplane.strategy.service import ServiceRunner
 from featureplane.telemetry import LOG_LEVELS
 
@@ -149,7 +149,8 @@ def _check_words(asked: ServiceConfiguration) -> None:
 def _market(asked: ServiceConfiguration) -> _Market:
     paths, speed = parse_replay(asked.source)
     first_times(paths)
-    known = None if asked.instruments is None else load_instruments(asked.instruments)
+    described = asked.instruments or recorded_instruments(asked.source)
+    known = None if described is None else load_instruments(described)
     able = [name for name in source_names() if find_source(name).takes_messages]
     venue = asked.feed
     if venue is None:
@@ -186,22 +187,16 @@ def _strategies(asked: ServiceConfiguration, *, allow_code: bool) -> list[_Made]
 
 def _strategy(asked: ServiceConfiguration, text: str, *, allow_code: bool) -> _Made:
     name, _, where = text.rpartition(_NAME) if _NAME in text else ("", "", text)
-    try:
-        forms = load_forms(where, allow_code=allow_code)
-    except UnknownStrategy:
-        cls = load_strategy(where, allow_code=allow_code)
-        first = "legacy" if cls.required_features is None else "shared"
-        makers: dict[str, Callable[[], BaseStrategy]] = {first: cls}
+    found = load_either(where, allow_code=allow_code)
+    if isinstance(found, type):
+        first = "legacy" if found.required_features is None else "shared"
+        makers: dict[str, Callable[[], BaseStrategy]] = {first: found}
     else:
-        makers = {"legacy": forms.legacy, "shared": forms.shared}
+        makers = {"legacy": found.legacy, "shared": found.shared}
         cls_name = where.rpartition(":")[2]
         named = [form for form, make in makers.items() if getattr(make, "__name__", "") == cls_name]
         first = named[0] if named else "shared" if asked.settings.engine_enabled else "legacy"
-    try:
-        strategy = makers[first]()
-    except TypeError as error:
-        hint = "a strategy is made without arguments here: give them defaults"
-        raise SettingError(f"{where} cannot be made: {error}", hint=hint) from error
+    strategy = make(makers[first], where)
     strategy.name = name or strategy.name
     return _Made(strategy, StrategyForms(makers, first))
 

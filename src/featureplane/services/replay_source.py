@@ -19,9 +19,9 @@ from featureplane.market.sources.binance_plain import is_cut, local_time
 from featureplane.market.sources.files import read_chunks
 from featureplane.market.sources.text import Lines, Unpacker
 from featureplane.services.raw_queue import Item, RawQueue, Reconnect
-from featureplane.services.recording import is_recording, raw_files, reconnected
+from featureplane.services.recording import INSTRUMENTS, is_recording, raw_files, reconnected
 
-__all__ = ["ReplaySource", "parse_replay", "raw_lines"]
+__all__ = ["ReplaySource", "parse_replay", "raw_lines", "recorded_instruments"]
 
 _SCHEME: Final = "replay:"
 _UNREADABLE: Final = b"a line without end"
@@ -34,6 +34,32 @@ def parse_replay(text: str) -> tuple[tuple[Path, ...], float | None]:
 
     Raises `SettingError` for another scheme or no speed, `UnreadableFile` for what is not there.
     """
+    paths, speed = _named(text)
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            if not is_recording(path):
+                raise UnreadableFile(str(path), "a folder", "a recording, or a folder that `--record` wrote")
+            files += raw_files(path)
+        elif not path.is_file():
+            raise UnreadableFile(str(path), "nothing", "a recording")
+        else:
+            files.append(path)
+    return tuple(files), speed
+
+
+def recorded_instruments(text: str) -> Path | None:
+    """What a folder that `--record` wrote says of its instruments, where it is all that is replayed.
+
+    Found in the data again they could be others: a recording has a part of what they were found in.
+    """
+    paths, _ = _named(text)
+    described = paths[0] / INSTRUMENTS
+    return described if len(paths) == 1 and described.is_file() else None
+
+
+def _named(text: str) -> tuple[list[Path], float | None]:
+    """Files and folders, and the speed, as they are named."""
     if not text.startswith(_SCHEME):
         hint = "replay:PATH plays recordings, replay:PATH@1 as fast as they came"
         raise SettingError(f"source {text!r}", hint=hint)
@@ -46,17 +72,7 @@ def parse_replay(text: str) -> tuple[tuple[Path, ...], float | None]:
     paths = [Path(part) for part in where.split(",") if part]
     if not paths:
         raise SettingError(f"source {text!r}", hint="name a recording behind `replay:`")
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            if not is_recording(path):
-                raise UnreadableFile(str(path), "a folder", "a recording, or a folder that `--record` wrote")
-            files += raw_files(path)
-        elif not path.is_file():
-            raise UnreadableFile(str(path), "nothing", "a recording")
-        else:
-            files.append(path)
-    return tuple(files), speed
+    return paths, speed
 
 
 def _speed(text: str) -> float:

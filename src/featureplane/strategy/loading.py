@@ -6,6 +6,7 @@ Leans on `strategy.api`, `strategy.compatibility` and `features.loading`.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -15,9 +16,10 @@ from featureplane.features.loading import run_file
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.compatibility import Forms
 
-__all__ = ["load_forms", "load_strategy"]
+__all__ = ["load_either", "load_forms", "load_strategy", "make"]
 
 _FILE_MODULE: Final = "featureplane_user_strategy"
+_BEGINS: Final = ("on_tick", "on_bid_ask", "on_lob_stats", "on_features")
 
 
 def load_strategy(name: str, *, allow_code: bool = False) -> type[BaseStrategy]:
@@ -30,13 +32,10 @@ def load_strategy(name: str, *, allow_code: bool = False) -> type[BaseStrategy]:
     UnreadableFile
         A module that cannot be imported, or a file that cannot be read or fails; with its line.
     SettingError
-        A name without a colon, or a Python file without `allow_code=True`; its code was not run.
+        A name without a colon, a Python file without `allow_code=True`, whose code was not run, or a class
+        without a handler that begins anything; the hint names those there that have one.
     """
-    module, place, wanted = _place_of(name, allow_code=allow_code)
-    found = getattr(module, wanted, None)
-    if not isinstance(found, type) or not issubclass(found, BaseStrategy) or found is BaseStrategy:
-        raise UnknownStrategy(wanted, place, _strategies_of(module))
-    return found
+    return _class_in(*_place_of(name, allow_code=allow_code))
 
 
 def load_forms(name: str, *, allow_code: bool = False) -> Forms:
@@ -44,7 +43,49 @@ def load_forms(name: str, *, allow_code: bool = False) -> Forms:
 
     Raises what `load_strategy` raises; `UnknownStrategy` has the classes that have two forms.
     """
+    return _forms_in(*_place_of(name, allow_code=allow_code))
+
+
+def load_either(name: str, *, allow_code: bool = False) -> Forms | type[BaseStrategy]:
+    """The two forms of which `name` is one, else the class that it names; a file is run once.
+
+    Raises what `load_strategy` raises.
+    """
     module, place, wanted = _place_of(name, allow_code=allow_code)
+    try:
+        return _forms_in(module, place, wanted)
+    except UnknownStrategy:
+        return _class_in(module, place, wanted)
+
+
+def make(maker: Callable[[], BaseStrategy], name: str) -> BaseStrategy:
+    """A strategy of that class or form; raises `SettingError` for one that cannot be made so."""
+    try:
+        return maker()
+    except FeaturePlaneError:
+        raise
+    except Exception as error:
+        hint = "it is made without arguments here: give them defaults"
+        raise SettingError(f"{name} cannot be made: {type(error).__name__}: {error}", hint=hint) from error
+
+
+def _class_in(module: ModuleType, place: str, wanted: str) -> type[BaseStrategy]:
+    found = getattr(module, wanted, None)
+    if not isinstance(found, type) or not issubclass(found, BaseStrategy) or found is BaseStrategy:
+        raise UnknownStrategy(wanted, place, _strategies_of(module))
+    if not _begins(found):
+        able = ", ".join(one for one in _strategies_of(module) if _begins(getattr(module, one)))
+        hint = f"one of {', '.join(_BEGINS)} has to be there; those that can run: {able or 'none'}"
+        raise SettingError(f"{wanted} in {place} has no handler that would begin anything", hint=hint)
+    return found
+
+
+def _begins(cls: type[BaseStrategy]) -> bool:
+    """Whether the market calls it: a gap, and what becomes of orders, come behind that."""
+    return any(getattr(cls, name) is not getattr(BaseStrategy, name) for name in _BEGINS)
+
+
+def _forms_in(module: ModuleType, place: str, wanted: str) -> Forms:
     found = getattr(module, wanted, None)
     pairs = [value for value in vars(module).values() if isinstance(value, Forms)]
     if isinstance(found, Forms):

@@ -7,7 +7,6 @@ that changes nothing. One strategy's exception is its own affair. Leans on `stra
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -37,7 +36,7 @@ from featureplane.strategy.market import (
     MarketBooks,
 )
 from featureplane.strategy.onlookers import Onlookers
-from featureplane.strategy.states import Listener, StrategyState
+from featureplane.strategy.states import Listener, StrategyState, check_given, start
 
 __all__ = ["Listener", "StrategyRunner", "StrategyState"]
 
@@ -66,7 +65,7 @@ class StrategyRunner:
     pulled. One runner, one stream, one thread.
 
     Raises `FeatureSetMismatch`, `UnknownFeatureSet`, `StateError` or `SettingError` for a strategy that
-    cannot run here, and what its `on_start` raises: nothing has run then.
+    cannot run here, `StateError` for what its `on_start` raises too: nothing has run then.
     """
 
     def __init__(
@@ -86,10 +85,7 @@ class StrategyRunner:
         timer: Callable[[], int] = SYSTEM.monotonic_ns,
     ) -> None:
         given = tuple(strategies)
-        if repeated := [name for name, count in Counter(one.name for one in given).items() if count > 1]:
-            raise SettingError(f"two strategies named {repeated[0]!r}", hint="give one of them another name=")
-        if budget_ns is not None and (type(budget_ns) is not int or budget_ns < 0):
-            raise SettingError(f"budget_ns={budget_ns!r}", hint="nanoseconds, an integer from 0, or None")
+        check_given(given, budget_ns)
         if (venue is None) is not (risk is None):
             raise SettingError("a venue without a risk check, or the other way", hint="give both or none")
         self.instruments = check_ids(instruments)
@@ -97,9 +93,8 @@ class StrategyRunner:
         self._backend = backend if engine is None else engine.backend
         self._books = MarketBooks(self.instruments, stream, levels=levels, backend=self._backend)
         self._room = EventRoom(self._books)
-        self._listener = listener or Listener()
+        self._listener, self._emits = listener or Listener(), emit_features
         self._budget_ns, self._timer = budget_ns, timer
-        self._emits = emit_features
         told = None if listener is None else listener.on_decision
         self._exchange = Floor(self.instruments, risk, venue, told)
         self._onlookers = Onlookers(self._books, venue)
@@ -111,17 +106,16 @@ class StrategyRunner:
         self._push: Callable[[EventBatch, int, int], tuple[FeatureFrame, ...]] | None = None
         self._feed: Pipeline | MessageFeed | None = None
         self._latest: LatestFrames | None = None
-        self._checked: str | None = None  # the fingerprint strategies were held against
         self._layout: FrameLayout | None = None
         self.states: Mapping[str, StrategyState] = {}
         self._handlers: dict[str, _Handlers] = {name: [] for name in HANDLERS}
         self._use(engine)
         for strategy in given:
             check_features(strategy, self._fset)
-        self._checked = None if self._fset is None else self._fset.fingerprint
+        self._checked = self._fset and self._fset.fingerprint  # what strategies were held against
         self.states = {one.name: self._bound(one) for one in given}
         for state in self.states.values():
-            state.strategy.on_start()
+            start(state.strategy)
         self._subscribe()
 
     def _options(self, source: _Source | None, stream: StreamOptions | None) -> StreamOptions | None:
@@ -177,7 +171,7 @@ class StrategyRunner:
             strategy.name = name
             fresh = self._bound(strategy)
             fresh.desk.take_over(old.desk)
-            strategy.on_start()
+            start(strategy)
         if old.is_running:
             self._end(old)
         if fresh is not None:

@@ -6,14 +6,35 @@ Leans on `strategy.desk`. Knows nothing of who runs them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from featureplane.errors import FeaturePlaneError, SettingError, StateError
 from featureplane.execution.orders import OrderEvent
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.desk import Decision, Desk
 
-__all__ = ["Listener", "StrategyState"]
+__all__ = ["Listener", "StrategyState", "check_given", "start"]
+
+
+def check_given(strategies: Iterable[BaseStrategy], budget_ns: int | None) -> None:
+    """Raise `SettingError` for two strategies of one name, and for a budget that is no time."""
+    names = Counter(one.name for one in strategies)
+    if repeated := [name for name, count in names.items() if count > 1]:
+        raise SettingError(f"two strategies named {repeated[0]!r}", hint="give one of them another name=")
+    if budget_ns is not None and (type(budget_ns) is not int or budget_ns < 0):
+        raise SettingError(f"budget_ns={budget_ns!r}", hint="nanoseconds, an integer from 0, or None")
+
+
+def start(strategy: BaseStrategy) -> None:
+    """Call its `on_start`; raises `StateError` for whatever that raises, our own errors as they are."""
+    try:
+        strategy.on_start()
+    except FeaturePlaneError:
+        raise
+    except Exception as error:
+        why = f"{strategy.name} cannot start: {type(error).__name__}: {error}"
+        raise StateError(why, hint="its `on_start` raised that; --debug shows where") from error
 
 
 class Listener:
