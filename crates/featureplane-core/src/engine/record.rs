@@ -135,6 +135,8 @@ impl Symbol {
                 let changed = self.observe();
                 block.see(count, &self.book, self.valid, changed);
                 crossed = self.note_crossing(step.clock);
+            } else {
+                block.see(count, &self.book, self.valid, false);
             }
             block.note(count, standing | crossed, self.guard.book.applied);
             count += 1;

@@ -54,6 +54,11 @@ impl Ofi {
         self.before = Some((bid, ask));
     }
 
+    /// The last valid levels, if there are.
+    pub(crate) const fn before(&self) -> Option<(Level, Level)> {
+        self.before
+    }
+
     /// Whether there are last valid levels.
     pub(crate) const fn is_warm(&self) -> bool {
         self.before.is_some()

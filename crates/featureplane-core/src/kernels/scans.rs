@@ -5,15 +5,6 @@ use super::bound::Kernel;
 use super::cell::{Cell, why};
 use super::{imbalance, price};
 
-/// What a kernel of the book holds along runs of ticks that see the same book.
-#[derive(Debug)]
-pub(crate) struct Runs<'a> {
-    /// At the first tick of each run.
-    pub(crate) first: &'a mut Vec<Cell>,
-    /// At the others, unless the kernel is steady.
-    pub(crate) rest: &'a mut Vec<Cell>,
-}
-
 impl Kernel {
     /// Of a kernel of the book: it holds the same at all ticks that see the same one.
     pub(crate) const fn is_steady(&self) -> bool {
@@ -21,14 +12,15 @@ impl Kernel {
     }
 
     /// [`Self::book`] for runs of ticks, the book of each given with the length of its run; `before` is
-    /// the cell before. Not for kernels that look at the clock.
+    /// the cell before. Of each run `put` is shown the cell at its first tick, and that at the others. Not for
+    /// kernels that look at the clock.
     pub(crate) fn scan_books<'a>(
         &mut self,
         books: impl Iterator<Item = (Option<BookView<'a>>, usize)>,
         before: Cell,
-        out: &mut Runs<'_>,
+        put: impl FnMut(Cell, Cell),
     ) {
-        let scan = Scan { books, before, out };
+        let scan = Scan { books, before, put };
         match *self {
             Self::LevelPrice(side, level) => {
                 scan.same(Some(side), |book| price::level_price(side, level, book));
@@ -49,13 +41,13 @@ impl Kernel {
     }
 }
 
-struct Scan<'a, 'b, I> {
+struct Scan<I, P> {
     books: I,
     before: Cell,
-    out: &'a mut Runs<'b>,
+    put: P,
 }
 
-impl<'v, I: Iterator<Item = (Option<BookView<'v>>, usize)>> Scan<'_, '_, I> {
+impl<'v, I: Iterator<Item = (Option<BookView<'v>>, usize)>, P: FnMut(Cell, Cell)> Scan<I, P> {
     /// A function of the book, warm on any that has the side it looks at; none: both (reading 34).
     #[inline]
     fn same(mut self, side: Option<u8>, of: impl Fn(&BookView<'v>) -> Cell) {
@@ -68,7 +60,7 @@ impl<'v, I: Iterator<Item = (Option<BookView<'v>>, usize)>> Scan<'_, '_, I> {
                 };
                 cell.state |= if book.as_ref().is_some_and(has) { 0 } else { why::COLD };
             }
-            self.out.first.push(cell);
+            (self.put)(cell, cell);
             self.before = cell;
         }
     }
@@ -85,8 +77,7 @@ impl<'v, I: Iterator<Item = (Option<BookView<'v>>, usize)>> Scan<'_, '_, I> {
             };
             let first = tick(self.before);
             self.before = if ticks > 1 { tick(first) } else { first };
-            self.out.first.push(first);
-            self.out.rest.push(self.before);
+            (self.put)(first, self.before);
         }
     }
 }

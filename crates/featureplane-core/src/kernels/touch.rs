@@ -88,6 +88,19 @@ impl Values {
     }
 }
 
+/// Imbalances of sizes as [`Values::compute`] has them, of sums over levels; so is the answer.
+#[inline(always)]
+pub(crate) fn imbalances(bids: &[i64], asks: &[i64], out: &mut [i64]) -> u64 {
+    let mut any = 0;
+    for ((&bid, &ask), out) in bids.iter().zip(asks).zip(out) {
+        let part = small_to_f64(bid.wrapping_sub(ask)) * 1e6;
+        let total = small_to_f64(bid.wrapping_add(ask));
+        any |= not_positive(bid) | not_positive(ask) | is_not_small(part);
+        *out = small_div(part, total);
+    }
+    any
+}
+
 /// Has the top bit unless both sides are there, bid below ask, and all numbers small.
 #[inline(always)]
 const fn unusual(bid: Level, ask: Level) -> u64 {

@@ -13,12 +13,14 @@ mod scans;
 mod standing;
 mod steps;
 mod tracks;
+mod usual;
 
 use self::publish::Published;
 use self::rows::Rows;
 use self::running::Running;
 use self::steps::Steps;
 use self::tracks::{Channel, Class, Node};
+use self::usual::Usual;
 use super::nodes::Nodes;
 use super::output::Output;
 use super::plain::PlainStep;
@@ -32,6 +34,7 @@ use crate::stores::Sheet;
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     steps: Steps,
+    usual: Usual,
     running: Running,
     rows: Rows,
     results: Results,
@@ -54,6 +57,7 @@ impl Block {
         let steps = Steps::new(size, shared.plan.depth.max(1), shared.reads);
         let tracks = tracks::of_plan(&shared.plan, nodes, size);
         Self {
+            usual: Usual::new(&tracks, nodes, size),
             running: Running::new(&tracks, nodes),
             rows: Rows::new(&tracks, nodes),
             results: Results {
@@ -87,7 +91,7 @@ impl Block {
     }
 
     /// The book as the step `ahead` steps from now has left it; with `changed` it may differ from the last
-    /// one shown. Not needed for a step that left it as it was, but for the first one.
+    /// one shown.
     #[inline]
     pub(super) fn see(&mut self, ahead: usize, book: &Book, valid: bool, changed: bool) {
         self.steps.see(ahead, book, valid, changed);
@@ -110,7 +114,7 @@ impl Block {
     /// Runs all kernels through the steps. `nodes` and `output` are as behind the last of them when `settle`
     /// was called, too. With `late` some wait until the frames are written, all together and by column.
     pub(super) fn compute(&mut self, nodes: &mut Nodes, output: &mut Output, late: bool) {
-        let Self { steps, results: Results { len, tracks, published }, running, rows, .. } = self;
+        let Self { steps, results: Results { len, tracks, published }, usual, running, rows, .. } = self;
         *len = steps.len();
         steps.books.close();
         let late = published.begin(late, &steps.books, nodes);
@@ -118,9 +122,9 @@ impl Block {
         let ticks_of = |node: &Node| ticks[usize::from(node.channel == Channel::Trades)];
         for (node, &before) in tracks.iter_mut().zip(&nodes.cells) {
             let most = if node.class == Class::Constant { ticks[0].max(ticks[1]) } else { ticks_of(node) };
-            node.begin(before, most, steps.len());
+            node.begin(before, most, steps.len(), steps.books.are_by_tick());
         }
-        books::run(tracks, nodes, &steps.books);
+        books::run(tracks, nodes, &steps.books, usual);
         running.run(late, tracks, nodes, &steps.books);
         for at in 0..tracks.len() {
             if !running.is_done(at) && tracks[at].is_scanned() {
@@ -132,9 +136,8 @@ impl Block {
         for (node, cell) in tracks.iter().zip(&mut nodes.cells) {
             *cell = match node.class {
                 Class::Constant => *cell,
-                Class::Runs => node.rest().last().copied().unwrap_or(*cell),
-                Class::Ticks(_) if node.in_runs => node.rest().last().copied().unwrap_or(*cell),
-                Class::Ticks(_) => node.ticks.cell(ticks_of(node)),
+                Class::Runs | Class::Ticks(_) if node.in_runs => node.rest().last().copied().unwrap_or(*cell),
+                Class::Runs | Class::Ticks(_) => node.ticks.cell(ticks_of(node)),
                 Class::Steps(_) | Class::Row => node.steps.cell(steps.len()),
             }
         }

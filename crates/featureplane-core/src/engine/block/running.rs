@@ -3,7 +3,7 @@
 
 use super::super::nodes::{Nodes, TRAVELS, travelling};
 use super::steps::Books;
-use super::tracks::{Channel, Class, Node};
+use super::tracks::{Channel, Class, Node, Track};
 use crate::kernels::averages::Ema;
 use crate::kernels::bound::Kernel;
 use crate::kernels::cell::{UNDEFINED_F64, why};
@@ -66,7 +66,11 @@ impl Running {
         for &(at, input) in &self.sums {
             let (before, own) = tracks.split_at_mut(at);
             if let Kernel::CumSum(sum) = &mut nodes.kernels[at] {
-                run_sum(sum, &before[input], &mut own[0], books);
+                if books.are_by_tick() {
+                    sum_ticks(sum, &before[input].ticks, &mut own[0].ticks, books.runs());
+                } else {
+                    run_sum(sum, &before[input], &mut own[0], books);
+                }
                 self.done[at] = true;
             }
         }
@@ -91,12 +95,11 @@ fn run_means<const N: usize>(
         return false;
     }
     let mut bits = group.map(|(at, _)| std::mem::take(&mut tracks[at].ticks.bits));
-    let inputs = group.map(|(_, input)| (tracks[input].first.as_slice(), tracks[input].rest()));
-    for (run, (start, ticks)) in books.spans().enumerate() {
-        let [first, rest] = [inputs.map(|(first, _)| first[run]), inputs.map(|(_, rest)| rest[run])];
-        let out = bits.each_mut().map(|bits| &mut bits[start + 1..][..ticks]);
-        let defined = first.iter().chain(&rest).all(|cell| cell.is_defined());
-        if defined { follow(&mut means, first, rest, out) } else { step_aside(&mut means, first, rest, out) }
+    if books.are_by_tick() {
+        let out = bits.each_mut().map(|bits| &mut bits[1..=books.runs()]);
+        follow_ticks(&mut means, group.map(|(_, input)| &tracks[input].ticks), out);
+    } else {
+        follow_runs(&mut means, group.map(|(_, input)| &tracks[input]), &mut bits, books);
     }
     for ((at, input), (bits, mean)) in group.into_iter().zip(bits.into_iter().zip(means)) {
         nodes.kernels[at] = Kernel::Ema(mean, Dtype::I64);
@@ -106,9 +109,54 @@ fn run_means<const N: usize>(
     true
 }
 
+fn follow_runs<const N: usize>(
+    means: &mut [Ema; N],
+    inputs: [&Node; N],
+    bits: &mut [Vec<u64>; N],
+    books: &Books,
+) {
+    let inputs = inputs.map(|input| (input.first.as_slice(), input.rest()));
+    for (run, (start, ticks)) in books.spans().enumerate() {
+        let [first, rest] = [inputs.map(|(first, _)| first[run]), inputs.map(|(_, rest)| rest[run])];
+        let out = bits.each_mut().map(|bits| &mut bits[start + 1..][..ticks]);
+        let defined = first.iter().chain(&rest).all(|cell| cell.is_defined());
+        if defined { follow(means, first, rest, out) } else { step_aside(means, first, rest, out) }
+    }
+}
+
+/// Means of what stands tick by tick.
+fn follow_ticks<const N: usize>(means: &mut [Ema; N], inputs: [&Track; N], out: [&mut [u64]; N]) {
+    let ticks = out.iter().map(|out| out.len()).min().unwrap_or(0);
+    let values = inputs.map(|input| &input.bits[1..=ticks]);
+    if !inputs.iter().all(|input| input.plain) {
+        for (lane, out) in out.into_iter().enumerate() {
+            for ((place, &bits), state) in out.iter_mut().zip(values[lane]).zip(&inputs[lane].state[1..]) {
+                let defined = state & why::UNDEFINED == 0;
+                *place = if defined { means[lane].follow(number(bits)) } else { UNDEFINED_F64 };
+            }
+        }
+        return;
+    }
+    let mut out = out.map(|out| &mut out[..ticks]);
+    let mut here = means.clone();
+    for tick in 0..ticks {
+        for ((mean, out), values) in here.iter_mut().zip(&mut out).zip(values) {
+            out[tick] = mean.follow(number(values[tick]));
+        }
+    }
+    *means = here;
+}
+
+fn number(bits: u64) -> f64 {
+    i64_to_f64(bits.cast_signed())
+}
+
 /// Lays the states of a mean that is warm: those of its input.
 fn lay_states((at, input): (usize, usize), tracks: &mut [Node], books: &Books) {
     let (before, own) = tracks.split_at_mut(at);
+    if books.are_by_tick() {
+        return own[0].ticks.take_states(&before[input].ticks, TRAVELS | why::UNDEFINED, books.runs());
+    }
     let states = before[input]
         .cells()
         .map(|(first, rest)| [first, rest].map(|cell| cell.state & (TRAVELS | why::UNDEFINED)));
@@ -149,15 +197,7 @@ fn step_aside<const N: usize>(means: &mut [Ema; N], first: [Cell; N], rest: [Cel
 
 /// A sum whose input stands run by run. It stands so too if nothing is added behind the first tick of a run.
 fn run_sum(sum: &mut CumSum, input: &Node, own: &mut Node, books: &Books) {
-    let mut tick = |x: Cell| {
-        let state = travelling(x.state);
-        if state & why::UNDEFINED != 0 {
-            return Cell::undefined(state | sum.read().state & why::COLD);
-        }
-        sum.update(x.as_i64());
-        let cell = sum.read();
-        Cell { state: cell.state | state, ..cell }
-    };
+    let mut tick = |x| add(sum, x);
     let runs = books.spans().zip(input.cells());
     own.in_runs = runs.clone().all(|((_, ticks), (_, rest))| ticks == 1 || rest.bits == 0);
     if own.in_runs {
@@ -177,4 +217,25 @@ fn run_sum(sum: &mut CumSum, input: &Node, own: &mut Node, books: &Books) {
         }
     }
     own.ticks.end(any);
+}
+
+/// The same tick by tick.
+fn sum_ticks(sum: &mut CumSum, input: &Track, own: &mut Track, ticks: usize) {
+    let mut writer = own.writer();
+    for tick in 1..=ticks {
+        writer.put(add(sum, input.cell(tick)));
+    }
+    let any = writer.any;
+    own.end(any);
+}
+
+#[inline]
+fn add(sum: &mut CumSum, x: Cell) -> Cell {
+    let state = travelling(x.state);
+    if state & why::UNDEFINED != 0 {
+        return Cell::undefined(state | sum.read().state & why::COLD);
+    }
+    sum.update(x.as_i64());
+    let cell = sum.read();
+    Cell { state: cell.state | state, ..cell }
 }

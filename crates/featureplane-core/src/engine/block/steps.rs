@@ -28,10 +28,19 @@ impl Grid<'_> {
     }
 }
 
-/// Books as observed at ticks, those of ticks in a row that saw the same one only once.
+/// Books as observed at ticks, those of ticks in a row that saw the same one only once; or, where hardly any
+/// do, one a tick.
 #[derive(Clone, Debug)]
 pub(super) struct Books {
     depth: usize,
+    /// Each run is one tick long, whatever it saw.
+    ///
+    /// WHY by the block before: they are written down as they come, and a feed changes its ways slowly.
+    by_tick: bool,
+    /// Ticks that may have seen another book than the one before.
+    changes: usize,
+    /// All books are valid and have `depth` levels a side.
+    whole: bool,
     /// The tick at which each run of ticks that saw the same book begins; when closed, where the last ends.
     starts: Vec<usize>,
     /// Best levels of each run, `depth` places for bids and as many for asks.
@@ -47,6 +56,9 @@ impl Books {
     fn new(depth: usize, size: usize) -> Self {
         Self {
             depth,
+            by_tick: false,
+            changes: 0,
+            whole: true,
             starts: Vec::with_capacity(size + 1),
             levels: vec![Level { price: 0, qty: 0 }; 2 * depth * size],
             held: Vec::with_capacity(size),
@@ -56,18 +68,31 @@ impl Books {
     }
 
     fn clear(&mut self) {
+        if self.ticks > 0 {
+            self.by_tick = 2 * self.changes > self.ticks;
+        }
         self.starts.clear();
         self.held.clear();
         self.clocks.clear();
-        self.ticks = 0;
+        (self.ticks, self.changes, self.whole) = (0, 0, true);
+    }
+
+    /// The tick `ahead` ticks from now sees this book; with `changed` it may differ from the last one.
+    #[inline]
+    fn see(&mut self, ahead: usize, book: &Book, valid: bool, changed: bool) {
+        self.changes += usize::from(changed);
+        if changed || self.by_tick || self.ticks + ahead == 0 {
+            self.begin(ahead, book, valid);
+        }
     }
 
     /// A run begins with the tick `ahead` ticks from now.
-    fn see(&mut self, ahead: usize, book: &Book, valid: bool) {
+    fn begin(&mut self, ahead: usize, book: &Book, valid: bool) {
         let place = 2 * self.depth * self.starts.len();
         let (bids, asks) = (book.bids(), book.asks());
         self.levels[place..][..bids.len()].copy_from_slice(bids);
         self.levels[place + self.depth..][..asks.len()].copy_from_slice(asks);
+        self.whole &= valid && bids.len().min(asks.len()) == self.depth;
         self.held.push(valid.then_some((bids.len(), asks.len())));
         self.starts.push(self.ticks + ahead);
     }
@@ -80,6 +105,17 @@ impl Books {
     /// Number of runs.
     pub(super) fn runs(&self) -> usize {
         self.held.len()
+    }
+
+    /// Bids and asks of each run, if all books are valid and have as many levels as are kept.
+    pub(super) fn whole(&self) -> Option<impl Iterator<Item = (&[Level], &[Level])> + Clone> {
+        let levels = self.levels.chunks_exact(2 * self.depth).take(self.runs());
+        self.whole.then(|| levels.map(|levels| levels.split_at(self.depth)))
+    }
+
+    /// Each run is one tick long.
+    pub(super) fn are_by_tick(&self) -> bool {
+        self.by_tick
     }
 
     /// Most runs are one tick long, and it is less work to go tick by tick.
@@ -182,9 +218,7 @@ impl Steps {
     /// See `Block::see`.
     #[inline]
     pub(super) fn see(&mut self, ahead: usize, book: &Book, valid: bool, changed: bool) {
-        if changed || self.books.ticks + ahead == 0 {
-            self.books.see(ahead, book, valid);
-        }
+        self.books.see(ahead, book, valid, changed);
     }
 
     /// See `Block::note`.

@@ -1,5 +1,8 @@
 //! What each node holds along the steps of a block, and how it is computed.
 
+use std::iter::Zip;
+use std::slice::IterMut;
+
 use super::super::nodes::{Nodes, Reads, Wiring};
 use super::steps::Books;
 use crate::kernels::bound::{Drive, Kernel};
@@ -102,9 +105,64 @@ impl Track {
         self.end(any);
     }
 
+    /// Takes the states of another track, those that `travels` has, at `ticks` ticks.
+    pub(super) fn take_states(&mut self, from: &Self, travels: u8, ticks: usize) {
+        if from.plain && self.state[0] == 0 {
+            return self.make_plain();
+        }
+        let mut any = 0;
+        for (place, state) in self.state[1..=ticks].iter_mut().zip(&from.state[1..]) {
+            *place = state & travels;
+            any |= *place;
+        }
+        self.end(any);
+    }
+
+    /// Puts plain values in a row, from the tick behind so many on.
+    pub(super) fn fill_in(&mut self, values: &[i64], behind: usize) {
+        for (place, value) in self.bits[behind + 1..][..values.len()].iter_mut().zip(values) {
+            *place = value.cast_unsigned();
+        }
+    }
+
+    /// All cells up to `count` are in place, and plain values.
+    pub(super) fn end_plain(&mut self, count: usize) {
+        if self.state[0] == 0 {
+            self.make_plain();
+        } else {
+            self.state[1..=count].fill(0);
+            self.end(0);
+        }
+    }
+
+    /// Takes cells one by one, from the first of the block on.
+    pub(super) fn writer(&mut self) -> Writer<'_> {
+        let Self { bits, state, sentinel, .. } = self;
+        Writer { places: bits[1..].iter_mut().zip(&mut state[1..]), sentinel: *sentinel, any: 0 }
+    }
+
     pub(super) fn cell(&self, at: usize) -> Cell {
         let state = self.state[at];
         Cell { bits: if state & why::UNDEFINED == 0 { self.bits[at] } else { 0 }, state }
+    }
+}
+
+/// See [`Track::writer`].
+pub(super) struct Writer<'a> {
+    places: Zip<IterMut<'a, u64>, IterMut<'a, u8>>,
+    sentinel: u64,
+    /// What stands in the state of some cell: `Track::end` has to be told.
+    pub(super) any: u8,
+}
+
+impl Writer<'_> {
+    #[inline]
+    pub(super) fn put(&mut self, cell: Cell) {
+        if let Some((bits, state)) = self.places.next() {
+            *bits = if cell.is_defined() { cell.bits } else { self.sentinel };
+            *state = cell.state;
+            self.any |= cell.state;
+        }
     }
 }
 
@@ -143,7 +201,7 @@ pub(super) struct Node {
     /// Whether it advanced at each trade.
     pub(super) advanced: Vec<bool>,
     /// Its cells stand run by run in this block: at the first tick of each run, and at the others. Those of
-    /// class `Runs` always do.
+    /// class `Runs` do unless each run is one tick long.
     pub(super) in_runs: bool,
     pub(super) first: Vec<Cell>,
     pub(super) rest: Vec<Cell>,
@@ -191,9 +249,10 @@ pub(super) fn of_plan(plan: &Plan, nodes: &Nodes, size: usize) -> Vec<Node> {
 }
 
 impl Node {
-    /// Begins a block of `ticks` ticks of its channel and `steps` steps behind the cell `before`.
-    pub(super) fn begin(&mut self, before: Cell, ticks: usize, steps: usize) {
-        self.in_runs = self.class == Class::Runs;
+    /// Begins a block of `ticks` ticks of its channel and `steps` steps behind the cell `before`; `by_tick` if
+    /// each run of books is one tick long.
+    pub(super) fn begin(&mut self, before: Cell, ticks: usize, steps: usize, by_tick: bool) {
+        self.in_runs = self.class == Class::Runs && !by_tick;
         self.laid_out = false;
         self.first.clear();
         self.rest.clear();
