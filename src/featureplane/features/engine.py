@@ -20,7 +20,7 @@ from featureplane.errors import (
     StateError,
     UnknownSymbol,
 )
-from featureplane.features.columns import Columns
+from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.counts import COUNTS
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.latest import LatestFrames
@@ -66,7 +66,7 @@ class FeatureEngine:
         self.backend = native.resolve(backend)
         self._emit: Emit = emit
         self._every = parse_every(every)
-        self._counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
+        self._counts: dict[str, Counter[str]] = {}  # of the last stream that ended
         self._replaying: Execution | None = None  # the stream that is replayed
         self._asked: list[Callable[[], None]] = []  # of it, before its next batch
         self._pushing: Execution | None = None  # the stream that is pushed
@@ -206,7 +206,11 @@ class FeatureEngine:
         (rules 5.3, 3.10), and each `unread_trade` outside trading. Both backends count alike; what did
         not happen is not listed. A restored state brings no counts with it.
         """
-        return self._counts if self._pushing is None else self._pushing.counts
+        if self._pushing is not None:
+            return self._pushing.counts
+        if not self._counts:
+            self._counts = {name: Counter() for name in COUNTS}
+        return self._counts
 
     def reset(self, symbol: str | int | None = None) -> None:
         """Reset all kernels of a symbol, by name or id, or of all symbols, at its next step (rule 3.6).
@@ -262,6 +266,14 @@ class FeatureEngine:
         """The same frames as columns, a run for each batch; raises what `replay` raises."""
         for engine, batch in self._taken(events):
             yield engine.columns(batch.array)
+
+    def late_columns(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[Columns | LateColumns]:
+        """The same for whoever looks at them later, or not at all: some wait until then to be taken apart."""
+        for engine, batch in self._taken(events):
+            if isinstance(engine, NativeEngine):
+                yield engine.late_columns(batch.array)
+            else:
+                yield engine.columns(batch.array)
 
     def _taken(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[tuple[Execution, EventBatch]]:
         batches = iter([events] if isinstance(events, EventBatch) else events)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, Final, Literal, NoReturn
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from featureplane import native
 from featureplane.errors import FeatureSetMismatch, MalformedEvent, PlanError, SettingError, UnknownSymbol
-from featureplane.features.columns import Columns
+from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.counts import COUNTS
 from featureplane.features.engine_state import STATE_MAGIC
 from featureplane.features.frame import FeatureFrame, FrameLayout
@@ -102,9 +102,14 @@ class NativeEngine:
 
     def columns(self, events: npt.NDArray[Any]) -> Columns:
         """The frames of these events as columns."""
+        return self.late_columns(events).make()
+
+    def late_columns(self, events: npt.NDArray[Any]) -> LateColumns:
+        """The same, computed now and taken apart when somebody looks."""
         engine = self._started(events)
         engine.run_columns(_words(events), trusted=self._trusted, block=self._block)
-        return Columns.from_native(self._fset, engine.take_columns(), grid=self._grid)
+        given = engine.take_columns()
+        return LateColumns(given["rows"], partial(Columns.from_native, self._fset, given, grid=self._grid))
 
     def turn_to(self, events: EventBatch) -> None:
         """Let `push` take from this batch."""

@@ -11,13 +11,13 @@ import os
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final, TypeVar, overload
 
 from featureplane.clock import SYSTEM, seconds_since
 from featureplane.errors import EmptyStream, MissingSnapshot, SettingError
 from featureplane.features.availability import undefined_here
 from featureplane.features.catalog import feature_set
-from featureplane.features.columns import Columns
+from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.engine import FeatureEngine
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
@@ -33,6 +33,7 @@ _CHUNK_EVENTS: Final = 1 << 14
 _PIECE: Final = 1 << 12
 
 Progress = Callable[[RunReport], None]
+_Part = TypeVar("_Part", bound=Columns | LateColumns)
 
 
 @overload
@@ -170,7 +171,7 @@ class _Run:
 
     def table(self) -> FeatureTable:
         """Everything in memory."""
-        parts = list(self._columns())
+        parts = list(self._columns(self._engine.columns if self._grid else self._engine.late_columns))
         self._end()
         return FeatureTable(self.fset, parts, self._symbols, report=self.report)
 
@@ -179,7 +180,7 @@ class _Run:
         if path.is_dir():
             raise SettingError(f"{path}: cannot be written (it is a folder)", hint="name a file in it")
         with ParquetSink(path, table_schema(self.fset, grid=self._grid), self._symbols) as sink:
-            for columns in self._columns():
+            for columns in self._columns(self._engine.columns):
                 sink.write(columns)
                 self.report.count()
             self._end()
@@ -203,8 +204,8 @@ class _Run:
             "seed_after": "" if options.seed_after is None else str(options.seed_after),
         }
 
-    def _columns(self) -> Iterator[Columns]:
-        for columns in self._engine.columns(self._noted()):
+    def _columns(self, of: Callable[[Iterator[EventBatch]], Iterator[_Part]]) -> Iterator[_Part]:
+        for columns in of(self._noted()):
             self.report.add_frames(columns)
             if not self.report.frames:
                 self._has_snapshot = self._has_snapshot or self._noted_last.has_snapshot

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureplane import __version__
-from featureplane.features.columns import Columns
+from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.frame import FRAME_MARKER
 from featureplane.features.spec import FeatureSet
 from featureplane.market.events import EventBatch, SourceFile
@@ -53,7 +53,9 @@ class RunReport:
     _rows: int = 0
     _messages: int = 0
     _flags: Counter[str] = field(default_factory=Counter)
-    _uncounted: list[EventBatch | Columns | npt.NDArray[np.uint32]] = field(default_factory=list, repr=False)
+    _uncounted: list[EventBatch | Columns | LateColumns | npt.NDArray[np.uint32]] = field(
+        default_factory=list, repr=False
+    )
 
     def __repr__(self) -> str:
         symbols = ", ".join(one.symbol for one in self.instruments)
@@ -76,7 +78,7 @@ class RunReport:
         self._rows += rows
         self._messages += rows
 
-    def add_frames(self, columns: Columns) -> None:
+    def add_frames(self, columns: Columns | LateColumns) -> None:
         """Take note of frames that were put out."""
         self.frames += len(columns)
         self._uncounted.append(columns)
@@ -88,9 +90,9 @@ class RunReport:
 
     def add_counts(self, counts: Mapping[str, Counter[str]]) -> None:
         """Take note of what the engine counted over the whole run."""
-        self.dropped.update(counts["dropped"])
-        self.resets.update(counts["resets"])
-        self.broken.update(counts["broken"])
+        for name, own in (("dropped", self.dropped), ("resets", self.resets), ("broken", self.broken)):
+            if counts[name]:
+                own.update(counts[name])
 
     def count(self) -> None:
         """Count what was noted so far, and hold it no longer.
@@ -103,6 +105,8 @@ class RunReport:
                 self._rows += part.rows
                 self._messages += part.messages
                 continue
+            if isinstance(part, LateColumns):
+                part = part.make()  # noqa: PLW2901 - what it is, taken apart
             flags = part.quality_flags if isinstance(part, Columns) else part
             for flag in Quality:
                 self._flags[str(flag.name)] += int(np.count_nonzero(flags & np.uint32(flag)))
