@@ -106,6 +106,20 @@ def test_it_runs_to_the_end_and_says_what_came_of_it(
     assert again == told
 
 
+@pytest.mark.parametrize("backend", ["python", pytest.param("rust", marks=pytest.mark.native)])
+def test_a_message_nobody_can_read_stops_nothing_even_where_instruments_are_found_in_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
+    lines = sample_lines(1000)
+    broken = lines[500][:90]
+    path = tmp_path / "broken.txt"
+    path.write_bytes(b"\n".join((*lines[:500], broken, b"no line of ours", *lines[500:])) + b"\n")
+    assert main(options(f"replay:{path}", "--json", backend=backend)) == 0
+    told = answer(capsys)
+    assert told["messages"] == 1002
+    assert told["counts"]["dropped"]["malformed"] == 2
+
+
 def test_a_recording_is_replayed_with_the_instruments_it_was_made_with(
     part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -224,22 +224,29 @@ def choose_instrument(
 
 
 def infer(
-    paths: EventsPaths, source: str, symbol: str | None = None, *, backend: str = "auto"
+    paths: EventsPaths,
+    source: str,
+    symbol: str | None = None,
+    *,
+    backend: str = "auto",
+    on_malformed: str = "raise",
 ) -> tuple[Instrument, ...]:
     """The instruments that a first pass over all files of a stream finds (rule 1.1).
 
     Exponents are the most significant decimals any price or size has, tick and lot the greatest
     common divisors, `vpin_bucket` a fiftieth of the volume traded but at least one lot; all are
-    marked `inferred`. Raises what `reading.read_events` raises, and `SettingError` for a source
-    whose data do not tell.
+    marked `inferred`. `on_malformed="drop"` passes over what no rule accepts. Raises what
+    `reading.read_events` raises, and `SettingError` for a source whose data do not tell.
     """
+    from featureplane.market.events import StreamOptions  # noqa: PLC0415 - as below
     from featureplane.market.reading import request_for  # noqa: PLC0415 - readers lean on instruments
     from featureplane.market.sources import find_source  # noqa: PLC0415 - as above
 
     scan = find_source(source).infer
     if scan is None:
         raise SettingError(f"instruments of {source} cannot be inferred", hint="give an instruments file")
-    return scan(request_for(paths, source, symbol, backend=backend))
+    options = StreamOptions(on_malformed=on_malformed)
+    return scan(request_for(paths, source, symbol, options=options, backend=backend))
 
 
 _FIELDS: Final = tuple(f.name for f in fields(Instrument) if f.name not in ("inferred", "origin"))

@@ -159,7 +159,8 @@ def _market(asked: ServiceConfiguration) -> _Market:
     if venue not in able:
         raise SettingError(f"feed {venue!r}", hint=nearest(venue, able))
     if known is None:
-        known = infer([str(path) for path in paths], venue, backend=_backend(asked))
+        given = [str(path) for path in paths]
+        known = infer(given, venue, backend=_backend(asked), on_malformed="drop")
     here = [one for one in known if one.venue == venue]
     return _Market(paths, speed, venue, _wanted(here, asked.symbol))
 
