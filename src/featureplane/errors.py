@@ -35,6 +35,7 @@ values are attributes too. `hint`, what to do next, is printed by the outermost 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 __all__ = [
@@ -389,7 +390,8 @@ class ExtraUnavailable(StateError):
 
     def __init__(self, package: str, extra: str, why: str) -> None:
         super().__init__(
-            f"{package} cannot be used: {why}", hint=f"pip install 'featureplane[{extra}]' brings it"
+            f"{package} cannot be used: {why}",
+            hint=f"{sys.executable} -m pip install 'featureplane[{extra}]' brings it",
         )
         self.package, self.extra, self.why = package, extra, why
 

@@ -21,6 +21,7 @@ __all__ = ["PREFIX", "SETTINGS", "Setting", "Settings", "inherited", "read_setti
 PREFIX: Final = "HFT_FEATURE_"
 """What every setting begins with; a variable that begins so and is none is an error."""
 
+_ALIKE: Final = 0.6  # what difflib calls close
 _DECIMAL: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?(e-?[0-9]{1,2})?", re.ASCII)
 
 
@@ -177,7 +178,7 @@ def read_settings(
     1 there too.
 
     Raises `SettingError` for a variable that begins with `HFT_FEATURE_` and is no setting, naming the
-    nearest, and for a value that a setting cannot have.
+    nearest if one is near, and for a value that a setting cannot have.
     """
     given = os.environ if environment is None else environment
     said = tuple(sorted([(name, given[name]) for name in given if name.startswith(PREFIX)]))
@@ -216,5 +217,8 @@ def inherited(**more: str) -> dict[str, str]:
 def _hint(variable: str, known: list[str]) -> str:
     import difflib  # noqa: PLC0415 - for an error alone, and every start passes here
 
-    close = difflib.get_close_matches(variable, known, n=1, cutoff=0.0)
-    return f"did you mean {close[0]}? there are: {', '.join(known)}"
+    # What all begin with would make any two names alike.
+    meant = variable.removeprefix(PREFIX).upper()
+    alike = {name: difflib.SequenceMatcher(None, meant, name.removeprefix(PREFIX)).ratio() for name in known}
+    near = max(known, key=alike.__getitem__)
+    return f"{f'did you mean {near}? ' if alike[near] >= _ALIKE else ''}there are: {', '.join(known)}"

@@ -89,7 +89,7 @@ def _with_instruments(folder: Path, before: str, after: str) -> list[str]:
         pytest.param(nested, ["deep.gz:51"], id="nested without end"),
         pytest.param(no_snapshot, ["no snapshot", "--seed increments"], id="no snapshot"),
         pytest.param(wrong_order, ["order by time is", "a.gz, "], id="files in the wrong order"),
-        pytest.param(empty, ["nothing there"], id="empty"),
+        pytest.param(empty, ["empty.gz: nothing there"], id="empty"),
         pytest.param(wrong_exponent, ["decimals", "instruments.toml:"], id="too few decimals declared"),
         pytest.param(wrong_tick, ["tick_size", "declared as 0.05", "instruments.toml:"], id="a wrong tick"),
         pytest.param(unknown_key, ["tick_sice", "instruments.toml"], id="a key nobody knows"),

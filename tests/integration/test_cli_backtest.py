@@ -202,6 +202,24 @@ def test_no_page_into_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.
     assert "no such folder" in capsys.readouterr().err
 
 
+def test_no_page_where_a_folder_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backtest", SHARED, *DATA, "--out", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert f"{tmp_path}: cannot be written (it is a folder)" in captured.err.replace("\n", "")
+    assert list(tmp_path.parent.glob(".*.partial")) == []
+
+
+def test_an_option_that_is_not_there_is_told_from_one_without_value(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["backtest", SHARED, "--data", "any.gz"]) == 2
+    assert "error: --source is missing\n" in capsys.readouterr().err
+    assert main(["backtest", SHARED, "--data", "any.gz", "--source"]) == 2
+    assert "--source requires an argument" in capsys.readouterr().err
+    assert main(["backtest", SHARED, "--data", "any.gz", "--sorce", "binance-spot"]) == 2
+    assert "Did you mean --source instead of --sorce?" in capsys.readouterr().err
+
+
 def test_hftbacktest_is_asked_for_before_a_file_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,9 @@ def test_what_is_not_clear_is_asked_for(tmp_path: Path) -> None:
     text.write_text("nothing of ours\n", encoding="utf-8")
     with pytest.raises(SettingError, match="unknown"):
         guess_source([str(text)])
+    with pytest.raises(SettingError) as caught:
+        guess_source([str(text)], option="--feed")
+    assert caught.value.hint == "name it with --feed, if these are the right files"
     with pytest.raises(SettingError, match=r"binance-spot.*synthetic"):
         guess_source([SAMPLE, "synthetic:7"])
     with pytest.raises(UnreadableFile):

@@ -54,6 +54,7 @@ def test_each_setting_is_read() -> None:
         ("ENGINE_BACKED", "ENGINE_BACKEND"),
         ("LATENCY_SAMPLE", "LATENCY_SAMPLE_EVERY"),
         ("engine_enabled", "ENGINE_ENABLED"),
+        ("BACKEND", "ENGINE_BACKEND"),
         ("", "ENGINE_ENABLED"),
     ],
 )
@@ -63,7 +64,13 @@ def test_an_unknown_setting_names_the_nearest(name: str, near: str) -> None:
     assert caught.value.hint is not None
     assert all(one.variable in caught.value.hint for one in SETTINGS)
     if name:
-        assert caught.value.hint.startswith(f"did you mean {PREFIX}{near}? ") or name.islower()
+        assert caught.value.hint.startswith(f"did you mean {PREFIX}{near}? ")
+
+
+def test_a_setting_like_no_other_is_not_guessed_at() -> None:
+    with pytest.raises(SettingError, match="HFT_FEATURE_X is no setting") as caught:
+        read_settings({"HFT_FEATURE_X": "1"})
+    assert str(caught.value.hint).startswith("there are: HFT_FEATURE_ENGINE_ENABLED, ")
 
 
 @pytest.mark.parametrize(

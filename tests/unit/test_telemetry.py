@@ -76,7 +76,7 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ExtraUnavailable) as caught:
         exposition({})
-    assert caught.value.hint == "pip install 'featureplane[ops]' brings it"
+    assert caught.value.hint == f"{sys.executable} -m pip install 'featureplane[ops]' brings it"
 
 
 @pytest.fixture

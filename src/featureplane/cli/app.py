@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Final
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from featureplane import __version__
 from featureplane.cli import interrupt
@@ -101,6 +101,16 @@ def _end(error: BaseException) -> int:
     raise error
 
 
+def _wrong(error: CycloptsError) -> str:
+    """What the parser found; an option that is not there at all is not one without its value."""
+    text, argument = str(error), error.argument
+    if not isinstance(error, MissingArgumentError) or argument is None or "Did you mean" in text:
+        return text
+    if error.keyword is not None or error.tokens_so_far or argument.tokens:
+        return text
+    return f"{argument.name} is missing"
+
+
 def _explain(error: Exception) -> int:
     """Say what went wrong and how to go on; the exit status for it."""
     match error:
@@ -108,7 +118,7 @@ def _explain(error: Exception) -> int:
             say_error(str(error), error.hint)
         case CycloptsError():
             command = " ".join(("featureplane", *(error.command_chain or ())))
-            say_error(str(error), f"`{command} --help` lists what it takes")
+            say_error(_wrong(error), f"`{command} --help` lists what it takes")
         case OSError():
             place = f"{error.filename}: " if error.filename else ""
             hint = "is the path right, and may it be read and written?"

@@ -221,6 +221,8 @@ def _checked(
     market.check()
     if not out.parent.is_dir():
         raise SettingError(f"--out {out}: no such folder", hint="make it first, or name another place")
+    if out.is_dir():
+        raise SettingError(f"--out {out}: cannot be written (it is a folder)", hint="name a file in it")
     if allow_code and ".py:" in name:
         say(f"running {name.rpartition(':')[0]} as code")
     cls = load_strategy(name, allow_code=allow_code)

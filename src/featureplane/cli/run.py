@@ -144,7 +144,7 @@ def _listen(
         except ExtraUnavailable as error:
             if asked.control != CONTROL:
                 raise
-            say(f"note: strategies cannot be switched while running: {error}")
+            say(f"note: strategies cannot be switched while running: {error}; {error.hint}")
             return web, None
         path = Path(asked.control)
         if look:

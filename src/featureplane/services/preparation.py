@@ -155,7 +155,8 @@ def _market(asked: ServiceConfiguration) -> _Market:
     venue = asked.feed
     if venue is None:
         venues = {one.venue for one in known or () if not asked.symbol or one.symbol in asked.symbol}
-        venue = venues.pop() if len(venues) == 1 else guess_source([str(path) for path in paths])
+        guessed_from = [str(path) for path in paths]
+        venue = venues.pop() if len(venues) == 1 else guess_source(guessed_from, option="--feed")
     if venue not in able:
         raise SettingError(f"feed {venue!r}", hint=nearest(venue, able))
     if known is None:

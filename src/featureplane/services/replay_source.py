@@ -61,8 +61,10 @@ def recorded_instruments(text: str) -> Path | None:
 def _named(text: str) -> tuple[list[Path], float | None]:
     """Files and folders, and the speed, as they are named."""
     if not text.startswith(_SCHEME):
-        hint = "replay:PATH plays recordings, replay:PATH@1 as fast as they came"
-        raise SettingError(f"source {text!r}", hint=hint)
+        there = text != "" and Path(text.rpartition("@")[0] or text).exists()
+        meant = f"did you mean {_SCHEME}{text}? " if there else ""
+        hint = f"{meant}replay:PATH plays recordings, replay:PATH@1 as fast as they came"
+        raise SettingError(f"source {text!r}" if text else "no source", hint=hint)
     where, at, factor = text.removeprefix(_SCHEME).rpartition("@")
     speed: float | None = None
     if not at or Path(text.removeprefix(_SCHEME)).exists():

@@ -130,7 +130,9 @@ def read(request: Request) -> Iterator[EventBatch]:
     if instruments is None:
         instruments = infer(request)
         if not instruments:
-            raise EmptyStream(f"messages of {request.source}", hint="is this the right source?")
+            where = ", ".join(str(path) for path in _paths(request)[:3])
+            hint = "is this the right file, and the right source?"
+            raise EmptyStream(f"messages of {request.source} in {where}", hint=hint)
     instrument = choose_instrument(instruments, request.symbol, request.source)
     return _Stream(request, instrument).batches()
 

@@ -28,8 +28,8 @@ _LOBSTER: Final = re.compile(r"LOBSTER_|_(message|orderbook)_\d+\.csv(\.gz)?$")
 _ARRAYS: Final = {".npy", ".npz", ".parquet"}
 
 
-def guess_source(paths: Sequence[str]) -> str:
-    """The source of files that all come from the same one.
+def guess_source(paths: Sequence[str], *, option: str = "--source") -> str:
+    """The source of files that all come from the same one; `option` is what names it where it cannot be told.
 
     Raises
     ------
@@ -43,7 +43,8 @@ def guess_source(paths: Sequence[str]) -> str:
     if len(found) == 1 and (source := found.pop()) is not None:
         return source
     told = ", ".join(f"{path}: {guess or 'unknown'}" for path, guess in guesses.items())
-    raise SettingError(f"the source is not clear ({told})", hint="name it with --source")
+    hint = f"name it with {option}, if these are the right files"
+    raise SettingError(f"the source is not clear ({told})", hint=hint)
 
 
 def _guess(text: str) -> str | None:
