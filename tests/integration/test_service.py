@@ -22,6 +22,7 @@ from featureplane.settings import Settings
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.events import BidAskEvent
 from featureplane.strategy.examples import market_maker
+from featureplane.strategy.runner import StrategyRunner
 from tests.binance_lines import backends
 from tests.services import INSTRUMENTS, SAMPLE, SYMBOL, V1, Frames, Lines, sample_lines, service
 
@@ -123,12 +124,16 @@ class Slow(BaseStrategy):
     def __init__(self, timer: list[int]) -> None:
         super().__init__()
         self.now, self.calls = timer, 0
+        self.runner: StrategyRunner | None = None
+        self.ended_at = 0
 
     def on_bid_ask(self, _event: BidAskEvent) -> None:
         self.calls += 1
         if self.calls == 10:
             self.now[0] += 5_000_000
         if self.calls == 20:
+            assert self.runner is not None
+            self.ended_at = self.runner.messages
             raise ValueError("on purpose")
 
 
@@ -139,6 +144,7 @@ def test_a_handler_that_is_late_or_raises_is_counted_and_named(caplog: pytest.Lo
     running = service(slow, subscribers=[seen], budget_ns=10**12)
     running.runner._budget_ns, running.runner._timer = 1_000_000, lambda: now[0]
     running.runner._subscribe()
+    slow.runner = running.runner
     with caplog.at_level("INFO", "featureplane"):
         running.run(Lines(sample_lines(3000)))
     (state,) = running.runner.states.values()
@@ -153,6 +159,8 @@ def test_a_handler_that_is_late_or_raises_is_counted_and_named(caplog: pytest.Lo
     texts = [record.message for record in caplog.records]
     assert texts.count("a handler took longer than its budget") == 1
     assert texts.count("a strategy was stopped by an error of its own") == 1
+    (stopped,) = [one for one in caplog.records if one.message.startswith("a strategy was stopped")]
+    assert stopped.__dict__["fields"]["trace"] == f"m{slow.ended_at}"
     assert tuple(seen.packed) == replayed()[: len(seen.packed)]
     assert running.messages == 3000
 

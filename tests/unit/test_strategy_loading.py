@@ -99,6 +99,16 @@ def test_what_cannot_be_made_is_refused_in_words(error: Exception) -> None:
     assert refusal.value.__cause__ is error
 
 
+def test_a_constructor_that_forgets_its_base_is_told_so() -> None:
+    class Forgets(BaseStrategy):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(SettingError, match="a:B: its `__init__` leaves out") as refusal:
+        make(Forgets, "a:B")
+    assert "super().__init__()" in str(refusal.value.hint)
+
+
 def test_a_file_that_fails_is_named_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("ready = True\n1 / 0\n", encoding="utf-8")

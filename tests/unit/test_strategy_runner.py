@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -354,6 +355,33 @@ def test_an_exception_anywhere_stops_that_strategy_alone(handler: str) -> None:
     assert "ZeroDivisionError" in repr(state)
     assert run.states["lives"].is_running
     assert lives.calls > 100
+
+
+@pytest.mark.parametrize("handler", ["on_tick", "on_bid_ask", "on_features", "on_stop"])
+def test_who_leaves_by_sys_exit_leaves_alone(handler: str) -> None:
+    def leave(*_: object) -> None:
+        sys.exit(3)
+
+    events = synthetic(1_500, seed=8)
+    lives = Quoter("lives", 4)
+    run = runner(events, type("Leaves", (Quoter,), {handler: leave})("leaves", 3), lives)
+    run.run(events)
+    run.finish()
+    assert dict(run.states["leaves"].exceptions) == {handler: 1}
+    assert isinstance(run.states["leaves"].error, SystemExit)
+    assert run.states["lives"].error is None
+    assert lives.calls > 100
+
+
+def test_ctrl_c_in_a_handler_is_not_the_strategys() -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    events = synthetic(1_500, seed=8)
+    run = runner(events, type("Asked", (Quoter,), {"on_tick": interrupted})("asked", 3))
+    with pytest.raises(KeyboardInterrupt):
+        run.run(events)
+    assert run.states["asked"].is_running
 
 
 def test_who_stops_at_the_first_of_two_trades_does_not_see_the_second() -> None:

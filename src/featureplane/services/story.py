@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from featureplane.execution.limits import RefusalCode
 from featureplane.execution.orders import EventKind, OrderEvent
 from featureplane.strategy.api import HANDLERS
 from featureplane.strategy.desk import Decision
-from featureplane.strategy.states import Listener, StrategyState
+from featureplane.strategy.states import Listener, OwnError, StrategyState
 from featureplane.telemetry import Telemetry, log_event
 
 __all__ = ["Story"]
@@ -21,11 +22,18 @@ __all__ = ["Story"]
 _log = logging.getLogger(__name__)
 
 
+class _Stopped(NamedTuple):
+    strategy: str
+    error: OwnError | None
+    message: int
+
+
 class Story(Listener):
     """Counts decisions, refusals and order events.
 
     The `trace` of a line is `m` and the number of the message a strategy decided at: that of an order's
-    decision, of everything that happens to it, and of the strategy's end.
+    decision and of everything that happens to it. For a strategy's end it is the message at which it ended,
+    for a late handler the one at which that was noticed.
     """
 
     def __init__(self) -> None:
@@ -37,7 +45,7 @@ class Story(Listener):
         self._raised: Counter[tuple[str, str]] = Counter()  # of those that were exchanged
         self._late: Counter[tuple[str, str]] = Counter()
         self.message = 0  # at which the last decision was taken
-        self.news: list[Decision | tuple[str, OrderEvent] | tuple[str, Exception | None]] = []
+        self.news: list[Decision | tuple[str, OrderEvent] | _Stopped] = []
         """What was not logged yet."""
 
     def on_decision(self, decision: Decision) -> None:
@@ -56,7 +64,7 @@ class Story(Listener):
     def on_stopped(self, state: StrategyState) -> None:
         """See `Listener`."""
         self.stopped[state.name] += 1
-        self.news.append((state.name, state.error))
+        self.news.append(_Stopped(state.name, state.error, state.desk.message))
 
     def tell(self) -> None:
         """Log what happened; behind the message, because nobody's handler is to wait for it."""
@@ -65,14 +73,13 @@ class Story(Listener):
             if isinstance(one, Decision):
                 self._log_decision(one)
                 continue
-            name, what = one
-            if isinstance(what, OrderEvent):
-                self._log_order_event(name, what)
-            else:
-                fields = {"trace": f"m{self.message}", "strategy": name, "error": repr(what)}
-                _log.error(
-                    "a strategy was stopped by an error of its own", exc_info=what, extra={"fields": fields}
-                )
+            if not isinstance(one, _Stopped):
+                self._log_order_event(*one)
+                continue
+            fields = {"trace": f"m{one.message}", "strategy": one.strategy, "error": repr(one.error)}
+            _log.error(
+                "a strategy was stopped by an error of its own", exc_info=one.error, extra={"fields": fields}
+            )
 
     @staticmethod
     def _log_decision(decision: Decision) -> None:
@@ -125,7 +132,7 @@ class Story(Listener):
                         _log,
                         logging.WARNING,
                         "a handler took longer than its budget",
-                        trace=f"m{self.message}",
+                        trace=f"m{state.desk.message}",
                         strategy=state.name,
                         handler=handler,
                         times=more,

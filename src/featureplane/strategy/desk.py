@@ -104,6 +104,11 @@ class Desk:
         """When the message at hand was received."""
         return self._exchange.now_ns
 
+    @property
+    def message(self) -> int:
+        """The number of the message at hand."""
+        return self._exchange.message
+
     def submit(self, intent: OrderIntent) -> int:
         """The number of a new order, 0 if the risk check refused it; see `StrategyContext.submit`."""
         exchange = self._exchange

@@ -24,14 +24,15 @@ from featureplane.strategy.events import (
     end_event,
 )
 from featureplane.strategy.market import HEAD_WORDS, MarketBooks
+from featureplane.strategy.states import OWN
 
 if TYPE_CHECKING:
-    from featureplane.strategy.states import StrategyState
+    from featureplane.strategy.states import OwnError, StrategyState
 
 __all__ = ["EventRoom", "has_gap"]
 
 _Listening: TypeAlias = "list[tuple[StrategyState, Callable[[Any], None]]]"
-_Fail: TypeAlias = "Callable[[StrategyState, str, Exception], None]"
+_Fail: TypeAlias = "Callable[[StrategyState, str, OwnError], None]"
 
 _SIDES: Final = tuple(Side)
 _TRADE: Final = int(Kind.TRADE)
@@ -100,7 +101,7 @@ class EventRoom:
             for state, call in listening:
                 try:
                     call(event)
-                except Exception as error:  # noqa: BLE001 - whatever a strategy raises is its own affair
+                except OWN as error:
                     fail(state, "on_tick", error)
                     listening = [one for one in listening if one[0].is_running]
             del event

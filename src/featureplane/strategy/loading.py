@@ -61,12 +61,16 @@ def load_either(name: str, *, allow_code: bool = False) -> Forms | type[BaseStra
 def make(maker: Callable[[], BaseStrategy], name: str) -> BaseStrategy:
     """A strategy of that class or form; raises `SettingError` for one that cannot be made so."""
     try:
-        return maker()
+        strategy = maker()
     except FeaturePlaneError:
         raise
     except Exception as error:
         hint = "it is made without arguments here: give them defaults"
         raise SettingError(f"{name} cannot be made: {type(error).__name__}: {error}", hint=hint) from error
+    if not hasattr(strategy, "name"):
+        why = f"{name}: its `__init__` leaves out that of BaseStrategy"
+        raise SettingError(why, hint="begin it with `super().__init__()`")
+    return strategy
 
 
 def _class_in(module: ModuleType, place: str, wanted: str) -> type[BaseStrategy]:

@@ -36,7 +36,7 @@ from featureplane.strategy.market import (
     MarketBooks,
 )
 from featureplane.strategy.onlookers import Onlookers
-from featureplane.strategy.states import Listener, StrategyState, check_given, start
+from featureplane.strategy.states import OWN, Listener, OwnError, StrategyState, check_given, start
 
 __all__ = ["Listener", "StrategyRunner", "StrategyState"]
 
@@ -182,12 +182,12 @@ class StrategyRunner:
     def _end(self, state: StrategyState) -> None:
         try:
             state.strategy.on_stop()
-        except Exception as error:  # noqa: BLE001 - whatever a strategy raises is its own affair
+        except OWN as error:
             self._fail(state, "on_stop", error)
         state.is_running = False
         state.desk.close()
 
-    def _fail(self, state: StrategyState, handler: str, error: Exception) -> None:
+    def _fail(self, state: StrategyState, handler: str, error: OwnError) -> None:
         """An exception left a handler: the strategy stops here, and the others go on."""
         state.exceptions[handler] += 1
         state.error, state.is_running = error, False
@@ -432,7 +432,7 @@ class StrategyRunner:
         for state, call in self._on_features if len(frames) == 1 else ():
             try:
                 call(frames[0])  # WHY no name: nothing of ours is to hold the frame
-            except Exception as error:  # noqa: BLE001 - as above
+            except OWN as error:
                 self._fail(state, "on_features", error)
         for at in range(len(frames)) if len(frames) > 1 else ():
             self._deliver(self._on_features, "on_features", frames[at])
@@ -442,7 +442,7 @@ class StrategyRunner:
         for state, call in handlers:
             try:
                 call(event)
-            except Exception as error:  # noqa: BLE001 - as above
+            except OWN as error:
                 self._fail(state, name, error)
 
     # -- orders
@@ -461,7 +461,7 @@ class StrategyRunner:
             if state.desk is desk and state.is_running:
                 try:
                     call(event)
-                except Exception as error:  # noqa: BLE001 - as above
+                except OWN as error:
                     self._fail(state, name, error)
 
     def finish(self) -> None:

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from featureplane.errors import FeaturePlaneError, SettingError, StateError
 from featureplane.execution.orders import OrderEvent
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.desk import Decision, Desk
 
-__all__ = ["Listener", "StrategyState", "check_given", "start"]
+__all__ = ["OWN", "Listener", "OwnError", "StrategyState", "check_given", "start"]
+
+OWN: Final = (Exception, SystemExit)
+"""What leaves a handler and is the strategy's own affair; Ctrl-C is not."""
+
+OwnError = Exception | SystemExit
 
 
 def check_given(strategies: Iterable[BaseStrategy], budget_ns: int | None) -> None:
@@ -32,7 +37,7 @@ def start(strategy: BaseStrategy) -> None:
         strategy.on_start()
     except FeaturePlaneError:
         raise
-    except Exception as error:
+    except OWN as error:
         why = f"{strategy.name} cannot start: {type(error).__name__}: {error}"
         raise StateError(why, hint="its `on_start` raised that; --debug shows where") from error
 
@@ -59,7 +64,7 @@ class StrategyState:
     def __init__(self, strategy: BaseStrategy, desk: Desk) -> None:
         self.strategy, self.desk = strategy, desk
         self.is_running = True
-        self.error: Exception | None = None
+        self.error: OwnError | None = None
         self.exceptions: Counter[str] = Counter()
         self.over_budget: Counter[str] = Counter()
 
