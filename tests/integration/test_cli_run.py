@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ import pytest
 import featureplane as fp
 from featureplane import native
 from featureplane.cli.app import main
+from featureplane.cli.service_options import Feeding, Trading, Watching
 from featureplane.features.frame import FrameLayout
 from featureplane.market.instruments import instruments_text, load_instruments
+from featureplane.services.configuration import ServiceConfiguration
 from featureplane.services.recording import frame_files, raw_files, read_frames
 from featureplane.services.replay_source import raw_lines
 from featureplane.settings import inherited
@@ -132,6 +134,18 @@ def test_a_recording_is_replayed_with_the_instruments_it_was_made_with(
     assert len(recorded[0]) > 0
     assert recorded[0] == recorded[1]
     capsys.readouterr()
+
+
+def test_what_can_stand_in_the_file_can_be_said_on_the_command_line() -> None:
+    said = {one.name for group in (Feeding, Trading, Watching) for one in fields(group)}
+    assert said == {one.name for one in fields(ServiceConfiguration)} - {"limits", "settings"}
+
+
+def test_fees_can_be_said_on_the_command_line(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(options(part, "--maker-bps", "0.12345", "--check")) == 1
+    assert "maker_bps='0.12345'" in capsys.readouterr().err
+    assert main(options(part, "--maker-bps", "-0.5", "--taker-bps", "4", "--record-mb", "1", "--check")) == 0
+    assert "nothing would be refused" in capsys.readouterr().err
 
 
 def test_one_file_can_say_it_all(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -214,12 +214,13 @@ def test_orders_still_working_are_cancelled_at_the_end_and_their_end_is_heard() 
     assert not state.desk.working
 
 
-def test_engine_flags_are_honoured() -> None:
+def test_engine_flags_are_honoured(caplog: pytest.LogCaptureFixture) -> None:
     lines = sample_lines(3000)
     with pytest.raises(StateError, match="there is no feature engine"):
         service(market_maker.SharedMarketMaker(), fset=None)
     legacy = service(market_maker.LegacyMarketMaker(), fset=None)
     legacy.run(Lines(lines))
+    assert not [one for one in caplog.records if "is not called" in one.message]
     assert legacy.frames == 0
     assert legacy.story.decisions["LegacyMarketMaker", "submit"] > 0
     assert "book_broken_total" not in legacy.telemetry.picture
@@ -229,6 +230,8 @@ def test_engine_flags_are_honoured() -> None:
     )
     quiet.run(Lines(lines))
     assert not quiet.story.decisions
+    (warned,) = [one for one in caplog.records if "`on_features` is not called" in one.message]
+    assert warned.__dict__["fields"] == {"strategy": "SharedMarketMaker"}
     updates = quiet.telemetry.picture["feature_plane_updates_total"]
     assert updates["emitted", "lob_shared_v1"] == 0
     assert updates["updated", "lob_shared_v1"] == quiet.frames > 0

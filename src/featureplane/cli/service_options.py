@@ -55,6 +55,8 @@ class Trading:
     latency_us: Annotated[
         int | None, Parameter(help="Microseconds an order takes to the venue, and its answer back.")
     ] = None
+    maker_bps: Annotated[str | None, Parameter(help="Fee of a waiting order in basis points.")] = None
+    taker_bps: Annotated[str | None, Parameter(help="Fee of an order that takes.")] = None
     budget_us: Annotated[
         int | None, Parameter(help="Microseconds a handler may take; longer ones are counted and named.")
     ] = None
@@ -75,6 +77,7 @@ class Watching:
         str | None, Parameter(help="The socket `featureplane strategy` speaks to, or off.")
     ] = None
     record: Annotated[Path | None, Parameter(help="A folder for every message and every frame.")] = None
+    record_mb: Annotated[int | None, Parameter(help="Size behind which another file begins.")] = None
     shadow_mode: Annotated[
         Literal["sample", "full"] | None,
         Parameter(

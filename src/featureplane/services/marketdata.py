@@ -167,6 +167,7 @@ class MarketDataService:
         Raises what ended the feed, behind all that.
         """
         log_event(_log, logging.INFO, "running", **self.about())
+        self._say_unheard()
         try:
             if source.waits:
                 self._read(source)
@@ -175,6 +176,13 @@ class MarketDataService:
         finally:
             source.stop()
             self.finish()
+
+    def _say_unheard(self) -> None:
+        """Say which strategies have an `on_features` that the settings let nobody call."""
+        for one in () if self.emits else self.runner.states.values():
+            if type(one.strategy).on_features is not BaseStrategy.on_features:
+                why = "`on_features` is not called: ENGINE_EMIT_EVENTS is 0"
+                log_event(_log, logging.WARNING, why, strategy=one.name)
 
     def stop(self) -> None:
         """Take no further message; from any thread, and from a signal."""
