@@ -30,7 +30,7 @@
     `- SettingError          a setting or an argument cannot be read
 
 Each class composes its own message from values, so that both backends say the same words; the
-values are attributes too. `hint`, what to do next, is printed by the outermost layer.
+values are attributes too. `hint`, what to do next, is printed by the outermost layer, a traceback too.
 """
 
 from __future__ import annotations
@@ -89,6 +89,8 @@ class FeaturePlaneError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")
 
 
 class InputError(FeaturePlaneError):

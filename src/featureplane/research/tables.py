@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -335,4 +336,4 @@ def _publish(part: Path, target: Path) -> None:
 
 
 def _extra_missing(package: str) -> SettingError:
-    return SettingError(f"{package} is not installed", hint=f"pip install {package}")
+    return SettingError(f"{package} is not installed", hint=f"{sys.executable} -m pip install {package}")
