@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from featureplane.cli.app import main
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -18,6 +20,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
         "README.md",
         "docs/tutorial.md",
         "docs/concepts/feature-sets.md",
+        "docs/concepts/fill-models.md",
         "docs/concepts/hftbacktest.md",
         "docs/concepts/shadow.md",
         "docs/concepts/strategies.md",
@@ -31,3 +34,17 @@ def test_what_a_page_shows_runs(page: str, capsys: pytest.CaptureFixture[str]) -
     for number, block in enumerate(blocks, 1):
         exec(compile(block, f"{page}, block {number}", "exec"), names)  # noqa: S102 - our own page
     capsys.readouterr()
+
+
+@pytest.mark.native
+def test_what_a_service_recorded_is_read_as_its_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sample = ROOT / "src/featureplane/sample/ethusdt_20240808.gz"
+    words = ["--source", f"replay:{sample}", "--features", "lob_shared_v1", "--control", "off"]
+    assert main(["run", *words, "--record", "var/recording"]) == 0
+    capsys.readouterr()
+    (block,) = BLOCK.findall((ROOT / "docs/concepts/service.md").read_text(encoding="utf-8"))
+    exec(compile(block, "docs/concepts/service.md", "exec"), {})  # noqa: S102 - our own page
+    assert capsys.readouterr().out == "3433 ETHUSDT 536501\n"
