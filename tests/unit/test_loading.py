@@ -116,7 +116,12 @@ def one(expression: str) -> str:
     [
         pytest.param(one("zscore(ema(spread(), span=8), window=9)"), 4, "over a float", id="compiler"),
         pytest.param(one("ema(spread(), spam=8)"), 4, "expected ema(x, span)", id="keyword"),
-        pytest.param(one("ema(spread())"), 4, "missing a required argument: 'span'", id="argument missing"),
+        pytest.param(
+            one("ema(spread())"),
+            4,
+            "found ema: missing a required argument: 'span', expected ema(",
+            id="argument missing",
+        ),
         pytest.param(one("emma(spread(), 8)"), 4, "kernel 'emma'", id="unknown kernel"),
         pytest.param(one("b + 1"), 4, "name 'b'", id="unknown name"),
         pytest.param(one("x + 1"), 4, "name 'x'", id="itself"),

@@ -107,7 +107,7 @@ class _Reader:
         try:
             signature.bind(*values, **named)
         except TypeError as error:
-            raise self._refused(f"{name} with {error}", f"{name}{signature_text(signature)}") from None
+            raise self._refused(f"{name}: {error}", f"{name}{signature_text(signature)}") from None
         return constructor(*values, **named)
 
     def _computed(self, node: ast.expr, op: type[ast.operator], left: object, right: object) -> object:
