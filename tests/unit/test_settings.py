@@ -59,8 +59,9 @@ def test_each_setting_is_read() -> None:
     ],
 )
 def test_an_unknown_setting_names_the_nearest(name: str, near: str) -> None:
-    with pytest.raises(SettingError, match=f"^{PREFIX}{name} is no setting$") as caught:
+    with pytest.raises(SettingError) as caught:
         read_settings({PREFIX + name: "1"})
+    assert str(caught.value) == f"{PREFIX}{name} is no setting"
     assert caught.value.hint is not None
     assert all(one.variable in caught.value.hint for one in SETTINGS)
     if name:
