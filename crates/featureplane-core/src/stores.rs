@@ -64,15 +64,14 @@ impl<'a> Sheet<'a> {
 
     /// Writes a column from its first row on.
     pub(crate) fn copy(&mut self, column: usize, words: &[u64]) {
+        if !self.passes_caches {
+            return self.part(column, 0, words);
+        }
         let (lead, rest) = words.split_at(self.lead.min(words.len()));
         let (lines, last) = rest.as_chunks();
         let mut given = lines.iter();
         let line = |_| given.next().copied().unwrap_or_default();
-        if self.passes_caches {
-            self.write_lines::<true>(column, lead.len(), lines.len(), line);
-        } else {
-            self.write_lines::<false>(column, lead.len(), lines.len(), line);
-        }
+        self.write_lines::<true>(column, lead.len(), lines.len(), line);
         self.part(column, 0, lead);
         self.part(column, words.len() - last.len(), last);
     }

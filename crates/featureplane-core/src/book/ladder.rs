@@ -332,6 +332,9 @@ impl<const BID: bool> Ladder<BID> {
             return;
         }
         self.low = self.first_slot().unwrap_or(self.sizes.len());
+        if self.top.is_empty() && self.depth <= 64 && self.read_next_to_best() {
+            return;
+        }
         let (mut at, mut mask) = (self.low / 64, u64::MAX << (self.low % 64));
         while let Some(&word) = self.bits.get(at) {
             let mut rest = word & mask;
@@ -347,6 +350,33 @@ impl<const BID: bool> Ladder<BID> {
             }
             (at, mask) = (at + 1, u64::MAX);
         }
+    }
+
+    /// Reads the best levels, if all of them stand in the 64 slots from the best on; whether they do.
+    ///
+    /// WHY: how many stand in a word of the bitmap is not foreseen, that all do in 64 slots is.
+    #[inline]
+    fn read_next_to_best(&mut self) -> bool {
+        let (at, from) = (self.low / 64, self.low % 64);
+        let Some(&word) = self.bits.get(at) else { return false };
+        let behind = self.bits.get(at + 1).copied().unwrap_or(0);
+        let mut rest = word >> from | behind << 1 << (63 - from);
+        let (best, unit) = (self.key_of(self.low), self.price(1));
+        let sizes = &self.sizes[self.low..];
+        let mut worst = self.low;
+        self.top.resize(self.depth, Level { price: 0, qty: 0 });
+        for level in &mut self.top {
+            let behind = rest.trailing_zeros();
+            let Some(&qty) = sizes.get(behind as usize).filter(|_| rest != 0) else {
+                self.top.clear();
+                return false;
+            };
+            rest &= rest - 1;
+            worst = self.low + behind as usize;
+            *level = Level { price: (best + i64::from(behind)) * unit, qty };
+        }
+        self.worst = worst;
+        true
     }
 
     fn read_far(&mut self) {

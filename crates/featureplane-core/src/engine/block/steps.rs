@@ -56,7 +56,7 @@ impl Books {
     fn new(depth: usize, size: usize) -> Self {
         Self {
             depth,
-            by_tick: false,
+            by_tick: true,
             changes: 0,
             whole: true,
             starts: Vec::with_capacity(size + 1),
