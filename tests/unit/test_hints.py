@@ -18,6 +18,7 @@ from featureplane.errors import (
     SequenceGap,
     SettingError,
 )
+from featureplane.features.parity import words_of
 from featureplane.market.events import StreamOptions
 
 
@@ -46,6 +47,7 @@ def test_a_traceback_ends_with_the_hint() -> None:
         "hint: do so\n",
     ]
     assert not hasattr(FeaturePlaneError("what"), "__notes__")
+    assert words_of(error) == {"class": "FeaturePlaneError", "hint": "do so"}
 
 
 @pytest.mark.parametrize("package", ["polars", "pandas"])

@@ -283,7 +283,10 @@ def _same(left: Kept | None, right: Kept | None) -> bool:
 
 def words_of(error: FeaturePlaneError | None) -> dict[str, Any] | None:
     """Class and attributes of an error: what must be equal (rule 10.1)."""
-    return None if error is None else {"class": type(error).__name__, **vars(error)}
+    if error is None:
+        return None
+    told = {name: value for name, value in vars(error).items() if name != "__notes__"}  # the hint once more
+    return {"class": type(error).__name__, **told}
 
 
 def differences(fset: FeatureSet, left: Kept | None, right: Kept | None) -> dict[str, tuple[object, object]]:
