@@ -14,6 +14,7 @@ import math
 import traceback
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
@@ -248,8 +249,9 @@ def log_event(logger: logging.Logger, level: int, text: str, **fields: object) -
         logger.log(level, "%s", text, extra={"fields": fields}, stacklevel=2)
 
 
-def log_to(stream: TextIO, *, as_json: bool, level: str = "info") -> None:
-    """Write the log there from now on: one JSON object a line, or a line to read.
+@contextmanager
+def log_to(stream: TextIO, *, as_json: bool, level: str = "info") -> Iterator[None]:
+    """Write the log there meanwhile, and nowhere else: one JSON object a line, or a line to read.
 
     Raises `SettingError` for a level that is none.
     """
@@ -257,10 +259,17 @@ def log_to(stream: TextIO, *, as_json: bool, level: str = "info") -> None:
         raise SettingError(f"log level {level!r}", hint=f"choose one of {', '.join(LOG_LEVELS)}")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_JsonLines() if as_json else _Readable())
-    root = logging.getLogger()
+    root, ours = logging.getLogger(), logging.getLogger("featureplane")
+    before = root.handlers[:], root.level, ours.level
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("featureplane").setLevel(level.upper())
+    ours.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        ours.setLevel(before[2])
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

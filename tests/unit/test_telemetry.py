@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
@@ -79,22 +78,12 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.hint == f"{sys.executable} -m pip install 'featureplane[ops]' brings it"
 
 
-@pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root, ours = logging.getLogger(), logging.getLogger("featureplane")
-    before = root.handlers[:], root.level, ours.level
-    yield io.StringIO()
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
-
-
-def test_a_line_of_the_log_is_one_json_object(stream: io.StringIO) -> None:
-    log_to(stream, as_json=True)
-    log = logging.getLogger("featureplane.services.x")
-    log_event(log, logging.INFO, "100 %s", trace="m7", price=None, ratio=float("nan"), message="mine")
-    log_event(log, logging.DEBUG, "too much")
-    log.error("failed", exc_info=ValueError("on\npurpose"), extra={"fields": {"trace": "m8"}})
+def test_a_line_of_the_log_is_one_json_object() -> None:
+    stream, log = io.StringIO(), logging.getLogger("featureplane.services.x")
+    with log_to(stream, as_json=True):
+        log_event(log, logging.INFO, "100 %s", trace="m7", price=None, ratio=float("nan"), message="mine")
+        log_event(log, logging.DEBUG, "too much")
+        log.error("failed", exc_info=ValueError("on\npurpose"), extra={"fields": {"trace": "m8"}})
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert list(first) == ["time", "level", "logger", "message", "trace", "price", "ratio"]
     assert first["message"] == "100 %s"
@@ -105,14 +94,27 @@ def test_a_line_of_the_log_is_one_json_object(stream: io.StringIO) -> None:
     assert "ValueError: on\npurpose" in second["traceback"]
 
 
-def test_a_line_to_read_is_one_line(stream: io.StringIO) -> None:
-    log_to(stream, as_json=False, level="debug")
-    log = logging.getLogger("featureplane.services.x")
-    log_event(log, logging.DEBUG, "two\nlines", trace="m7", why="a b", odd="\x1b[2J", empty="")
+def test_a_line_to_read_is_one_line() -> None:
+    stream, log = io.StringIO(), logging.getLogger("featureplane.services.x")
+    with log_to(stream, as_json=False, level="debug"):
+        log_event(log, logging.DEBUG, "two\nlines", trace="m7", why="a b", odd="\x1b[2J", empty="")
     (line,) = stream.getvalue().splitlines()
     assert line.endswith(' debug   services.x: two lines  trace=m7  why="a b"  odd="\\u001b[2J"  empty=')
 
 
-def test_a_level_that_is_none_is_refused(stream: io.StringIO) -> None:
-    with pytest.raises(SettingError, match="log level 'loud'"):
-        log_to(stream, as_json=False, level="loud")
+def test_behind_a_program_the_log_is_as_it_was() -> None:
+    root, ours, stream = logging.getLogger(), logging.getLogger("featureplane"), io.StringIO()
+    before = root.handlers[:], root.level, ours.level
+    with pytest.raises(KeyError), log_to(stream, as_json=True):
+        raise KeyError
+    assert (root.handlers, root.level, ours.level) == before
+    stream.close()
+    log_event(ours, logging.ERROR, "nothing is written to a stream that was closed")
+
+
+def test_a_level_that_is_none_is_refused() -> None:
+    with (
+        pytest.raises(SettingError, match="log level 'loud'"),
+        log_to(io.StringIO(), as_json=False, level="loud"),
+    ):
+        pass

@@ -107,8 +107,8 @@ def _serve(asked: ServiceConfiguration, *, allow_code: bool) -> dict[str, object
     from featureplane.services.preparation import prepare
     from featureplane.telemetry import log_to
 
-    log_to(sys.stderr, as_json=asked.log_json, level=asked.log_level)
     with ExitStack() as stack:
+        stack.enter_context(log_to(sys.stderr, as_json=asked.log_json, level=asked.log_level))
         web, unix = _listen(asked, stack)
         prepared = prepare(asked, allow_code=allow_code)
         service = prepared.service
