@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -383,7 +382,6 @@ def test_told_to_end_it_cancels_flushes_and_exits_with_0(number: int, tmp_path: 
     child = Child(*words)
     child.until("order accepted")
     child.until("order accepted")
-    time.sleep(0.2)
     child.process.send_signal(number)
     told = child.end()
     assert child.process.returncode == 0

@@ -12,6 +12,7 @@ __all__ = [
     "READING",
     "AllowCode",
     "Backend",
+    "Control",
     "FeatureSetName",
     "Json",
     "Paths",
@@ -45,6 +46,9 @@ Symbol: TypeAlias = Annotated[
 FeatureSetName: TypeAlias = Annotated[
     str,
     Parameter(name="--features", help="The id of a shipped set, or a .toml or .py file that holds one."),
+]
+Control: TypeAlias = Annotated[
+    Path, Parameter(help="The socket that `featureplane run --control` was given.")
 ]
 Backend: TypeAlias = Annotated[
     Literal["auto", "rust", "python"], Parameter(help="Who computes; auto is Rust where it is installed.")

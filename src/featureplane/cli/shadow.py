@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from featureplane.cli.options import Json
+from featureplane.cli.options import Control, Json
 from featureplane.cli.terminal import print_facts, print_json, say
 from featureplane.errors import StateError
 from featureplane.services.configuration import CONTROL, SHADOW_LAST
@@ -16,8 +16,6 @@ from featureplane.services.configuration import CONTROL, SHADOW_LAST
 __all__ = ["shadow"]
 
 _CONTROL: Final = Path(CONTROL)
-
-Control = Annotated[Path, Parameter(help="The socket that `featureplane run --control` was given.")]
 
 shadow = App(
     name="shadow",

@@ -7,15 +7,13 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import App, Parameter
 
-from featureplane.cli.options import Json
+from featureplane.cli.options import Control, Json
 from featureplane.cli.terminal import print_facts, print_json, say
 from featureplane.services.configuration import CONTROL
 
 __all__ = ["strategy"]
 
 _CONTROL: Final = Path(CONTROL)
-
-Control = Annotated[Path, Parameter(help="The socket that `featureplane run --control` was given.")]
 
 strategy = App(
     name="strategy",
