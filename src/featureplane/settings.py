@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 from featureplane.errors import SettingError
@@ -27,10 +28,13 @@ _DECIMAL: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?(e-?[0-9]{1,2})?", re.
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: a switch (0 or 1), a word of `words`, or a number from `least` to `most`, whole or not."""
+    """One setting: a switch (0 or 1), a word of `words`, a path, or a number from `least` to `most`.
+
+    Its default says which, and whether a number is whole.
+    """
 
     name: str
-    default: bool | float | str
+    default: bool | float | str | Path
     default_text: str
     says: str
     words: tuple[str, ...] = ()
@@ -52,15 +56,19 @@ class Setting:
         """What it can be, in words."""
         if isinstance(self.default, bool):
             return "0 or 1"
+        if isinstance(self.default, Path):
+            return "the name of a file"
         if isinstance(self.default, float):
             return f"a decimal number from 0 to {self.most:,}"
         return " or ".join(self.words) if self.words else f"a number from {self.least:,} to {self.most:,}"
 
-    def read(self, text: str) -> bool | float | str:
+    def read(self, text: str) -> bool | float | str | Path:
         """The value that a text means; raises `SettingError` for one that means none."""
-        value: bool | float | str = text
+        value: bool | float | str | Path = text
         if isinstance(self.default, bool):
             value = {"0": False, "1": True}.get(text, text)
+        elif isinstance(self.default, Path):
+            value = Path(text) if text.strip() and "\0" not in text else text
         elif isinstance(self.default, float):
             value = float(text) if _DECIMAL.fullmatch(text) else text
         elif not self.words and text.isascii() and text.isdigit() and len(text) <= len(str(self.most)):
@@ -74,7 +82,8 @@ class Setting:
         if isinstance(value, int | float) and not isinstance(value, bool):
             fits = fits and (0 if isinstance(value, float) else self.least) <= value <= self.most
         if not fits:
-            raise SettingError(f"{self.variable}={value!r}", hint=f"it takes {self.expected}")
+            shown = str(value) if isinstance(value, Path) else repr(value)
+            raise SettingError(f"{self.variable}={shown}", hint=f"it takes {self.expected}")
 
 
 SETTINGS: Final = (
@@ -144,6 +153,13 @@ SETTINGS: Final = (
         default_text="0",
         says="by how much values of `f64` features may differ in the shadow; above 0 nothing is promoted",
     ),
+    Setting(
+        "ROLLOUT_STATE_PATH",
+        default=Path("var/feature_rollout.json"),
+        default_text="`var/feature_rollout.json`",
+        says="where the state of the rollout is kept, with its history; its evidence and its criteria stand "
+        "beside it",
+    ),
 )
 """Every setting there is."""
 
@@ -162,6 +178,7 @@ class Settings:
     shadow_sample_every: int = 256
     shadow_warn_every: int = 100
     shadow_abs_tol: float = 0.0
+    rollout_state_path: Path = Path("var/feature_rollout.json")
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -192,8 +209,11 @@ def _above(settings: Settings, said: set[str], under: Mapping[str, object]) -> S
     for setting in SETTINGS:
         if setting.field in under and setting.variable not in said:
             value = under[setting.field]
-            switch = isinstance(setting.default, bool) and isinstance(value, int) and value in {0, 1}
-            values[setting.field] = bool(value) if switch else value
+            if isinstance(setting.default, bool) and isinstance(value, int) and value in {0, 1}:
+                value = bool(value)
+            elif isinstance(setting.default, Path) and isinstance(value, str):
+                value = setting.read(value)
+            values[setting.field] = value
     return replace(settings, **values)
 
 

@@ -266,6 +266,9 @@ def test_a_set_is_found_by_id_or_by_file(tmp_path: Path) -> None:
 
 def test_the_page_on_feature_sets_shows_one_set_in_two_forms(tmp_path: Path) -> None:
     page = Path(__file__).parents[2] / "docs" / "concepts" / "feature-sets.md"
-    blocks = dict(re.findall(r"```(python|toml)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
-    code = load_feature_set(written(tmp_path, blocks["python"], "mine.py"), allow_code=True)
-    assert load_feature_set(written(tmp_path, blocks["toml"])) == code
+    blocks = re.findall(r"```(python|toml)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["python", "toml", "toml"]
+    code, file, profile = (text for _, text in blocks)
+    made = load_feature_set(written(tmp_path, code, "mine.py"), allow_code=True)
+    assert load_feature_set(written(tmp_path, file)) == made
+    assert load_feature_set(written(tmp_path, profile)).feature_set_id == "lob_shared_v2@slow"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,7 @@ def test_each_setting_is_read() -> None:
             "HFT_FEATURE_SHADOW_SAMPLE_EVERY": "64",
             "HFT_FEATURE_SHADOW_WARN_EVERY": "7",
             "HFT_FEATURE_SHADOW_ABS_TOL": "1e-9",
+            "HFT_FEATURE_ROLLOUT_STATE_PATH": "state/rollout.json",
         }
     )
     assert read == Settings(
@@ -45,6 +47,7 @@ def test_each_setting_is_read() -> None:
         shadow_sample_every=64,
         shadow_warn_every=7,
         shadow_abs_tol=1e-9,
+        rollout_state_path=Path("state/rollout.json"),
     )
 
 
@@ -83,13 +86,24 @@ def test_a_setting_like_no_other_is_not_guessed_at() -> None:
         for name in ("METRICS_SAMPLE_EVERY", "LATENCY_SAMPLE_EVERY")
         for text in ("", "0", "-1", "1.5", "1000001", "9" * 5000, "many", "\u0661", " 1")
     ]
-    + [("SHADOW_ABS_TOL", text) for text in ("", "-1", "nan", "inf", "1e7", "1_0", " 1", "0x1p3", "many")],
+    + [("SHADOW_ABS_TOL", text) for text in ("", "-1", "nan", "inf", "1e7", "1_0", " 1", "0x1p3", "many")]
+    + [("ROLLOUT_STATE_PATH", text) for text in ("", "  ", "a\0b")],
 )
 def test_a_value_out_of_range_is_refused(name: str, text: str) -> None:
     with pytest.raises(SettingError, match=f"^{PREFIX}{name}=") as caught:
         read_settings({PREFIX + name: text})
     assert caught.value.hint is not None
     assert caught.value.hint.startswith("it takes ")
+
+
+def test_a_path_may_stand_in_a_file_too() -> None:
+    below = {"rollout_state_path": "state/r.json"}
+    assert read_settings({}, under=below).rollout_state_path == Path("state/r.json")
+    above = {"HFT_FEATURE_ROLLOUT_STATE_PATH": "other.json"}
+    assert read_settings(above, under=below).rollout_state_path == Path("other.json")
+    for wrong in ("", 3, True):
+        with pytest.raises(SettingError, match="ROLLOUT_STATE_PATH="):
+            read_settings({}, under={"rollout_state_path": wrong})
 
 
 def test_settings_made_by_hand_are_checked_alike() -> None:

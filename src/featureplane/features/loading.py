@@ -15,8 +15,16 @@ features, numbers, `+ - * /` and parentheses; nothing in it is ever evaluated as
     name = "spread, z-score"
     flags = ["MODEL_SAFE"]
 
+A profile is a set's features with other parameters:
+
+    base = "lob_shared_v2"          # or a file beside this one
+    profile = "slow"
+
+    [parameters]
+    ofi_l1_ema8 = { span = 16 }
+
 A Python file is code with all its powers and needs `allow_code=True`; it leaves one `FeatureSet`
-among its names. Leans on `spec` and `catalog`.
+among its names. Leans on `spec`, `profiles` and `catalog`.
 """
 
 from __future__ import annotations
@@ -34,6 +42,7 @@ from typing import Any, Final
 from featureplane.errors import FeaturePlaneError, PlanError, SettingError, UnreadableFile
 from featureplane.features.catalog import FeatureRegistry, registry
 from featureplane.features.kernels.expression import Expression
+from featureplane.features.profiles import AT, profile_of
 from featureplane.features.spec import NO_FLAGS, Feature, FeatureFlags, FeatureSet
 from featureplane.features.syntax import parse_expression
 
@@ -41,9 +50,10 @@ __all__ = ["FILE_BYTES_MAX", "load_feature_set", "resolve_feature_set", "run_fil
 
 FILE_BYTES_MAX: Final = 4 << 20
 _TOP_KEYS: Final = frozenset({"id", "schema_version", "features"})
+_PROFILE_KEYS: Final = frozenset({"base", "profile", "parameters"})
 _FEATURE_KEYS: Final = frozenset({"expression", "name", "flags", "note"})
 _KEY: Final = re.compile(
-    r"""\s*(?:\[\s*features\s*\.\s*["']?([^"'\]]+)["']?\s*\]|(\w+)\s*=|["']([^"']+)["']\s*=)"""
+    r"""\s*(?:\[\s*(?:features|parameters)\s*\.\s*["']?([^"'\]]+)["']?\s*\]|(\w+)\s*=|["']([^"']+)["']\s*=)"""
 )
 
 
@@ -83,15 +93,19 @@ def load_feature_set(path: str | Path, *, allow_code: bool = False) -> FeatureSe
         return _from_code(path, allow_code=allow_code)
     if path.suffix != ".toml":
         raise UnreadableFile(str(path), f"a file ending in {path.suffix!r}", "a .toml or .py file")
-    return _from_toml(path, _text(path))
+    return _from_toml(path, _text(path), allow_code=allow_code)
 
 
 def to_toml(fset: FeatureSet) -> str:
     """The set as text that `load_feature_set` reads back to an equal one.
 
-    A feature that occurs inside a later one is written there by its name.
+    A feature that occurs inside a later one is written there by its name. A profile becomes a set of its
+    own, with `_` for the `@` of its id.
     """
-    lines = [f"id = {_quoted(fset.feature_set_id)}", f"schema_version = {fset.schema_version}"]
+    lines = [
+        f"id = {_quoted(fset.feature_set_id.replace(AT, '_'))}",
+        f"schema_version = {fset.schema_version}",
+    ]
     names: dict[Expression, str] = {}
     for spec in fset.specs:
         expression = fset.expression(spec.feature_id)
@@ -149,9 +163,13 @@ class _Places:
             raise error.at(self.line(error.feature_id or key)) from None
 
 
-def _from_toml(path: Path, text: str) -> FeatureSet:
+def _from_toml(path: Path, text: str, *, allow_code: bool, is_base: bool = False) -> FeatureSet:
     place = _Places(path, text)
     document = _document(path, text)
+    if "base" in document or "profile" in document:
+        if is_base:
+            raise UnreadableFile(str(path), "a profile", "the feature set that a profile is of")
+        return _profile(path, document, place, allow_code=allow_code)
     _only_known(document, _TOP_KEYS, place)
     features = document.get("features")
     if not isinstance(features, dict) or not features:
@@ -162,8 +180,28 @@ def _from_toml(path: Path, text: str) -> FeatureSet:
         with place.of(feature_id):
             declared[feature_id] = feature = _feature(feature_id, entry, earlier, place)
             earlier[feature_id] = feature.expression
+    set_id = document.get("id", "")
+    if AT in str(set_id):
+        found = f"id {set_id!r}: `{AT}` is for profiles"
+        raise UnreadableFile(place.line("id"), found, "`base`, `profile` and [parameters], or another id")
     with place.of(None):
-        return FeatureSet(document.get("id", ""), document.get("schema_version", 1), declared)
+        return FeatureSet(set_id, document.get("schema_version", 1), declared)
+
+
+def _profile(path: Path, document: Mapping[str, Any], place: _Places, *, allow_code: bool) -> FeatureSet:
+    """The profile that a document describes; a base that is a file stands relative to it."""
+    _only_known(document, _PROFILE_KEYS, place)
+    base, parameters = document.get("base"), document.get("parameters", {})
+    if not isinstance(base, str) or not isinstance(parameters, dict):
+        expected = "`base`, the id or file of a set, `profile`, a name, and [parameters] by feature"
+        raise UnreadableFile(str(path), "a profile without them", expected)
+    file = path.parent / base
+    if file.suffix == ".toml":
+        known = _from_toml(file, _text(file), allow_code=allow_code, is_base=True)
+    else:
+        known = resolve_feature_set(file if file.suffix == ".py" else base, allow_code=allow_code)
+    with place.of("profile"):
+        return profile_of(known, document.get("profile", ""), parameters)
 
 
 def _document(path: Path, text: str) -> dict[str, Any]:

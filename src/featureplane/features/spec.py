@@ -48,7 +48,8 @@ RESERVED_IDS: Final = frozenset(
 """Names of a table's own columns."""
 
 _FEATURE_ID: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
-_SET_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_WORD: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]"
+_SET_ID: Final = re.compile(f"{_WORD}{{0,127}}(@{_WORD}{{0,63}})?", re.ASCII)  # @: a profile of a set
 _TEXT_MAX: Final = 1_000
 
 
