@@ -74,6 +74,17 @@ METRICS: Final = (
     ),
     Metric("feature_quality_flags_total", "counter", "frames on which a quality flag rises", ("flag",)),
     Metric(
+        "feature_quality_flags_standing",
+        "gauge",
+        "symbols on whose last frame a quality flag stands",
+        ("flag",),
+    ),
+    Metric(
+        "feature_shadow_sample_every",
+        "gauge",
+        "every so manieth computed frame of a symbol is compared with the shadow; 0: there is none",
+    ),
+    Metric(
         "feature_shadow_parity_checks_total",
         "counter",
         "frames that were to be compared with the shadow: `match`, `mismatch`, `skipped`, and `error`: lost "
@@ -97,11 +108,30 @@ METRICS: Final = (
         ("stage",),
         LATENCY_EDGES_NS,
     ),
-    Metric("feed_reconnect_total", "counter", "connections begun anew, and symbols after a full queue"),
+    Metric("raw_queue_capacity", "gauge", "messages for which that queue has room"),
+    Metric("feed_reconnect_total", "counter", "connections begun anew"),
+    Metric(
+        "feed_resubscribe_total",
+        "counter",
+        "symbols begun anew over a connection that stands: behind a full queue",
+    ),
     Metric("messages_total", "counter", "messages taken from the queue"),
     Metric("events_dropped_total", "counter", "messages and empty trades not used", ("reason",)),
     Metric("book_broken_total", "counter", "books that broke", ("reason",)),
+    Metric("book_whole", "gauge", "1 while nothing is missing in the book of a symbol", ("symbol",)),
     Metric("feature_resets_total", "counter", "steps at which kernels were reset", ("cause",)),
+    Metric(
+        "features_ready",
+        "gauge",
+        "1 while the book of a symbol is whole and each feature that its feed can define has had a value",
+        ("symbol",),
+    ),
+    Metric(
+        "feature_set_info",
+        "gauge",
+        "1 for the set that is computed, 0 for those that were before",
+        ("feature_set", "fingerprint", "backend"),
+    ),
     Metric(
         "strategy_decisions_total",
         "counter",
@@ -165,6 +195,12 @@ class Telemetry:
         assert len(labels) == len(known.labels)
         number = value if isinstance(value, int) else (tuple(value.counts), value.total)
         self._table.setdefault(metric, {})[labels] = number
+
+    def put_only(self, metric: str, *labels: str) -> None:
+        """Note 1 for a series, and 0 for all others that this metric has had."""
+        for others in self._table.get(metric, ()):
+            self.put(metric, 0, *others)
+        self.put(metric, 1, *labels)
 
     def put_all(self, metric: str, counts: Mapping[str, int], *before: str) -> None:
         """Note the numbers of series that differ in their last label."""

@@ -25,7 +25,7 @@ from featureplane.services.marketdata import MarketDataService, StrategyForms
 from featureplane.services.raw_queue import RawQueue
 from featureplane.settings import Settings
 from featureplane.strategy.examples import market_maker
-from tests.services import SYMBOL, Lines, sample_lines, service
+from tests.services import SYMBOL, V1, Lines, sample_lines, service
 
 MAKERS = {"legacy": market_maker.LegacyMarketMaker, "shared": market_maker.SharedMarketMaker}
 
@@ -120,6 +120,9 @@ def test_metrics_are_the_exact_counts(tmp_path: Path) -> None:
     assert samples["strategy_decisions_total", "mm", "submit"] <= story.decisions["mm", "submit"]
     assert samples["order_events_total", "accepted"] == story.events["accepted"]
     assert samples["strategy_running", "mm"] == 1
+    assert samples["book_whole", SYMBOL] == samples["features_ready", SYMBOL] == 1
+    about = sorted(("lob_shared_v1", V1.fingerprint, running.feed.backend))
+    assert samples["feature_set_info", *about] == 1
     assert samples["pipeline_latency_ns_count", "features"] == len(lines) // 3
     assert samples["pipeline_latency_ns_count", "dispatch"] == len(lines) // 3
     assert samples["pipeline_latency_ns_sum", "features"] > 0
@@ -164,7 +167,7 @@ def test_a_book_that_lost_a_message_is_not_ready_even_if_nothing_more_comes(tmp_
             steps.queue.put(line)
         until_taken(running, len(lines))
         assert get(f"{address}/readyz")[0] == 200
-        steps.queue._max = 0
+        steps.queue.messages_max = 0
         assert not steps.queue.put(lines[-1])
         steps.queue.wake()
         ends = time.monotonic() + 20

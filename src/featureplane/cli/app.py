@@ -23,6 +23,7 @@ from featureplane.cli.demo import demo
 from featureplane.cli.doctor import doctor
 from featureplane.cli.features import features
 from featureplane.cli.instruments import instruments
+from featureplane.cli.ops import ops
 from featureplane.cli.parity import parity
 from featureplane.cli.replay import replay
 from featureplane.cli.run import run
@@ -62,6 +63,7 @@ app.command(doctor)
 app.command(features)
 features.command(trace)
 app.command(instruments)
+app.command(ops)
 app.command(parity)
 app.command(replay)
 app.command(run)

@@ -152,7 +152,7 @@ class MarketDataService:
         self._clock, self._published_ns = clock, 0
         self._stopping = self.is_over = False
         self.messages = self.frames = self.errors = self.reconnects = 0
-        self.queue_breaks = 0
+        self.queue_breaks = self.resubscribes = 0
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Tell it of all that comes from now on; before `run`."""
@@ -168,6 +168,7 @@ class MarketDataService:
         """
         log_event(_log, logging.INFO, "running", **self.about())
         self._say_unheard()
+        self.telemetry.publish()  # WHY before the first message: every series is there, at 0
         try:
             if source.waits:
                 self._read(source)
@@ -304,6 +305,7 @@ class MarketDataService:
         meant = known if symbol is None else [symbol]
         self.reconnects += 1
         if reason == "queue":
+            self.resubscribes += 1
             self.queue_breaks += sum(runner.is_whole(one) for one in meant)
         self._tell("on_reconnect", symbol, reason)
         runner.reconnect(symbol)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from featureplane.features.shadow import Shadow, ShadowCounts
 from featureplane.features.shadow_queue import names_of
 from featureplane.features.spec import FeatureSet
-from featureplane.market.quality import Drop, ResetCause
+from featureplane.market.quality import Drop, Quality, ResetCause
 from featureplane.telemetry import Histogram, Telemetry
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _FLAGS: Final = {
 }
 _CAUSES: Final = {one.value: "session" if one is ResetCause.TRADING else one.value for one in ResetCause}
 _BREAKS: Final = ("gap", "crossed", "malformed", "queue")
+_NO_SET: Final = "none"  # where no features are computed
 _UNREAD: Final = ("other_symbol", "other_stream", "unnamed_snapshot")
 _DROPS: Final = (*(one.value for one in Drop), *_UNREAD)
 
@@ -58,36 +59,57 @@ def write_numbers(service: MarketDataService, telemetry: Telemetry) -> None:
     put = telemetry.put
     put("messages_total", service.messages)
     put("raw_queue_depth", len(service.queue))
+    put("raw_queue_capacity", service.queue.messages_max)
     put("raw_queue_dropped_total", service.queue.dropped)
-    put("feed_reconnect_total", service.reconnects)
+    put("feed_reconnect_total", service.reconnects - service.resubscribes)
+    put("feed_resubscribe_total", service.resubscribes)
     put("feature_plane_latency_ns", service.latencies.frames)
     for stage, histogram in service.latencies.stages.items():
         put("pipeline_latency_ns", histogram, stage)
     dropped = counts["dropped"]
     telemetry.put_all("events_dropped_total", dict.fromkeys(_DROPS, 0) | dropped)
-    if service.fset is None:
-        return
-    broken = Counter(counts["broken"])
+    broken = Counter(counts.get("broken"))
     broken["queue"] += service.queue_breaks
     telemetry.put_all("book_broken_total", {reason: broken[reason] for reason in _BREAKS})
-    telemetry.put_all("feature_resets_total", {_CAUSES[one]: counts["resets"][one] for one in _CAUSES})
-    telemetry.put_all("feature_quality_flags_total", {_FLAGS[one]: counts["flags"][one] for one in _FLAGS})
+    resets, rises = Counter(counts.get("resets")), Counter(counts.get("flags"))
+    telemetry.put_all("feature_resets_total", {_CAUSES[one]: resets[one] for one in _CAUSES})
+    telemetry.put_all("feature_quality_flags_total", {_FLAGS[one]: rises[one] for one in _FLAGS})
+    _write_symbols(service, telemetry)
     _write_updates(service, dropped, telemetry)
     _write_shadow(service.fset, service.shadow, telemetry)
 
 
-def _write_shadow(fset: FeatureSet, shadow: Shadow | None, telemetry: Telemetry) -> None:
+def _write_symbols(service: MarketDataService, telemetry: Telemetry) -> None:
+    """Whether symbols can be relied on, and what is wrong with their last frames."""
+    runner = service.runner
+    for symbol, why in service.readiness.look().items():
+        telemetry.put("book_whole", int(runner.is_whole(symbol)), symbol)
+        telemetry.put("features_ready", int(not why), symbol)
+    latest = runner.latest
+    seen = () if latest is None else [latest.times(one.symbol) for one in runner.instruments]
+    standing = [flags for _, flags in filter(None, seen)]
+    for flag in Quality:
+        count = sum(bool(flags & flag) for flags in standing)
+        telemetry.put("feature_quality_flags_standing", count, _FLAGS[str(flag.name)])
+
+
+def _write_shadow(fset: FeatureSet | None, shadow: Shadow | None, telemetry: Telemetry) -> None:
     """At 0 where there is none."""
     counts = ShadowCounts() if shadow is None else shadow.counts
+    telemetry.put("feature_shadow_sample_every", 0 if shadow is None else shadow.sample_every)
     results = {"match": counts.match, "mismatch": counts.mismatch, "skipped": counts.skipped}
     results["error"] = counts.error
-    telemetry.put_all("feature_shadow_parity_checks_total", results, fset.feature_set_id)
-    names = dict.fromkeys(names_of(fset), 0) | dict(counts.by_name)
-    telemetry.put_all("feature_shadow_parity_mismatch_total", names, fset.feature_set_id)
+    set_id = _NO_SET if fset is None else fset.feature_set_id
+    telemetry.put_all("feature_shadow_parity_checks_total", results, set_id)
+    if fset is not None:
+        names = dict.fromkeys(names_of(fset), 0) | dict(counts.by_name)
+        telemetry.put_all("feature_shadow_parity_mismatch_total", names, set_id)
 
 
 def _write_updates(service: MarketDataService, dropped: Counter[str], telemetry: Telemetry) -> None:
-    assert service.fset is not None
+    fset, backend = service.fset, service.feed.backend
+    set_id, fingerprint = (_NO_SET, "") if fset is None else (fset.feature_set_id, fset.fingerprint)
+    telemetry.put_only("feature_set_info", set_id, fingerprint, backend)
     unusable = dropped["malformed"] + service.errors
     by_guard = sum(count for reason, count in dropped.items() if reason not in {"malformed", *_UNREAD})
     results = {
@@ -97,4 +119,4 @@ def _write_updates(service: MarketDataService, dropped: Counter[str], telemetry:
         "error": unusable,
     }
     for result, count in results.items():
-        telemetry.put("feature_plane_updates_total", count, result, service.fset.feature_set_id)
+        telemetry.put("feature_plane_updates_total", count, result, set_id)

@@ -46,7 +46,7 @@ class RawQueue:
         whose: Callable[[bytes], str | None] = lambda _: None,
     ) -> None:
         self._items: deque[Item] = deque()
-        self._max, self._whose = messages_max, whose
+        self.messages_max, self._whose = messages_max, whose
         self._breaks: dict[str | None, str] = {}  # why, by symbol
         self._filled = threading.Event()
         self._hungry = False
@@ -68,7 +68,7 @@ class RawQueue:
         again, or is what `lost` gives.
         """
         items = self._items
-        if len(items) >= self._max:
+        if len(items) >= self.messages_max:
             self.dropped += 1
             self._breaks[symbol or self._whose(data)] = "queue"
             return False
@@ -86,7 +86,7 @@ class RawQueue:
         Where there is no room, all of one symbol until the next message there is room for are one: a feed
         that does nothing but reconnect fills no memory.
         """
-        if len(self._items) < self._max:
+        if len(self._items) < self.messages_max:
             self._items.append(Reconnect(symbol, reason))
         else:
             self._breaks.setdefault(symbol, reason)
