@@ -1,0 +1,151 @@
+"""What was measured of a candidate beside the active version: counts that add up over runs of a service.
+
+Whatever is not known is None and proves nothing. Leans on nothing but words of its own; `criteria` judges.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+__all__ = ["FLAGS", "RUNS_MAX", "THIRDS", "Evidence", "Quantiles", "Run", "Tail"]
+
+FLAGS: Final = ("gap", "state_reset", "stale_input", "out_of_order", "partial", "crossed")
+"""Quality flags whose rates are compared."""
+
+THIRDS: Final = 3
+RUNS_MAX: Final = 32
+_EXACT_BITS: Final = 8  # integers below 2^8 are kept as they are, others by their first 8 bits
+
+
+class Quantiles:
+    """Quantiles of integers from 0, in bounded room: exact below 256, within 1/128 above."""
+
+    __slots__ = ("_counts", "count")
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self.count = 0
+
+    def add(self, value: int) -> None:
+        """Note one; what is below 0 counts as 0."""
+        value = max(value, 0)
+        cut = max(value.bit_length() - _EXACT_BITS, 0)
+        self._counts[value >> cut << cut] += 1
+        self.count += 1
+
+    def at(self, share: float) -> int | None:
+        """The least value that so large a share of all does not exceed; None of nothing."""
+        below = 0
+        for value in sorted(self._counts):
+            below += self._counts[value]
+            if below >= share * self.count:
+                return value
+        return None
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._counts.clear()
+        self.count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The 99th percentile of something, and of how many samples."""
+
+    p99: float | None = None
+    samples: int = 0
+
+    @classmethod
+    def of(cls, quantiles: Quantiles) -> Tail:
+        """That of what was noted."""
+        return cls(quantiles.at(0.99), quantiles.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a service: without the candidate first, then with it."""
+
+    depth_before: Tail = Tail()
+    depth_with: Tail = Tail()
+    latency_before: Tail = Tail()
+    latency_with: Tail = Tail()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of a candidate since the transition `began` brought it into the shadow.
+
+    `compared` and `mismatches` count frames, the latter by promoted feature and by what belongs to no one
+    feature (`_ready`, `_flags`, ...). `thirds` are compared frames by third of the session. `flags_active`
+    and `flags_candidate` count frames with a quality flag among the same `compared` ones. `features` are
+    the promoted features that are compared.
+    """
+
+    active: str = ""
+    candidate: str = ""
+    began: int = 0
+    shadow: bool | None = None
+    abs_tol: float | None = None
+    features: tuple[str, ...] = ()
+    compared: int | None = None
+    mismatches: Mapping[str, int] | None = None
+    thirds: tuple[int, ...] | None = None
+    flags_active: Mapping[str, int] | None = None
+    flags_candidate: Mapping[str, int] | None = None
+    divergences: Mapping[str, int] = field(default_factory=dict)
+    runs: tuple[Run, ...] = ()
+
+    def concerns(self, other: Evidence) -> bool:
+        """Whether both are about the same candidate, beside the same version, since the same time."""
+        return (self.active, self.candidate, self.began) == (other.active, other.candidate, other.began)
+
+    def __add__(self, later: Evidence) -> Evidence:
+        """Both together; what is not known of either is not known of both."""
+        off = None in {self.shadow, later.shadow}
+        tolerances = (self.abs_tol, later.abs_tol)
+        return replace(
+            later,
+            shadow=None if off else bool(self.shadow and later.shadow),
+            abs_tol=None if None in tolerances else max(one for one in tolerances if one is not None),
+            features=tuple(one for one in later.features if one in self.features),
+            compared=None
+            if self.compared is None or later.compared is None
+            else self.compared + later.compared,
+            mismatches=_sum(self.mismatches, later.mismatches),
+            thirds=None
+            if self.thirds is None or later.thirds is None
+            else tuple(a + b for a, b in zip(self.thirds, later.thirds, strict=True)),
+            flags_active=_sum(self.flags_active, later.flags_active),
+            flags_candidate=_sum(self.flags_candidate, later.flags_candidate),
+            divergences=_sum(self.divergences, later.divergences) or {},
+            runs=(*self.runs, *later.runs)[-RUNS_MAX:],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As a table that `from_json` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> Evidence:
+        """From what `to_json` made; raises `TypeError` or `ValueError` for anything else."""
+        if not isinstance(table, dict):
+            raise TypeError("no table")
+        given = dict(table)
+        runs = tuple(
+            Run(**{name: Tail(**tail) for name, tail in one.items()}) for one in given.pop("runs", ())
+        )
+        thirds = given.pop("thirds", None)
+        features = tuple(given.pop("features", ()))
+        if thirds is not None and len(thirds) != THIRDS:
+            raise ValueError("no thirds")
+        return cls(**given, runs=runs, features=features, thirds=None if thirds is None else tuple(thirds))
+
+
+def _sum(left: Mapping[str, int] | None, right: Mapping[str, int] | None) -> dict[str, int] | None:
+    if left is None or right is None:
+        return None
+    return {name: left.get(name, 0) + right.get(name, 0) for name in {**left, **right}}

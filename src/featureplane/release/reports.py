@@ -1,0 +1,88 @@
+"""Reports of `featureplane backtest --ab --json`, as evidence for a promotion.
+
+Leans on nothing but the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from featureplane.errors import SettingError, UnreadableFile
+
+__all__ = ["Report", "read_report"]
+
+_BYTES_MAX: Final = 16 << 20
+_WHAT: Final = "what `featureplane backtest --ab --json` prints"
+_NAME_MAX: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Both forms of a strategy over one recording.
+
+    `strategy` is the name it has in the service, `fingerprint` that of the set its shared form read,
+    `decisions` how many each form took, `signed_by` who answers for a divergence. `sha256` is the file's.
+    """
+
+    strategy: str
+    fingerprint: object
+    same: object
+    decisions: tuple[object, ...]
+    sha256: str
+    signed_by: str = ""
+
+    def against(self, candidate: str) -> tuple[bool, str]:
+        """Whether it speaks for a candidate, and why."""
+        if not candidate or self.fingerprint != candidate:
+            return False, "about another feature set"
+        counts = [one for one in self.decisions if type(one) is int and one >= 0]
+        if len(counts) != 2 or sum(counts) == 0:
+            return False, "no decision was compared"
+        if self.same is True and counts[0] == counts[1]:
+            return True, f"equal in {counts[0]:,} decisions"
+        if self.same is not False:
+            return False, "it does not say whether both forms agree"
+        if not self.signed_by.strip():
+            return False, "they differ, and nobody has signed that"
+        return True, f"they differ, signed by {self.signed_by.strip()}"
+
+    def to_json(self) -> dict[str, Any]:
+        """For the history."""
+        return {
+            "strategy": self.strategy,
+            "sha256": self.sha256,
+            "same": self.same is True,
+            "signed_by": self.signed_by.strip() or None,
+        }
+
+
+def read_report(text: str, signed_by: str = "") -> Report:
+    """The report in a file, given as `NAME=FILE`, or as `FILE` where the strategy is called as its class.
+
+    Raises `UnreadableFile` for a file that is none.
+    """
+    name, equals, rest = text.partition("=")
+    path = Path(rest if equals else text)
+    if len(signed_by) > _NAME_MAX or not signed_by.isprintable():
+        raise SettingError(f"--sign {signed_by[:40]!r}", hint="the name of who answers for it")
+    try:
+        with path.open("rb") as file:
+            data = file.read(_BYTES_MAX + 1)
+        table = json.loads(data)
+    except OSError as error:
+        raise UnreadableFile(str(path), error.strerror or str(error), _WHAT) from None
+    except (ValueError, RecursionError):
+        raise UnreadableFile(str(path), "no JSON", _WHAT) from None
+    if not isinstance(table, dict) or not {"same", "decisions", "strategy", "fingerprint"} <= table.keys():
+        raise UnreadableFile(str(path), "something else", _WHAT)
+    said, decisions = table["strategy"], table["decisions"]
+    cls = str(said).rpartition(":")[2]
+    counts = (
+        tuple(decisions.get(form) for form in ("legacy", "shared")) if isinstance(decisions, dict) else ()
+    )
+    digest = hashlib.sha256(data).hexdigest()
+    return Report(name if equals else cls, table["fingerprint"], table["same"], counts, digest, signed_by)
