@@ -93,13 +93,22 @@ def test_each_one_alone_refuses_when_violated(criterion: str, field: str, value:
 
 
 NONE: Any = None
+NONE_LIST: list[int] = []
+EMPTY: dict[str, int] = {}
 MISSING: list[tuple[str, str, Any]] = [
     *[("shadow", "shadow", value) for value in (NONE, 1, "on", NAN)],
-    *[("abs_tol", "abs_tol", value) for value in (None, NAN, math.inf, -1.0, "0", False)],
-    *[("mismatches", "mismatches", value) for value in (NONE, {"x": NAN}, {"x": -1}, {"x": None}, 0, [])],
-    *[("thirds", "thirds", value) for value in (None, (), (60_000, 40_000), (60_000, 40_000, NAN))],
-    *[("thirds", "thirds", (60_000, 40_000, value)) for value in (None, -1, "9", 1.0)],
-    *[("flags", name, value) for name in ("flags_active", "flags_candidate") for value in (NONE, {}, 0, [])],
+    *[("abs_tol", "abs_tol", value) for value in (NONE, NAN, math.inf, -1.0, "0", False)],
+    *[
+        ("mismatches", "mismatches", value)
+        for value in (NONE, {"x": NAN}, {"x": -1}, {"x": None}, 0, NONE_LIST)
+    ],
+    *[("thirds", "thirds", value) for value in (NONE, (), (60_000, 40_000), (60_000, 40_000, NAN))],
+    *[("thirds", "thirds", (60_000, 40_000, value)) for value in (NONE, -1, "9", 1.0)],
+    *[
+        ("flags", name, value)
+        for name in ("flags_active", "flags_candidate")
+        for value in (NONE, EMPTY, 0, NONE_LIST)
+    ],
     *[("flags", "flags_active", less(GOOD.flags_active, flag)) for flag in FLAGS],
     *[("flags", "flags_candidate", less(GOOD.flags_candidate, flag)) for flag in FLAGS],
     *[("flags", "flags_candidate", dict.fromkeys(FLAGS, value)) for value in (NAN, None, -1, 1.5)],
