@@ -80,6 +80,30 @@ def test_a_pipeline_has_a_shadow_too(live: str) -> None:
         pipeline.finish()
 
 
+@pytest.mark.parametrize("live", ["rust", "python"])
+@pytest.mark.parametrize("candidate", [None, V2])
+def test_a_shadow_of_a_pipeline_may_begin_in_the_middle(live: str, candidate: fp.FeatureSet | None) -> None:
+    lines, instruments = _sample_lines()[:2_500], fp.sample_events().instruments
+    plain = fp.Pipeline(V1, "binance-spot", instruments, live=False, backend=live)
+    watched = fp.Pipeline(V1, "binance-spot", instruments, live=False, backend=live)
+    with closing(Shadow(candidate, sample_every=2)) as shadow:
+        due = 0
+        for at, line in enumerate(lines):
+            if at == 700:
+                watched.watch(shadow)
+            expected = [frame.pack() for frame in plain.push(line)]
+            made = watched.push(line)
+            assert [frame.pack() for frame in made] == expected
+            due += sum(at >= 700 and frame.seq % 2 == 0 for frame in made)
+        assert shadow.drain(WAIT_S)
+        counts = shadow.counts
+        assert (counts.match, counts.mismatch, counts.skipped, counts.error) == (due, 0, 0, 0)
+        assert due > 50
+        flags = counts.live_flags
+        assert flags == counts.shadow_flags
+        assert set(flags) == {str(one.name) for one in fp.Quality}
+
+
 def _sample_lines() -> list[bytes]:
     import gzip  # noqa: PLC0415 - here alone
 

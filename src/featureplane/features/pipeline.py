@@ -29,6 +29,7 @@ from featureplane.market.reading import InstrumentsLike
 
 if TYPE_CHECKING:  # who has no shadow does not wait for what starts one
     from featureplane.features.shadow import Shadow
+    from featureplane.features.shadow_queue import Queue
 
 __all__ = ["Pipeline"]
 
@@ -182,18 +183,21 @@ class Pipeline:
             self._running.follow(latest)
 
     def watch(self, shadow: Shadow | None) -> None:
-        """Compare the stream with a shadow from its beginning, or no more; see `FeatureEngine.watch`."""
+        """Compare the stream with a shadow from its next message on, or no more; None: with none.
+
+        Raises as `FeatureEngine.watch`, but a stream that has begun may be watched too.
+        """
         if shadow is not None:
-            if self._running is not None:
-                raise StateError(
-                    "a shadow of a stream that has begun", hint="`watch` before the first `push`"
-                )
             shadow.backend_beside(self.backend)
         if self._shadow is not None:
             self._shadow.end()
         self._shadow = shadow
         if self._running is not None:
-            self._running.watch(None)
+            self._running.watch(None if shadow is None else self._begin_shadow(shadow))
+
+    def _begin_shadow(self, shadow: Shadow) -> Queue | None:
+        stream = self._feed.instruments, self._feed.source, self._feed.options
+        return shadow.begin(self.fset, self.backend, stream)
 
     def bind_market(self, market: Any) -> bool:
         """See `FeatureEngine.bind_market`; of a push that is several messages the books take none."""
@@ -247,8 +251,7 @@ class Pipeline:
         if self._market is not None and isinstance(running, NativeMessages):
             running.bind_market(self._market)
         if self._shadow is not None:
-            stream = self._feed.instruments, self._feed.source, self._feed.options
-            running.watch(self._shadow.begin(self.fset, self.backend, stream))
+            running.watch(self._begin_shadow(self._shadow))
         self._running = self._open = running
         return running
 

@@ -25,6 +25,7 @@ from featureplane import settings
 from featureplane.clock import SYSTEM, Clock
 from featureplane.features.shadow_queue import Head, Queue, names_of
 from featureplane.features.shadow_worker import ShadowJob, pack_job
+from featureplane.market.quality import Quality
 from featureplane.units import NANOS_PER_SECOND
 
 __all__ = ["ShadowCounts", "ShadowProcess"]
@@ -46,7 +47,8 @@ class ShadowCounts:
     room in the queue, the shadow without the state before them, or a candidate that makes no frame of the
     message. `error` are frames that the shadow lost because it raised or died, and one for each death.
     `by_name` counts mismatches by feature, and by `_changed`, `_ready`, `_flags`, `_frame`, `_state`; a frame
-    may count under several.
+    may count under several. `live_flags` and `shadow_flags` count, of the frames that were compared, those
+    with each quality flag.
     """
 
     due: int = 0
@@ -56,6 +58,8 @@ class ShadowCounts:
     error: int = 0
     died: int = 0
     by_name: Mapping[str, int] = field(default_factory=dict)
+    live_flags: Mapping[str, int] = field(default_factory=dict, compare=False)
+    shadow_flags: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def compared(self) -> int:
@@ -68,9 +72,11 @@ class ShadowCounts:
         return self.due + self.died - self.match - self.mismatch - self.skipped - self.error
 
     def __add__(self, other: ShadowCounts) -> ShadowCounts:
-        names = dict(self.by_name)
-        for name, count in other.by_name.items():
-            names[name] = names.get(name, 0) + count
+        tables = (
+            (self.by_name, other.by_name),
+            (self.live_flags, other.live_flags),
+            (self.shadow_flags, other.shadow_flags),
+        )
         return ShadowCounts(
             self.due + other.due,
             self.match + other.match,
@@ -78,7 +84,7 @@ class ShadowCounts:
             self.skipped + other.skipped,
             self.error + other.error,
             self.died + other.died,
-            names,
+            *({name: a.get(name, 0) + b.get(name, 0) for name in {**a, **b}} for a, b in tables),
         )
 
 
@@ -117,6 +123,11 @@ class ShadowProcess:
     def _counted(self, queue: Queue) -> ShadowCounts:
         word = queue.read
         counted = {name: word(Head.COUNTS + at) for at, name in enumerate(self._names)}
+        first = Head.COUNTS + len(self._names)
+        live, shadow = (
+            {str(flag.name): word(first + side * len(Quality) + at) for at, flag in enumerate(Quality)}
+            for side in (0, 1)
+        )
         return ShadowCounts(
             due=word(Head.DUE),
             match=word(Head.MATCH),
@@ -125,6 +136,8 @@ class ShadowProcess:
             error=word(Head.ERROR) + self._died,
             died=self._died,
             by_name={name: count for name, count in counted.items() if count},
+            live_flags=live,
+            shadow_flags=shadow,
         )
 
     def close(self) -> None:

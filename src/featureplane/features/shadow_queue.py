@@ -24,8 +24,10 @@ import numpy.typing as npt
 
 from featureplane import native
 from featureplane.errors import SettingError
+from featureplane.market.quality import Quality
 
 __all__ = [
+    "FLAG_WORDS",
     "NOTHING",
     "OTHERS",
     "QUEUE_BYTES",
@@ -54,6 +56,10 @@ OTHERS: Final = ("_changed", "_ready", "_flags", "_frame", "_state")
 """Masks and flags; a frame that is there on one side only, or of another time; state of no one feature."""
 
 
+FLAG_WORDS: Final = 2 * len(Quality)
+"""Words behind those of names: compared frames with each quality flag, live ones, then the shadow's."""
+
+
 def names_of(feature_ids: Iterable[str]) -> tuple[str, ...]:
     """What a mismatch is counted under: the features, then what belongs to none of them."""
     return (*feature_ids, *OTHERS)
@@ -77,7 +83,7 @@ class Head(IntEnum):
     MISMATCH = 19
     ERROR = 20  # frames that the shadow lost because it raised or died
     PASSED = 21  # frames it did not compare because it was waiting for a state
-    COUNTS = 32  # mismatches by name, a word each
+    COUNTS = 32  # mismatches by name, a word each; behind them `FLAG_WORDS`
 
 
 class Record(NamedTuple):
@@ -126,11 +132,11 @@ class Queue:
 
     @classmethod
     def make(cls, names: int, *, every: int, full: bool, room_bytes: int = QUEUE_BYTES) -> Queue:
-        """A new queue with counts for so many names.
+        """A new queue with counts for so many names, and for flags.
 
         Raises `OSError` where there is no memory for all of it: found out now, not when it is written.
         """
-        head_bytes = -(-8 * (_WORDS + names) // _PAGE) * _PAGE
+        head_bytes = -(-8 * (_WORDS + names + FLAG_WORDS) // _PAGE) * _PAGE
         size = head_bytes + room_bytes
         descriptor = _memory()
         try:

@@ -31,12 +31,14 @@ from featureplane.features.spec import FeatureSet
 from featureplane.features.symbol import SymbolRun
 from featureplane.market.events import EVENT_DTYPE, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
+from featureplane.market.quality import Quality
 
 __all__ = ["ShadowJob", "main", "pack_job"]
 
 _IDLE_S: Final = 0.001
 _IDLE_S_MAX: Final = 0.02
 _TELL_NS: Final = 200_000_000  # a mismatch is told at most as often
+_FLAGS: Final = slice(12, 16)  # where a frame has them (rule 6)
 _NICE: Final = 5  # the live process goes first
 
 
@@ -67,6 +69,7 @@ class _Shadow:
         self._job, self._queue = job, queue
         self._stream = job.instruments, job.source, job.options
         self._names = {name: Head.COUNTS + at for at, name in enumerate(names_of(job.live))}
+        self._flags_at = Head.COUNTS + len(self._names)
         self._symbols = {one.symbol_id: one for one in job.instruments}
         self._comparisons: dict[int, Comparison] = {}
         self._told_ns = 0
@@ -120,12 +123,21 @@ class _Shadow:
         found = comparison.frames(record.frame, frame)
         if found is None:
             return Head.PASSED
+        self._count_flags(record.frame, frame)
         if record.after:
             found |= comparison.states(in_order(record.after, record.book), engine.snapshot(symbol_id), found)
         if not found:
             return Head.MATCH
         self._differs(record, frame, found)
         return Head.MISMATCH
+
+    def _count_flags(self, live: bytes, shadow: bytes | None) -> None:
+        """The flags of two frames that are compared; one that is not there has none."""
+        for side, frame in enumerate((live, shadow or b"")):
+            flags = int.from_bytes(frame[_FLAGS], "little")
+            for at, flag in enumerate(Quality):
+                if flags & flag:
+                    self._queue.add(self._flags_at + side * len(Quality) + at)
 
     def _state(self, record: Record) -> bytes:
         job = self._job
