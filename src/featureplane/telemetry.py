@@ -30,6 +30,9 @@ __all__ = [
     "Picture",
     "Telemetry",
     "exposition",
+    "json_text",
+    "label_names",
+    "log_also",
     "log_event",
     "log_to",
     "require_prometheus",
@@ -218,6 +221,11 @@ class Telemetry:
 _BY_NAME: Final = {one.name: one for one in METRICS}
 
 
+def label_names(metric: str) -> Labels:
+    """The names of a metric's labels."""
+    return _BY_NAME[metric].labels
+
+
 def require_prometheus() -> None:
     """Raise `ExtraUnavailable` where what Prometheus reads cannot be written."""
     try:
@@ -308,6 +316,30 @@ def log_to(stream: TextIO, *, as_json: bool, level: str = "info") -> Iterator[No
         ours.setLevel(before[2])
 
 
+@contextmanager
+def log_also(keep: Callable[[Mapping[str, object]], None]) -> Iterator[None]:
+    """Hand every line of the log to `keep` too meanwhile, as an object; one at a time, from any thread."""
+    handler = _Kept(keep)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+class _Kept(logging.Handler):
+    """Hands lines on."""
+
+    def __init__(self, keep: Callable[[Mapping[str, object]], None]) -> None:
+        super().__init__()
+        self._keep = keep
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        self._keep(_as_object(record))
+
+
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     given = getattr(record, "fields", None)
     fields: dict[str, object] = dict(given) if isinstance(given, dict) else {}
@@ -325,17 +357,29 @@ class _JsonLines(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "time": _time(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        for name, value in _fields(record).items():
-            # WHY text: NaN and infinity are no JSON, and a log line is to be readable whatever is in it.
-            number = not isinstance(value, float) or math.isfinite(value)
-            line.setdefault(name, value if number else str(value))
-        return json.dumps(line, default=str)
+        return json_text(_as_object(record))
+
+
+def _as_object(record: logging.LogRecord) -> dict[str, object]:
+    line: dict[str, object] = {
+        "time": _time(record),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": record.getMessage(),
+    }
+    for name, value in _fields(record).items():
+        line.setdefault(name, value)
+    return line
+
+
+def json_text(line: Mapping[str, object]) -> str:
+    """An object as one line of JSON, whatever is in it."""
+    # WHY text: NaN and infinity are no JSON, and a log line is to be readable whatever is in it.
+    plain = {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in line.items()
+    }
+    return json.dumps(plain, default=str)
 
 
 class _Readable(logging.Formatter):

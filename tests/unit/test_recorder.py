@@ -15,7 +15,14 @@ from featureplane.errors import FeatureSetMismatch, SettingError, UnreadableFile
 from featureplane.features.frame import FrameLayout
 from featureplane.market.instruments import load_instruments
 from featureplane.services.recorder import Recorder
-from featureplane.services.recording import frame_files, raw_files, read_about, read_frames
+from featureplane.services.recording import (
+    START,
+    frame_files,
+    raw_files,
+    read_about,
+    read_frames,
+    reconnect_line,
+)
 from featureplane.services.replay_source import ReplaySource, parse_replay, raw_lines
 from tests.binance_lines import LOCAL, line, trade
 from tests.services import INSTRUMENTS, SOURCE, SYMBOL, V1, Frames, Lines, sample_lines, service
@@ -113,7 +120,8 @@ def test_a_torn_end_is_left_out_and_another_file_goes_on(tmp_path: Path) -> None
         one.on_message(text, None, None)
     one.finish()
     assert len(raw_files(tmp_path)) == 2
-    assert list(raw_lines(raw_files(tmp_path))) == [*lines[:1999], *lines[2000:]]
+    start = reconnect_line(int(lines[2000].split()[0]), None, START)
+    assert list(raw_lines(raw_files(tmp_path))) == [*lines[:1999], start, *lines[2000:]]
 
 
 def test_everything_is_with_the_system_after_a_second(tmp_path: Path) -> None:

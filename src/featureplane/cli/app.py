@@ -22,6 +22,7 @@ from featureplane.cli.data import data
 from featureplane.cli.demo import demo
 from featureplane.cli.doctor import doctor
 from featureplane.cli.features import features
+from featureplane.cli.incident import incident
 from featureplane.cli.instruments import instruments
 from featureplane.cli.ops import ops
 from featureplane.cli.parity import parity
@@ -62,6 +63,7 @@ app.command(demo)
 app.command(doctor)
 app.command(features)
 features.command(trace)
+app.command(incident)
 app.command(instruments)
 app.command(ops)
 app.command(parity)

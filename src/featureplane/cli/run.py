@@ -117,7 +117,7 @@ def _serve(asked: ServiceConfiguration, *, allow_code: bool) -> dict[str, object
                 server = WebServer(app(service), bound, app.__name__)
                 server.start()
                 stack.callback(server.stop)
-        with _until_told(service):
+        with prepared.diary, _until_told(service):
             service.run(prepared.source)
     return _answer(service)
 

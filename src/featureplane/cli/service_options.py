@@ -76,8 +76,13 @@ class Watching:
     control: Annotated[
         str | None, Parameter(help="The socket `featureplane strategy` speaks to, or off.")
     ] = None
-    record: Annotated[Path | None, Parameter(help="A folder for every message and every frame.")] = None
+    record: Annotated[
+        Path | None, Parameter(help="A folder for every message and frame, the log, numbers and settings.")
+    ] = None
     record_mb: Annotated[int | None, Parameter(help="Size behind which another file begins.")] = None
+    record_keep_mb: Annotated[
+        int | None, Parameter(help="Size of that folder behind which its oldest files go.")
+    ] = None
     shadow_mode: Annotated[
         Literal["sample", "full"] | None,
         Parameter(

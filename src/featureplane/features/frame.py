@@ -30,7 +30,16 @@ from featureplane.features.spec import FeatureSet
 from featureplane.market.quality import Quality
 from featureplane.units import UNDEFINED_F64_BITS, UNDEFINED_I64
 
-__all__ = ["FRAME_MARKER", "FeatureFrame", "FeatureUpdateEvent", "FrameLayout", "Value", "end_frame"]
+__all__ = [
+    "FRAME_MARKER",
+    "HEADER_BYTES",
+    "FeatureFrame",
+    "FeatureUpdateEvent",
+    "FrameLayout",
+    "Value",
+    "end_frame",
+    "read_head",
+]
 
 FRAME_MARKER: Final = "feature_update_v1"
 """The name of this layout in text."""
@@ -45,6 +54,20 @@ _RAISE: Final = object()
 Buffer = bytes | bytearray | memoryview | npt.NDArray[Any]
 Value = int | float | None
 """A feature's value; None while it has none."""
+
+
+def read_head(data: bytes) -> tuple[int, int]:
+    """The bytes and the local time of a frame, of any set, from its first `HEADER_BYTES`.
+
+    Raises `MalformedEvent` for what is none.
+    """
+    if len(data) < HEADER_BYTES:
+        raise MalformedEvent(f"{len(data)} bytes", f"a frame's head of {HEADER_BYTES} bytes", offset=0)
+    head = _HEADER.unpack_from(data)
+    magic, version, features, local_ts_ns, words = head[0], head[1], head[2], head[7], head[10]
+    if magic != _MAGIC or version != _VERSION:
+        raise MalformedEvent(f"magic {magic!r}, version {version}", "a frame", offset=0)
+    return HEADER_BYTES + 16 * words + 8 * features, local_ts_ns
 
 
 class FrameLayout:

@@ -9,7 +9,7 @@ when that was.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -83,6 +83,7 @@ class Pipeline:
         self._latest: LatestFrames | None = None
         self._market: Any = None
         self._shadow: Shadow | None = None
+        self._states: dict[int, bytes] = {}  # that the next stream goes on from
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -227,6 +228,29 @@ class Pipeline:
             if self._latest is not None:
                 self._latest.clear(self._latest.layout.symbols[symbol_id])
 
+    def save(self) -> dict[str, bytes] | None:
+        """The state of each symbol between two messages (`docs/reference/engine-state.md`).
+
+        Empty where no stream is being taken; None where one has ended with an error.
+        """
+        running = self._open
+        if running is None:
+            return {} if self._running is None else None
+        return {one.symbol: running.snapshot(one.symbol_id) for one in self.instruments}
+
+    def go_on_from(self, states: Mapping[str, bytes]) -> None:
+        """Let the next stream go on from what `save` gave, instead of beginning anew.
+
+        Raises `StateError` where a stream is being taken, `UnknownSymbol`, and what restoring raises:
+        `FeatureSetMismatch` for states of another set, `MalformedEvent` for what are none.
+        """
+        if self._running is not None:
+            raise StateError("a state for a stream that has begun", hint="`finish` ends it")
+        tried = self._made()
+        for symbol, state in states.items():
+            tried.restore(self._meant(symbol)[0], state)
+        self._states = {self._meant(symbol)[0]: state for symbol, state in states.items()}
+
     def finish(self) -> None:
         """End the stream; the next push begins another."""
         if self._running is not None:
@@ -239,12 +263,14 @@ class Pipeline:
     def _begun(self, data: bytes, local_ts_ns: int | None) -> _Execution:
         if self._running is not None:
             raise ended()
-        make = NativeMessages if self.backend == "rust" else ReferenceMessages
-        running = make(self.fset, self._feed, emit=self._emit, every=self._every)
+        running = self._made()
         try:
             running.open(data, local_ts_ns)
         except (AttributeError, TypeError, OverflowError):
             raise not_a_message(data, local_ts_ns) from None
+        for symbol_id, state in self._states.items():
+            running.restore(symbol_id, state)
+        self._states = {}
         if self._latest is not None:
             self._latest.clear()
             running.follow(self._latest)
@@ -254,6 +280,10 @@ class Pipeline:
             running.watch(self._begin_shadow(self._shadow))
         self._running = self._open = running
         return running
+
+    def _made(self) -> _Execution:
+        make = NativeMessages if self.backend == "rust" else ReferenceMessages
+        return make(self.fset, self._feed, emit=self._emit, every=self._every)
 
     def _fail(self, running: _Execution, error: InputError) -> NoReturn:
         """End the stream with an error."""

@@ -16,21 +16,34 @@ Leans on `settings` and `execution.limits`. Opens nothing but that file.
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 from featureplane.errors import SettingError, UnreadableFile
 from featureplane.execution.limits import RiskLimits
 from featureplane.services.raw_queue import MESSAGES_MAX
+from featureplane.services.recording_files import FILE_BYTES_MAX, KEEP_BYTES
 from featureplane.settings import SETTINGS, Settings, read_settings
 
-__all__ = ["CONTROL", "SHADOW_LAST", "ServiceConfiguration", "nearest", "read_configuration"]
+__all__ = [
+    "CONTROL",
+    "RECORD",
+    "SHADOW_LAST",
+    "ServiceConfiguration",
+    "nearest",
+    "plain",
+    "read_configuration",
+]
 
 SHADOW_LAST: Final = "var/shadow_last.json"
 """Where the last mismatch of each symbol with the shadow is written."""
+
+RECORD: Final = "var/recording"
+"""Where `featureplane incident` looks for a recording, unless asked otherwise."""
 
 CONTROL: Final = "var/featureplane.sock"
 """Where a service listens for commands, unless asked otherwise."""
@@ -60,7 +73,8 @@ class ServiceConfiguration:
     control: str = CONTROL
     record: str | None = None
     shadow_mode: str = "sample"
-    record_mb: int = 256
+    record_mb: int = FILE_BYTES_MAX >> 20
+    record_keep_mb: int = KEEP_BYTES >> 20
     log_json: bool = False
     log_level: str = "info"
     backend: str = "auto"
@@ -74,6 +88,7 @@ _NUMBERS: Final = {
     "budget_us": (0, 60_000_000),
     "queue": (1, 1 << 24),
     "record_mb": (1, 1 << 20),
+    "record_keep_mb": (1, 1 << 30),
 }
 _SWITCHES: Final = ("remote", "log_json")
 _OPTIONS: Final = tuple(one.name for one in fields(ServiceConfiguration) if one.name != "settings")
@@ -102,6 +117,12 @@ def read_configuration(
     values |= {key: _value(key, value, "") for key, value in chosen.items()}
     settings = read_settings(environment, under=in_file)
     return ServiceConfiguration(**values, limits=_limits(limits, place), settings=settings)
+
+
+def plain(asked: ServiceConfiguration) -> dict[str, Any]:
+    """What was asked for as JSON has it; there is no secret in it."""
+    found: dict[str, Any] = json.loads(json.dumps(asdict(asked), default=str))
+    return found
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

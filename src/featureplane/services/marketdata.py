@@ -37,6 +37,7 @@ from featureplane.market.feed import MessageFeed
 from featureplane.services.numbers import Latencies, write_numbers
 from featureplane.services.raw_queue import Item, RawQueue
 from featureplane.services.readiness import Readiness
+from featureplane.services.recording import START
 from featureplane.services.story import Story
 from featureplane.settings import Settings
 from featureplane.strategy.api import BaseStrategy
@@ -297,18 +298,24 @@ class MarketDataService:
         self.feed.finish()
 
     def reconnect(self, symbol: str | None, reason: str = "feed") -> None:
-        """What comes next of a symbol, or of all, comes over another connection, or behind a loss."""
+        """What comes next of a symbol, or of all, comes over another connection, or behind a loss.
+
+        `start`: it comes from where another service was begun, which knew nothing of what is before.
+        """
         runner = self.runner
         known = [one.symbol for one in runner.instruments]
         if symbol is not None and symbol not in known:
             return  # of a symbol that is not taken here
         meant = known if symbol is None else [symbol]
-        self.reconnects += 1
+        self.reconnects += reason != START
         if reason == "queue":
             self.resubscribes += 1
             self.queue_breaks += sum(runner.is_whole(one) for one in meant)
         self._tell("on_reconnect", symbol, reason)
-        runner.reconnect(symbol)
+        with suppress(StateError):  # raised where no stream is being taken; books and venue come before
+            runner.reconnect(symbol)
+        if reason == START:
+            self.feed.finish()
         log_event(
             _log, logging.WARNING, "reconnected", trace=f"m{runner.messages}", symbol=symbol, reason=reason
         )

@@ -7,30 +7,37 @@ listened to until then. Leans on everything a service is made of.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from featureplane import native
+from featureplane import __version__, native
 from featureplane.errors import FeaturePlaneError, SettingError, UnknownSymbol
 from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venues.paper import PaperOptions, PaperVenue
 from featureplane.features.catalog import registry
-from featureplane.features.loading import resolve_feature_set
+from featureplane.features.loading import resolve_feature_set, to_toml
 from featureplane.features.pipeline import Pipeline
 from featureplane.features.shadow import Shadow
 from featureplane.features.spec import FeatureSet
 from featureplane.market.feed import MessageFeed
 from featureplane.market.instruments import Instrument, infer, load_instruments
 from featureplane.market.sources import find_source, source_names
-from featureplane.market.sources.binance import first_times
 from featureplane.market.sources.detect import guess_source
-from featureplane.services.configuration import SHADOW_LAST, ServiceConfiguration, nearest
+from featureplane.services.configuration import SHADOW_LAST, ServiceConfiguration, nearest, plain
+from featureplane.services.diary import Diary
 from featureplane.services.marketdata import MarketDataService, StrategyForms
 from featureplane.services.raw_queue import RawQueue
 from featureplane.services.recorder import Recorder, check_folder
-from featureplane.services.replay_source import ReplaySource, parse_replay, recorded_instruments
+from featureplane.services.replay_source import (
+    ReplaySource,
+    parse_replay,
+    recorded_instruments,
+    recorded_states,
+    starts,
+)
 from featureplane.services.story import Story
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.loading import load_either, make
@@ -54,6 +61,8 @@ class Prepared:
 
     service: MarketDataService
     source: ReplaySource
+    diary: AbstractContextManager[object]
+    """Entered while it runs: log and numbers are recorded then, where anything is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,8 @@ class _Market:
     speed: float | None
     venue: str
     instruments: tuple[Instrument, ...]
+    states: Mapping[str, bytes]
+    """From which a recording goes on that begins amid a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +121,29 @@ def prepare(asked: ServiceConfiguration, *, allow_code: bool = False) -> Prepare
     made = _strategies(asked, allow_code=allow_code)
     fset = _features(asked, made, allow_code=allow_code)
     service = _service(asked, market, made, fset, paper)
-    if asked.record is not None:
-        bytes_max = asked.record_mb << 20
-        recorder = Recorder(Path(asked.record), market.venue, market.instruments, fset, bytes_max=bytes_max)
-        service.subscribe(recorder)
-    source = _source(market)
-    return Prepared(service, source)
+    diary = nullcontext() if asked.record is None else _record(asked, market, service)
+    return Prepared(service, _source(market), diary)
+
+
+def _record(asked: ServiceConfiguration, market: _Market, service: MarketDataService) -> Diary:
+    """Let the service be recorded."""
+    folder, feed, fset = Path(asked.record or ""), service.feed, service.fset
+    most, keep = asked.record_mb << 20, asked.record_keep_mb << 20
+    about = {"version": __version__, **service.about(), "configuration": plain(asked)}
+    about["features_toml"] = None if fset is None else to_toml(fset)
+    diary = Diary(folder, service.telemetry.publish, about, bytes_max=most, keep_bytes=keep)
+    recorder = Recorder(
+        folder,
+        market.venue,
+        market.instruments,
+        fset,
+        bytes_max=most,
+        keep_bytes=keep,
+        states=feed.save if isinstance(feed, Pipeline) else None,
+        diary=diary,
+    )
+    service.subscribe(recorder)
+    return diary
 
 
 def _backend(asked: ServiceConfiguration) -> str:
@@ -148,7 +176,7 @@ def _check_words(asked: ServiceConfiguration) -> None:
 
 def _market(asked: ServiceConfiguration) -> _Market:
     paths, speed = parse_replay(asked.source)
-    first_times(paths)
+    starts(paths)
     described = asked.instruments or recorded_instruments(asked.source)
     known = None if described is None else load_instruments(described)
     able = [name for name in source_names() if find_source(name).takes_messages]
@@ -163,7 +191,12 @@ def _market(asked: ServiceConfiguration) -> _Market:
         given = [str(path) for path in paths]
         known = infer(given, venue, backend=_backend(asked), on_malformed="drop")
     here = [one for one in known if one.venue == venue]
-    return _Market(paths, speed, venue, _wanted(here, asked.symbol))
+    wanted = _wanted(here, asked.symbol)
+    states = recorded_states(asked.source)
+    symbols = {one.symbol for one in wanted}
+    return _Market(
+        paths, speed, venue, wanted, {name: state for name, state in states.items() if name in symbols}
+    )
 
 
 def _wanted(known: list[Instrument], symbols: tuple[str, ...]) -> tuple[Instrument, ...]:
@@ -235,6 +268,8 @@ def _service(
     else:
         feed = Pipeline(fset, *given, backend=backend, live=False, on_malformed=drop)
     story, source = Story(), _source(market)
+    if isinstance(feed, Pipeline) and market.states:
+        feed.go_on_from(market.states)
     runner = ServiceRunner(
         [one.strategy for one in made],
         feed.instruments,

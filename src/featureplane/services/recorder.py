@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,24 +21,30 @@ from featureplane.features.frame import FeatureFrame
 from featureplane.features.spec import FeatureSet
 from featureplane.market.instruments import Instrument, instruments_text
 from featureplane.market.sources.binance_plain import local_time
+from featureplane.services.diary import Diary
 from featureplane.services.recording import (
     ABOUT,
     INSTRUMENTS,
-    SUFFIXES,
-    Kind,
+    START,
+    Beginning,
+    beginning_line,
     is_recording,
+    raw_files,
     read_about,
     reconnect_line,
 )
+from featureplane.services.recording_files import FILE_BYTES_MAX, KEEP_BYTES, RecordedFiles
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_SECOND
 
-__all__ = ["FILE_BYTES_MAX", "Recorder", "check_folder"]
+__all__ = ["STATE_NS", "Recorder", "States", "check_folder"]
 
-FILE_BYTES_MAX: Final = 256 << 20
-"""A file that has become larger is followed by another one."""
+STATE_NS: Final = 300 * NANOS_PER_SECOND
+"""By the messages' times: so often the state is written from which a replay can begin."""
 
-_BUFFER_BYTES: Final = 1 << 16
+States = Callable[[], Mapping[str, bytes] | None]
+"""The state of each symbol between two messages; none of them before a stream, None where none can be had."""
+
 _FLUSH_NS: Final = NANOS_PER_SECOND
 _DAY_NS: Final = 86_400 * NANOS_PER_SECOND
 
@@ -76,87 +82,13 @@ def _about(source: str, fset: FeatureSet | None) -> dict[str, str | None]:
     }
 
 
-class _Files:
-    """The files of one kind: appended to, one after the other, whole pieces only."""
-
-    def __init__(self, folder: Path, kind: Kind, bytes_max: int) -> None:
-        self._folder, self._kind, self._bytes_max = folder, kind, bytes_max
-        self._buffer = bytearray()
-        self._file = -1
-        self._written = 0
-        self._day = ""
-        self.bytes = 0
-
-    def add(self, piece: bytes) -> None:
-        """Take a piece that is to be found whole, or not at all."""
-        self._buffer += piece
-        if len(self._buffer) >= _BUFFER_BYTES:
-            self.flush()
-
-    def turn_to(self, day: str) -> None:
-        """Write the files of that day from now on; days do not go back."""
-        if day > self._day:
-            self.close()
-            self._day = day
-
-    def flush(self) -> None:
-        """Hand everything to the system; raises `OSError`, with whole pieces in the file."""
-        if not self._buffer:
-            return
-        if self._file >= 0 and self._written >= self._bytes_max:
-            self._end_file()
-        if self._file < 0:
-            self._open()
-        self._write()
-
-    def _write(self) -> None:
-        left = memoryview(self._buffer)
-        try:
-            while left:
-                left = left[os.write(self._file, left) :]
-        except OSError:
-            with suppress(OSError):  # it cannot be made worse
-                os.ftruncate(self._file, self._written)
-            raise
-        finally:
-            left.release()
-        self._written += len(self._buffer)
-        self.bytes += len(self._buffer)
-        self._buffer.clear()
-
-    def _open(self) -> None:
-        taken = sorted(self._folder.glob(f"{self._kind}-{self._day}-*{SUFFIXES[self._kind]}"))
-        number = int(taken[-1].stem.rpartition("-")[2]) + 1 if taken else 1
-        path = self._folder / f"{self._kind}-{self._day}-{number:06d}{SUFFIXES[self._kind]}"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        self._written = 0
-
-    def _end_file(self) -> None:
-        file, self._file = self._file, -1
-        if file >= 0:
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
-
-    def abandon(self) -> None:
-        """Leave what was not written."""
-        self._buffer.clear()
-        self._end_file()
-
-    def close(self) -> None:
-        """Write what is left, and end the file."""
-        try:
-            self.flush()
-        finally:
-            self._end_file()
-
-
 class Recorder:
     """Records messages and frames into a folder, which it makes.
 
     A file that has become larger than `bytes_max` is followed by another, and so is each UTC day of the
-    messages' local times. Everything is handed to the system at least once a second while messages come.
+    messages' local times; the oldest files go where more than `keep_bytes` are left. Everything is handed to
+    the system at least once a second while messages come. With `states`, that of the pipeline, each file of
+    messages begins where a replay can, and so does a place every `STATE_NS`. `diary` is told the time.
 
     Raises `SettingError` as `check_folder` does, `OSError` where the folder cannot be made.
     """
@@ -171,6 +103,9 @@ class Recorder:
         fset: FeatureSet | None,
         *,
         bytes_max: int = FILE_BYTES_MAX,
+        keep_bytes: int = KEEP_BYTES,
+        states: States | None = None,
+        diary: Diary | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         check_folder(folder, source, instruments, fset)
@@ -179,13 +114,24 @@ class Recorder:
             (folder / INSTRUMENTS).write_text(instruments_text(instruments), encoding="utf-8")
             (folder / ABOUT).write_text(json.dumps(_about(source, fset)) + "\n", encoding="utf-8")
         self.folder = folder
-        self._raw = _Files(folder, "raw", bytes_max)
-        self._frames = _Files(folder, "frames", bytes_max)
-        self._clock = clock
+        room = bytes_max, keep_bytes
+        self._raw = RecordedFiles(folder, "raw", *room)
+        self._frames = RecordedFiles(folder, "frames", *room)
+        self._states = RecordedFiles(folder, "state", *room)
+        self._files = self._raw, self._frames, self._states
+        self._state, self._diary, self._clock = states, diary, clock
+        self._owes = False
+        self._goes_on = bool(raw_files(folder))
         self._flushed_ns = clock.monotonic_ns()
         self._day_ends_ns = self._local_ts_ns = 0
-        self.is_stopped = self.has_failed = False
+        self._begun_ns = 0  # time of the last place where a replay can begin
+        self.is_stopped = self._has_failed = False
         self.messages = 0
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something could not be written."""
+        return self._has_failed or (self._diary is not None and self._diary.has_failed)
 
     def on_message(self, data: bytes, local_ts_ns: int | None, symbol: str | None) -> None:
         """A message came, and was not yet taken."""
@@ -212,6 +158,9 @@ class Recorder:
         try:
             for frame in frames:
                 self._frames.add(frame.pack())
+            if self._owes:
+                self._owes = False
+                self._frames.flush()
         except OSError as error:
             self._stop(error)
 
@@ -220,7 +169,7 @@ class Recorder:
         if self.is_stopped:
             return
         self.is_stopped = True
-        for files in (self._raw, self._frames):
+        for files in self._files:
             try:
                 files.close()
             except OSError as error:
@@ -232,20 +181,50 @@ class Recorder:
             local_ts_ns = self._local_ts_ns if read is None else read[0]
         self._local_ts_ns = local_ts_ns
         if local_ts_ns >= self._day_ends_ns:
-            self._day_ends_ns = local_ts_ns // _DAY_NS * _DAY_NS + _DAY_NS
-            day = f"{datetime.fromtimestamp(local_ts_ns // NANOS_PER_SECOND, UTC):%Y%m%d}"
-            self._raw.turn_to(day)
-            self._frames.turn_to(day)
+            self._turn_day(local_ts_ns)
+        if not self.messages:
+            self._begin(local_ts_ns)
+        elif self._raw.is_full or abs(local_ts_ns - self._begun_ns) >= STATE_NS:
+            self._mark(local_ts_ns)
         self._raw.add(line)
         self.messages += 1
+        if self._diary is not None:
+            self._diary.at(local_ts_ns, self.messages)
         now_ns = self._clock.monotonic_ns()
-        if now_ns - self._flushed_ns >= _FLUSH_NS:
+        self._owes = now_ns - self._flushed_ns >= _FLUSH_NS or self._raw.is_heavy or self._frames.is_heavy
+        if self._owes:  # WHY all at once, and this message's frames behind it: whoever reads finds both
             self._flushed_ns = now_ns
-            self._raw.flush()
-            self._frames.flush()
+            for files in self._files:
+                files.flush()
+
+    def _turn_day(self, local_ts_ns: int) -> None:
+        self._day_ends_ns = local_ts_ns // _DAY_NS * _DAY_NS + _DAY_NS
+        day = f"{datetime.fromtimestamp(local_ts_ns // NANOS_PER_SECOND, UTC):%Y%m%d}"
+        for files in self._files:
+            files.turn_to(day)
+        self._begun_ns = 0  # WHY: the messages of that day begin a file
+
+    def _begin(self, local_ts_ns: int) -> None:
+        """The first message of this service; one that goes on with a recording begins another stream."""
+        self._begun_ns = local_ts_ns
+        if self._goes_on:
+            self._write_beginning(local_ts_ns, {})
+            self._raw.add(reconnect_line(local_ts_ns, None, START) + b"\n")
+
+    def _mark(self, local_ts_ns: int) -> None:
+        """A place where a replay can begin, with all that was before the next message."""
+        self._begun_ns = local_ts_ns
+        states = None if self._state is None else self._state()
+        if states is not None:
+            self._write_beginning(local_ts_ns, states)
+
+    def _write_beginning(self, local_ts_ns: int, states: Mapping[str, bytes]) -> None:
+        raw, frames = self._raw.place(), self._frames.place()
+        here = Beginning(local_ts_ns, raw, frames, dict(states))
+        self._states.add(beginning_line(here))
 
     def _stop(self, error: OSError) -> None:
-        self.is_stopped = self.has_failed = True
+        self.is_stopped = self._has_failed = True
         log_event(
             _log,
             logging.ERROR,
@@ -254,7 +233,7 @@ class Recorder:
             error=error.strerror or str(error),
             messages=self.messages,
         )
-        for files in (self._raw, self._frames):
+        for files in self._files:
             with suppress(OSError):
                 files.abandon()
 

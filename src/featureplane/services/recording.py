@@ -4,6 +4,10 @@
     instruments.toml     the instruments
     raw-DAY-NUMBER.txt   messages as they came, a line each: what `featureplane replay` reads
     frames-DAY-NUMBER.bin   frames, packed one behind the other (rule 6)
+    state-DAY-NUMBER.jsonl  places where a replay can begin, with the state of each symbol there
+    metrics-DAY-NUMBER.jsonl  all numbers, every ten seconds of the messages' time
+    log-DAY-NUMBER.jsonl    lines of the log; days are those of its own times
+    runs.jsonl              each start: version, configuration, settings
 
 Files of one kind continue each other in the order of their names. They are only ever appended to, so what
 a crash can leave is a last line, or a last frame, that is not whole; readers leave it out. Leans on
@@ -12,8 +16,11 @@ a crash can leave is a last line, or a last frame, that is not whole; readers le
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,11 +30,20 @@ from featureplane.features.frame import FeatureFrame, FrameLayout
 __all__ = [
     "ABOUT",
     "INSTRUMENTS",
+    "RUNS",
+    "START",
+    "SUFFIXES",
+    "Beginning",
     "Kind",
+    "beginning_line",
+    "files_of",
     "frame_files",
+    "is_reconnect",
     "is_recording",
+    "json_lines",
     "raw_files",
     "read_about",
+    "read_beginnings",
     "read_frames",
     "reconnect_line",
     "reconnected",
@@ -36,9 +52,21 @@ __all__ = [
 ABOUT: Final = "recording.json"
 INSTRUMENTS: Final = "instruments.toml"
 
-Kind = Literal["raw", "frames"]
-SUFFIXES: Final[Mapping[Kind, str]] = {"raw": ".txt", "frames": ".bin"}
+RUNS: Final = "runs.jsonl"
 
+START: Final = "start"
+"""The reason of a reconnect where another service began: nothing before it is remembered."""
+
+Kind = Literal["raw", "frames", "state", "metrics", "log"]
+SUFFIXES: Final[Mapping[Kind, str]] = {
+    "raw": ".txt",
+    "frames": ".bin",
+    "state": ".jsonl",
+    "metrics": ".jsonl",
+    "log": ".jsonl",
+}
+
+_REASONS: Final = ("queue", START)
 _CHUNK_FRAMES: Final = 1024
 
 
@@ -49,15 +77,16 @@ def is_recording(folder: Path) -> bool:
 
 def raw_files(folder: Path) -> list[Path]:
     """The files of messages, in order."""
-    return _files(folder, "raw")
+    return files_of(folder, "raw")
 
 
 def frame_files(folder: Path) -> list[Path]:
     """The files of frames, in order."""
-    return _files(folder, "frames")
+    return files_of(folder, "frames")
 
 
-def _files(folder: Path, kind: Kind) -> list[Path]:
+def files_of(folder: Path, kind: Kind) -> list[Path]:
+    """The files of a kind, in order."""
     return sorted(folder.glob(f"{kind}-*{SUFFIXES[kind]}"))
 
 
@@ -90,10 +119,65 @@ def read_frames(paths: Iterable[Path], layout: FrameLayout) -> Iterator[FeatureF
             raise UnreadableFile(str(path), error.strerror or str(error), "frames") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A place between two messages where a replay can begin: file and byte of what comes next.
+
+    `states` has the state of each symbol; none of them: a stream begins here.
+    """
+
+    local_ts_ns: int
+    raw: tuple[str, int]
+    frames: tuple[str, int]
+    states: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+def beginning_line(here: Beginning) -> bytes:
+    """A line of a file of states."""
+    states = {symbol: base64.b64encode(state).decode() for symbol, state in here.states.items()}
+    said = {"local_ts_ns": here.local_ts_ns, "raw": here.raw, "frames": here.frames, "states": states}
+    return json.dumps(said, separators=(",", ":")).encode() + b"\n"
+
+
+def read_beginnings(folder: Path) -> Iterator[Beginning]:
+    """The places where a replay of that folder can begin, in order; raises `UnreadableFile`."""
+    for said in json_lines(files_of(folder, "state")):
+        try:
+            raw, frames = (tuple(said[name]) for name in ("raw", "frames"))
+            states = {name: base64.b64decode(text) for name, text in said["states"].items()}
+            yield Beginning(int(said["local_ts_ns"]), raw, frames, states)
+        except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+            raise UnreadableFile(str(folder), repr(error), "a state as the recorder writes it") from None
+
+
+def json_lines(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """The objects in files of one object a line; a last line cut off by the end of its file is left out.
+
+    Raises `UnreadableFile` for any other line that is none.
+    """
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                for line in stream:
+                    if not line.endswith(b"\n"):
+                        break
+                    said = json.loads(line)
+                    if not isinstance(said, dict):
+                        raise UnreadableFile(str(path), type(said).__name__, "one JSON object a line")
+                    yield said
+        except (OSError, ValueError) as error:
+            raise UnreadableFile(str(path), str(error), "one JSON object a line") from None
+
+
 def reconnect_line(local_ts_ns: int, symbol: str | None, reason: str) -> bytes:
     """What stands between messages where a connection was another one: readers take it for another stream."""
     said = json.dumps({"e": "reconnect", "s": symbol, "reason": reason}, separators=(",", ":"))
     return b"%019d %s" % (local_ts_ns, said.encode())
+
+
+def is_reconnect(line: bytes) -> bool:
+    """Whether a line is about the connection, and no message."""
+    return line.startswith(b'{"e":"reconnect"', 20)
 
 
 def reconnected(line: bytes) -> tuple[str | None, str]:
@@ -103,4 +187,4 @@ def reconnected(line: bytes) -> tuple[str | None, str]:
     except ValueError:
         said = None
     symbol, reason = (said.get("s"), said.get("reason")) if isinstance(said, dict) else (None, None)
-    return symbol if isinstance(symbol, str) else None, "queue" if reason == "queue" else "feed"
+    return symbol if isinstance(symbol, str) else None, reason if reason in _REASONS else "feed"

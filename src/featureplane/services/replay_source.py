@@ -8,7 +8,7 @@ so many times as fast, and what there is no room for is lost as it would be live
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +19,16 @@ from featureplane.market.sources.binance_plain import is_cut, local_time
 from featureplane.market.sources.files import read_chunks
 from featureplane.market.sources.text import Lines, Unpacker
 from featureplane.services.raw_queue import Item, RawQueue, Reconnect
-from featureplane.services.recording import INSTRUMENTS, is_recording, raw_files, reconnected
+from featureplane.services.recording import (
+    INSTRUMENTS,
+    is_reconnect,
+    is_recording,
+    raw_files,
+    read_beginnings,
+    reconnected,
+)
 
-__all__ = ["ReplaySource", "parse_replay", "raw_lines", "recorded_instruments"]
+__all__ = ["ReplaySource", "parse_replay", "raw_lines", "recorded_instruments", "recorded_states", "starts"]
 
 _SCHEME: Final = "replay:"
 _UNREADABLE: Final = b"a line without end"
@@ -58,6 +65,19 @@ def recorded_instruments(text: str) -> Path | None:
     return described if len(paths) == 1 and described.is_file() else None
 
 
+def recorded_states(text: str) -> Mapping[str, bytes]:
+    """The state of each symbol from which a folder goes on, where it is all that is replayed.
+
+    Empty for one that begins with a stream. Raises `UnreadableFile`.
+    """
+    paths, _ = _named(text)
+    folder = paths[0]
+    if len(paths) != 1 or not is_recording(folder) or not (files := raw_files(folder)):
+        return {}
+    place = (files[0].name, 0)
+    return next((one.states for one in read_beginnings(folder) if one.raw == place), {})
+
+
 def _named(text: str) -> tuple[list[Path], float | None]:
     """Files and folders, and the speed, as they are named."""
     if not text.startswith(_SCHEME):
@@ -87,13 +107,25 @@ def _speed(text: str) -> float:
     return speed
 
 
+def starts(paths: Sequence[Path]) -> list[int | None]:
+    """First local time of each file; None where it does not say, or where order needs no proof.
+
+    The files of one recording continue each other in the order of their names, whatever became of the clock
+    meanwhile. Raises `FileOrder` for others unless they rise.
+    """
+    folders = {path.parent for path in paths}
+    recorded = raw_files(folders.pop()) if len(folders) == 1 and is_recording(min(folders)) else []
+    one_recording = set(paths) <= set(recorded) and list(paths) == sorted(paths)
+    return [None] * len(paths) if one_recording else first_times(paths)
+
+
 def raw_lines(paths: Sequence[Path]) -> Iterator[bytes]:
     """The lines of recordings, in order, without those that are empty or cut off by the end of a file.
 
     Raises `UnreadableFile` and `FileOrder`, as reading events from them does.
     """
     last = b""
-    for path, start in zip(paths, first_times(paths), strict=True):
+    for path, start in zip(paths, starts(paths), strict=True):
         ended = local_time(last)
         check_follows(paths, start, ended[0] if ended else 0)
         for line in _lines_of(path):
@@ -136,7 +168,7 @@ class ReplaySource:
     def items(self) -> Iterator[Item]:
         """Messages and reconnects, in order; with a speed each when it is due."""
         for line in raw_lines(self.paths) if self.speed is None else self._paced(self.speed):
-            if line.startswith(b'{"e":"reconnect"', 20):
+            if is_reconnect(line):
                 yield Reconnect(*reconnected(line))
             else:
                 yield line, None, None
