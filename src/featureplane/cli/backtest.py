@@ -20,6 +20,7 @@ from featureplane.clock import SYSTEM, seconds_since
 from featureplane.errors import SettingError
 from featureplane.features.spec import FeatureSet
 from featureplane.units import NANOS_PER_MS
+from featureplane.whole_file import check_target
 
 if TYPE_CHECKING:
     from featureplane.execution.venues.paper import PaperOptions
@@ -142,6 +143,7 @@ def run(
         return _compare(strategy, features, market, given, allow_code=allow_code, json=json)
     began = SYSTEM.monotonic_ns()
     with redirect_stdout(sys.stderr):  # standard output is for data, whatever a strategy prints
+        check_target(out, data)
         made, fset = _checked(strategy, features, market, out, allow_code=allow_code)
         result, events, numbers = _run(made, fset, market, given)
         setting = _setting(strategy, fset, market, source)
@@ -221,8 +223,6 @@ def _checked(
     market.check()
     if not out.parent.is_dir():
         raise SettingError(f"--out {out}: no such folder", hint="make it first, or name another place")
-    if out.is_dir():
-        raise SettingError(f"--out {out}: cannot be written (it is a folder)", hint="name a file in it")
     if allow_code and ".py:" in name:
         say(f"running {name.rpartition(':')[0]} as code")
     cls = load_strategy(name, allow_code=allow_code)

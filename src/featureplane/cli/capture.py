@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from featureplane.cli.options import READING, Backend, Json, Paths, Reading, SourceOrGuess, Symbol
 from featureplane.cli.terminal import counting, print_facts, print_json
+from featureplane.whole_file import check_target
 
 __all__ = ["capture"]
 
@@ -42,6 +43,7 @@ def run(
     from featureplane.market.sources.capture import CaptureWriter
     from featureplane.market.sources.detect import guess_source
 
+    check_target(out, paths)
     batches = iter_events(paths, source or guess_source(paths), symbol, backend=backend, **reading.options())
     first = next(batches)
     dropped = Counter(first.dropped)

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from featureplane.cli.options import Backend, Json, Paths, Source, Symbol
 from featureplane.cli.terminal import counting, print_json, say
+from featureplane.whole_file import check_target
 
 __all__ = ["instruments"]
 
@@ -38,6 +39,8 @@ def infer(
     """Find exponents, tick and lot in a first pass over all files, and write them as TOML."""
     from featureplane.market import instruments as files
 
+    if out is not None:
+        check_target(out, paths)
     with counting("looking"):
         found = files.infer(paths, source, symbol, backend=backend)
     if out is None:

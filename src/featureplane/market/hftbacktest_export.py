@@ -10,11 +10,9 @@ Leans on `market.quality` for what is applied. Knows nothing of backtests.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +23,7 @@ from featureplane.market.events import EventBatch, EventFlag, Kind, Side
 from featureplane.market.messages import Channel, Event, Message, MessageReader
 from featureplane.market.quality import Admission, Drop, Outcome, StreamGuard
 from featureplane.market.sources.hftbacktest_rows import ROW_DTYPE
+from featureplane.whole_file import WholeFile
 
 __all__ = ["HftbacktestArray", "save_hftbacktest", "to_hftbacktest"]
 
@@ -54,21 +53,8 @@ class HftbacktestArray:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an `.npz` with the keys `data` and `local_shift_ns`; a failure leaves nothing behind."""
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        try:
-            with temporary.open("xb") as stream:
-                np.savez_compressed(stream, data=self.rows, local_shift_ns=np.int64(self.local_shift_ns))
-            temporary.replace(target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise SettingError(
-                f"{path} cannot be written: {error.strerror or error}",
-                hint="is its folder there, and may it be written?",
-            ) from None
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with WholeFile(path) as file, file.part.open("wb") as stream:
+            np.savez_compressed(stream, data=self.rows, local_shift_ns=np.int64(self.local_shift_ns))
 
 
 def to_hftbacktest(batch: EventBatch, *, local_time: str = "refuse") -> HftbacktestArray:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from featureplane.errors import InvalidInstrument, SettingError, UnknownSymbol, UnreadableFile
 from featureplane.market.decimals import EXPONENT_MAX, BadDecimal, scaled
 from featureplane.market.sessions import Session, TimeOfDay, check_sessions, zone
+from featureplane.whole_file import WholeFile
 
 if TYPE_CHECKING:
     from featureplane.market.reading import EventsPaths
@@ -334,17 +334,8 @@ def instruments_text(instruments: Iterable[Instrument]) -> str:
 def save_instruments(path: str | os.PathLike[str], instruments: Iterable[Instrument]) -> None:
     """Write an instruments file; a failure leaves what was there before.
 
-    Raises `SettingError` for a folder, `OSError` for what else cannot be written.
+    Raises `SettingError` where it cannot be written.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise SettingError(f"{path}: cannot be written (it is a folder)", hint="name a file in it")
     text = instruments_text(instruments)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with WholeFile(path) as file:
+        file.part.write_text(text, encoding="utf-8", newline="\n")

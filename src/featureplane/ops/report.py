@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from featureplane.errors import EmptyStream
 from featureplane.ops.heatmap import BookChanges, Trades
+from featureplane.whole_file import WholeFile
 
 __all__ = ["Chart", "Figure", "Panel", "Report", "Row", "Section"]
 
@@ -139,12 +140,8 @@ class Report:
     def write(self, path: Path) -> int:
         """Write the page and return its size in bytes; nothing partial is left at `path`."""
         text = self.to_html().encode()
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            partial.write_bytes(text)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with WholeFile(path) as file:
+            file.part.write_bytes(text)
         return len(text)
 
 

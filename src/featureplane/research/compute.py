@@ -26,6 +26,7 @@ from featureplane.market.events import EventBatch, Kind
 from featureplane.market.reading import EventsPaths, InstrumentsLike, iter_events
 from featureplane.research.runs import RunReport
 from featureplane.research.tables import FeatureTable, ParquetSink, table_schema
+from featureplane.whole_file import check_target
 
 __all__ = ["compute"]
 
@@ -134,6 +135,8 @@ def compute(
     else:
         if source is None:
             raise SettingError("files without a source", hint='say what they are, like source="binance-spot"')
+        if out is not None:
+            check_target(out, events)
         batches = iter_events(events, backend=backend, events_max=_CHUNK_EVENTS, **given)
     run = _Run(fset, batches, emit=emit, every=every, backend=backend, progress=progress)
     return run.table() if out is None else run.parquet(Path(out))
@@ -177,8 +180,6 @@ class _Run:
 
     def parquet(self, path: Path) -> RunReport:
         """Everything into one file."""
-        if path.is_dir():
-            raise SettingError(f"{path}: cannot be written (it is a folder)", hint="name a file in it")
         with ParquetSink(path, table_schema(self.fset, grid=self._grid), self._symbols) as sink:
             for columns in self._columns(self._engine.columns):
                 sink.write(columns)

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import base64
 import os
-import secrets
 import sys
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -26,8 +23,8 @@ import pyarrow.parquet as pq
 from featureplane.errors import EmptyStream, SettingError
 from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.spec import FeatureSet
-from featureplane.market.sources.files import forget
 from featureplane.research.runs import RunReport
+from featureplane.whole_file import WholeFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,7 +247,7 @@ class ParquetSink:
     """
 
     def __init__(self, path: str | os.PathLike[str], schema: pa.Schema, symbols: Sequence[str]) -> None:
-        self._target = Path(path)
+        self._target = path
         self._schema = schema
         self._symbols = symbols
         self._waiting: list[pa.RecordBatch] = []
@@ -260,20 +257,11 @@ class ParquetSink:
         """What is to be said of the whole file besides the schema's own; may change until the end."""
 
     def __enter__(self) -> Self:
-        self._part = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.part")
-        # WHY before it is there: an interrupt between two lines of ours must not leave it behind.
-        weakref.finalize(self, forget, self._part)
-        try:
-            self._part.touch(exist_ok=False)
-        except OSError as error:
-            raise SettingError(
-                f"{self._target}: cannot be written ({error.strerror})",
-                hint="is its folder there, and may it be written?",
-            ) from None
+        self._file = WholeFile(self._target)
         try:
             few_values: Any = ["symbol", "quality_flags"]
             self._writer = pq.ParquetWriter(
-                self._part,
+                self._file.part,
                 self._schema,
                 compression="zstd",
                 use_dictionary=few_values,
@@ -281,7 +269,7 @@ class ParquetSink:
                 store_schema=False,
             )
         except BaseException:
-            self._part.unlink(missing_ok=True)
+            self._file.discard()
             raise
         return self
 
@@ -323,16 +311,9 @@ class ParquetSink:
                 self._describe()
             self._writer.close()
             if kind is None:
-                _publish(self._part, self._target)
+                self._file.publish()
         finally:
-            self._part.unlink(missing_ok=True)
-
-
-def _publish(part: Path, target: Path) -> None:
-    """Give the finished file its name."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(target)
+            self._file.discard()
 
 
 def _extra_missing(package: str) -> SettingError:

@@ -12,8 +12,6 @@ import hashlib
 import io
 import itertools
 import os
-import secrets
-import weakref
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,7 +46,8 @@ from featureplane.market.sources.capture_layout import (
     pack_index,
     read_index,
 )
-from featureplane.market.sources.files import check_file_order, forget, source_file
+from featureplane.market.sources.files import check_file_order, source_file
+from featureplane.whole_file import WholeFile
 
 __all__ = ["SOURCES", "CaptureFile", "CaptureWriter", "write_capture"]
 
@@ -264,19 +263,9 @@ class CaptureWriter:
         self._pending: list[Array] = []
         self._digest = hashlib.sha256()
         header = self.header.pack()
-        self.path = Path(path)
-        if self.path.is_dir():
-            raise SettingError(f"{path} cannot be written: it is a folder", hint="name a file in it")
-        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
-        # WHY before it is there: an interrupt between two lines of ours must not leave it behind.
-        weakref.finalize(self, forget, self._temporary)
-        try:
-            self._stream: IO[bytes] | None = self._temporary.open("xb")
-        except OSError as error:
-            raise SettingError(
-                f"{path} cannot be written: {error.strerror or error}",
-                hint="is its folder there, and may it be written?",
-            ) from None
+        self._file = WholeFile(path)
+        self.path = self._file.path
+        self._stream: IO[bytes] | None = self._file.part.open("wb")
         self._stream.write(header)
 
     def __enter__(self) -> Self:
@@ -332,10 +321,8 @@ class CaptureWriter:
             self.header = replace(self.header, sha256=self._digest.hexdigest())
             self._stream.seek(0)
             self._stream.write(self.header.pack())
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
             self._stream.close()
-            self._temporary.replace(self.path)
+            self._file.publish()
         except BaseException:
             self.discard()
             raise
@@ -346,7 +333,7 @@ class CaptureWriter:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-            self._temporary.unlink(missing_ok=True)
+            self._file.discard()
 
     def _pack(self, least: int) -> None:
         """Packs what is pending into frames while there are `least` events; frames end with a message."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from featureplane.errors import FileOrder, UnreadableFile
 from featureplane.market.events import SourceFile
 
-__all__ = ["CHUNK_BYTES", "check_file_order", "forget", "read_chunks", "source_file", "unpacked_start"]
+__all__ = ["CHUNK_BYTES", "check_file_order", "read_chunks", "source_file", "unpacked_start"]
 
 CHUNK_BYTES: Final = 1 << 20
 """How much of a file is in memory at once."""
@@ -32,12 +31,6 @@ def read_chunks(path: Path) -> Iterator[bytes]:
                 yield chunk
     except OSError as error:
         raise UnreadableFile(str(path), error.strerror or str(error), "a file that can be read") from None
-
-
-def forget(path: Path) -> None:
-    """Remove a temporary file, if it is there and may be."""
-    with suppress(OSError):
-        path.unlink()
 
 
 def source_file(path: Path) -> SourceFile:
