@@ -50,7 +50,7 @@ fn number(py: Python<'_>, word: u64, is_float: bool) -> Option<Py<PyAny>> {
 }
 
 /// Names to numbers: by identity, which names in a program have, else by equality.
-struct Names {
+pub(crate) struct Names {
     slots: Box<[(usize, usize)]>,
     by_name: Py<PyDict>,
     /// WHY held: an address is a name only as long as nothing else can have it.
@@ -58,7 +58,7 @@ struct Names {
 }
 
 impl Names {
-    fn new(py: Python<'_>, names: Vec<Bound<'_, PyString>>) -> PyResult<Self> {
+    pub(crate) fn new(py: Python<'_>, names: Vec<Bound<'_, PyString>>) -> PyResult<Self> {
         let mut slots = vec![(0, 0); (4 * names.len()).next_power_of_two()].into_boxed_slice();
         let by_name = PyDict::new(py);
         for (number, name) in names.iter().enumerate() {
@@ -79,7 +79,7 @@ impl Names {
     }
 
     #[inline]
-    fn find(&self, name: &Bound<'_, PyAny>) -> Option<usize> {
+    pub(crate) fn find(&self, name: &Bound<'_, PyAny>) -> Option<usize> {
         let address = name.as_ptr() as usize;
         let mut at = Self::place(address, self.slots.len());
         while self.slots[at].0 != 0 {
@@ -93,7 +93,7 @@ impl Names {
 }
 
 /// An argument for which None is a value.
-enum Given<'py> {
+pub(crate) enum Given<'py> {
     Nothing,
     Value(Bound<'py, PyAny>),
 }
@@ -121,6 +121,29 @@ pub(crate) struct Latest {
 impl Latest {
     pub(crate) fn words(&self) -> Arc<Words> {
         Arc::clone(&self.words)
+    }
+
+    /// The place of a feature.
+    #[inline]
+    pub(crate) fn feature(&self, feature_id: &Bound<'_, PyAny>) -> Option<usize> {
+        self.features.find(feature_id)
+    }
+
+    #[inline]
+    fn value_of(&self, row: usize, feature: usize) -> u64 {
+        self.words.word(row * self.words.width + self.first + feature)
+    }
+
+    /// The value of the feature at a place, of the symbol in a row; none if it has none.
+    #[inline]
+    pub(crate) fn number(&self, py: Python<'_>, row: usize, feature: usize) -> Option<Py<PyAny>> {
+        number(py, self.value_of(row, feature), self.floats[feature])
+    }
+
+    /// Whether it has one.
+    #[inline]
+    pub(crate) fn is_defined(&self, row: usize, feature: usize) -> bool {
+        self.value_of(row, feature) != if self.floats[feature] { UNDEFINED_F64 } else { UNDEFINED_I64 }
     }
 
     fn find(&self, symbol: &Bound<'_, PyAny>, feature_id: &Bound<'_, PyAny>) -> Option<(usize, usize)> {

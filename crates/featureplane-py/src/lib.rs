@@ -16,6 +16,7 @@ mod sources_hftbacktest;
 mod sources_lobster;
 mod touch;
 mod venue;
+mod view;
 
 use pyo3::prelude::*;
 
@@ -38,5 +39,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<shadow::ShadowProbe>()?;
     module.add_class::<sources_lobster::LobsterReader>()?;
     module.add_class::<venue::VenueViews>()?;
+    module.add_class::<view::Door>()?;
+    module.add_class::<view::View>()?;
     Ok(())
 }

@@ -99,6 +99,10 @@ class PlainLatest:
         """The last frame of the symbol number `row`."""
         self._numbers[row][:] = frame
 
+    def has(self, feature_id: str) -> bool:
+        """Whether it is one of the features."""
+        return feature_id in self._places
+
     def value(self, symbol: str, feature_id: str) -> int | float | None:
         """The value, None without one; raises `KeyError` for what is not here."""
         at, is_float = self._places[feature_id]
@@ -159,6 +163,7 @@ class LatestFrames:
         given = tuple(instruments)
         self.layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in given})
         self.symbols = tuple(sys.intern(one.symbol) for one in given)
+        self.backend = backend
         kind = native.module().Latest if backend == "rust" else PlainLatest
         layout = self.layout
         blank = layout.pack(
@@ -181,6 +186,12 @@ class LatestFrames:
             self.refuse,
         )
         self.get_feature = self.store.get_feature
+
+    def set_id(self, symbol: str | None = None) -> str:
+        """The id of the feature set; of one symbol's, which is the same. Raises `UnknownSymbol`."""
+        if symbol is not None and symbol not in self.symbols:
+            raise UnknownSymbol(symbol, self.symbols)
+        return self.layout.feature_set_id
 
     def handle(self, symbol: str, feature_id: str) -> Handle:
         """A door to one feature of one symbol; raises `UnknownSymbol`, `UnknownFeature`."""

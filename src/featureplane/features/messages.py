@@ -29,6 +29,9 @@ class NativeMessages(NativeEngine):
     feed: NativeFeed
     """What has read the messages, once `open` was called."""
 
+    begins_ns: int
+    """When the stream began, 0 where that does not matter."""
+
     def __init__(
         self, fset: FeatureSet, settings: FeedSettings, *, emit: Emit = "update", every: Every | None = None
     ) -> None:
@@ -39,7 +42,7 @@ class NativeMessages(NativeEngine):
 
     def open(self, data: bytes, local_ts_ns: int | None) -> None:
         """Make ready to take messages, of which this is the first."""
-        begins_ns = _begins_ns(self._settings, data, local_ts_ns)
+        begins_ns = self.begins_ns = _begins_ns(self._settings, data, local_ts_ns)
         engine = self._started(np.array([(begins_ns,)], np.dtype([("source_ts_ns", "<i8")])))
         engine.bind_room(self._room.words)
         self.feed = NativeFeed(self._settings, engine)
@@ -61,6 +64,9 @@ class NativeMessages(NativeEngine):
 class ReferenceMessages(ReferenceEngine):
     """The reference: the plain reader before the reference engine."""
 
+    begins_ns: int
+    """As there."""
+
     def __init__(
         self, fset: FeatureSet, settings: FeedSettings, *, emit: Emit = "update", every: Every | None = None
     ) -> None:
@@ -72,7 +78,7 @@ class ReferenceMessages(ReferenceEngine):
 
     def open(self, data: bytes, local_ts_ns: int | None) -> None:
         """Make ready to take messages, of which this is the first."""
-        _begins_ns(self._settings, data, local_ts_ns)
+        self.begins_ns = _begins_ns(self._settings, data, local_ts_ns)
 
     def take(self, data: bytes, local_ts_ns: int | None, lane: int | None = None) -> tuple[FeatureFrame, ...]:
         """The frames of one message; `lane` is the instrument that was asked for."""

@@ -22,6 +22,7 @@ from featureplane.features.latest import LatestFrames
 from featureplane.features.messages import NativeMessages, ReferenceMessages
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
+from featureplane.features.succession import Standing, succeeding
 from featureplane.market.events import EVENT_DTYPE, EventBatch, StreamOptions
 from featureplane.market.feed import ended, lane_of, not_a_message, refuse, request_feed
 from featureplane.market.instruments import Instrument
@@ -76,6 +77,8 @@ class Pipeline:
         self.backend = native.resolve(backend)
         self._emit: Emit = emit
         self._every = parse_every(every)
+        self._how: dict[str, Any] = {"emit": emit, "every": every, "on_gap": on_gap, "seed": seed}
+        self._how |= {"on_malformed": on_malformed, "seed_after": seed_after}
         self._feed = request_feed(source, instruments, symbols, options, live=live)
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTS}
         self._running: _Execution | None = None
@@ -155,6 +158,11 @@ class Pipeline:
         return feed.room, count
 
     @property
+    def has_begun(self) -> bool:
+        """Whether a stream is being taken, or has ended with an error."""
+        return self._running is not None
+
+    @property
     def pushed(self) -> tuple[FeatureFrame, ...]:
         """The frames of the last push, as long as they stand."""
         return () if self._running is None else self._running.pushed
@@ -199,6 +207,31 @@ class Pipeline:
     def _begin_shadow(self, shadow: Shadow) -> Queue | None:
         stream = self._feed.instruments, self._feed.source, self._feed.options
         return shadow.begin(self.fset, self.backend, stream)
+
+    def successor(self, fset: FeatureSet) -> Pipeline:
+        """A pipeline of another set that goes on, from the next message on, where this one stands.
+
+        Source, instruments, backend and options are the same. Book, guard, clock and `seq` go over, and so
+        does all that both sets compute alike; other kernels begin without a value, which is no reset (rule
+        3.6): flags tell of the input, masks of what is not known yet. Where one of the sets reads no book,
+        and before the first message, everything begins anew. Nothing is changed here. Raises `StateError`
+        for a stream that has ended with an error.
+        """
+        name = self._feed.source.name
+        made = Pipeline(fset, name, self.instruments, backend=self.backend, live=False, **self._how)
+        if self._running is not None:
+            live = self._taken()
+            states = {one.symbol_id: live.snapshot(one.symbol_id) for one in self.instruments}
+            made.go_on(Standing(self.fset, live.begins_ns, states))
+        return made
+
+    def go_on(self, before: Standing) -> None:
+        """Begin a stream where that of this set, or of another, stands; before the first message."""
+        running = self._made()
+        running.open(b"", before.begins_ns or None)
+        for symbol_id, state in succeeding(before, self.fset, self._feed).items():
+            running.restore(symbol_id, state)
+        self._running = self._open = running
 
     def bind_market(self, market: Any) -> bool:
         """See `FeatureEngine.bind_market`; of a push that is several messages the books take none."""
@@ -259,6 +292,10 @@ class Pipeline:
         if self._shadow is not None:
             self._shadow.end()
         self._running = self._open = None
+
+    def _made(self) -> _Execution:
+        make = NativeMessages if self.backend == "rust" else ReferenceMessages
+        return make(self.fset, self._feed, emit=self._emit, every=self._every)
 
     def _begun(self, data: bytes, local_ts_ns: int | None) -> _Execution:
         if self._running is not None:

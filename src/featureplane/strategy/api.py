@@ -15,6 +15,7 @@ from featureplane.features.catalog import registry
 from featureplane.features.frame import FeatureFrame, FeatureUpdateEvent
 from featureplane.features.latest import Handle, LatestFrames
 from featureplane.features.spec import FeatureSet
+from featureplane.features.view import FeatureView
 from featureplane.market.instruments import Instrument
 from featureplane.market.quality import Quality
 from featureplane.strategy.events import BidAskEvent, GapEvent, LOBStatsEvent, TickEvent
@@ -25,6 +26,9 @@ HANDLERS: Final = ("on_tick", "on_bid_ask", "on_lob_stats", "on_features", "on_g
 """The handlers a strategy may override; only those it does are called."""
 
 _FINGERPRINT_DIGITS: Final = 64
+
+Shown = LatestFrames | FeatureView
+"""Where a strategy reads from: the frames of one set, or those of the version it consumes now."""
 
 
 class BaseStrategy:
@@ -104,18 +108,21 @@ class StrategyContext:
 
     __slots__ = ("_desk", "_instruments", "_latest", "get_feature")
 
-    def __init__(
-        self, instruments: Iterable[Instrument], latest: LatestFrames | None, desk: OrderDesk
-    ) -> None:
+    def __init__(self, instruments: Iterable[Instrument], latest: Shown | None, desk: OrderDesk) -> None:
         self._instruments = {one.symbol: one for one in instruments}
         self._desk = desk
         self.use(latest)
 
-    def use(self, latest: LatestFrames | None) -> None:
+    def use(self, latest: Shown | None) -> None:
         """Read from there; for the runner."""
         self._latest = latest
         # WHY an attribute: the method of the store itself, without a call of ours around it.
         self.get_feature: Any = self._no_feature if latest is None else latest.get_feature
+
+    @property
+    def shown(self) -> Shown | None:
+        """Where it reads from; for the runner."""
+        return self._latest
 
     @property
     def now_ns(self) -> int:
@@ -132,16 +139,18 @@ class StrategyContext:
         return self._frames().frame(symbol)
 
     def get_feature_set_id(self, symbol: str | None = None) -> str:
-        """The id of the feature set; of one symbol's, which is the same. Raises `UnknownSymbol`."""
-        if symbol is not None:
-            self.instrument(symbol)
-        return self._frames().layout.feature_set_id
+        """The id of the feature set, of one symbol or of all.
+
+        Raises `UnknownSymbol`, and `StateError` without a symbol while symbols are of several sets.
+        """
+        return self._frames().set_id(symbol)
 
     def handle(self, feature_id: str, symbol: str | None = None) -> Handle:
         """A door to one feature for the hot path; without `symbol` of the only one there is.
 
         `handle()` and `handle.value` are what `get_feature` gives, without looking up names. It reads the
-        last frame whenever that came; after a change of the feature set there is no value in it for good.
+        last frame whenever that came. In a service it follows a change of the feature set, and raises
+        `StateError` where the other set does not have the feature; elsewhere there is no value in it then.
         Raises `UnknownSymbol`, `UnknownFeature`, `SettingError` where there are several symbols.
         """
         latest = self._frames()
@@ -205,7 +214,7 @@ class StrategyContext:
         except KeyError:
             raise UnknownSymbol(symbol, self.symbols) from None
 
-    def _frames(self) -> LatestFrames:
+    def _frames(self) -> Shown:
         if self._latest is None:
             raise StateError("there are no features here", hint="give the runner a feature engine")
         return self._latest

@@ -1,12 +1,12 @@
 """A runner with what a running service asks of it: how long stages take, and what can be relied on.
 
-Leans on `strategy.runner`. Knows nothing of services.
+Leans on `strategy.versions`. Knows nothing of services.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any
 
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.latest import LatestFrames
@@ -14,14 +14,15 @@ from featureplane.features.pipeline import Pipeline
 from featureplane.market.events import EventBatch
 from featureplane.market.feed import MessageFeed
 from featureplane.market.instruments import choose_instrument
-from featureplane.strategy.runner import StrategyRunner
+from featureplane.strategy.candidate import BothFeeds
 from featureplane.strategy.stages import Stages
+from featureplane.strategy.versions import VersionedRunner
 
 __all__ = ["ServiceRunner"]
 
 
-class ServiceRunner(StrategyRunner):
-    """A `StrategyRunner` that can be asked between two messages."""
+class ServiceRunner(VersionedRunner):
+    """A runner that can be asked between two messages."""
 
     def push_timed(
         self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None
@@ -29,19 +30,24 @@ class ServiceRunner(StrategyRunner):
         """As `push`; and how long each stage took, in nanoseconds.
 
         `features`: reading, guard, book and features, which are one call; `risk` and `order`: reviewing and
-        sending orders; `dispatch`: everything else, handlers and the venue's market.
+        sending orders; `dispatch`: everything else, handlers and the venue's market; `candidate`: what a
+        candidate takes, which is none of the others.
         """
-        feed, stages = self._feed, Stages(self._timer)
+        feed: Any = self._feed
+        stages = Stages(self._timer)
         if feed is None:
             return self.push(data, local_ts_ns, symbol), {}
-        # WHY a cast: it stands in for one message, in which nothing but this is asked of it.
-        self._feed = cast("Pipeline", _TimedFeed(feed, stages))
-        self._exchange.stages = stages
+        timed: Any = _TimedFeed(feed, stages)
+        if isinstance(feed, BothFeeds):
+            timed = feed.timed(_TimedFeed(feed.active, stages), stages)
+        self._feed, self._exchange.stages = timed, stages  # it stands in for one message
         began = stages.timer()
         try:
             frames = self.push(data, local_ts_ns, symbol)
         finally:
-            self._exchange.stages, self._feed = None, feed
+            self._exchange.stages = None
+            if self._feed is timed:  # not where a candidate was lost meanwhile
+                self._feed = feed
         stages.rest("dispatch", began)
         return frames, stages.spent
 
