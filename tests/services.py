@@ -104,7 +104,7 @@ def service(
         if fset is None
         else fp.Pipeline(fset, source, instruments, **reading)
     )
-    story = Story()
+    story = how.pop("story", None) or Story()
     settings = how.get("settings")
     runner = ServiceRunner(
         strategies,

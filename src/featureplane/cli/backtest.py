@@ -217,7 +217,7 @@ def _checked(
 ) -> tuple[BaseStrategy, FeatureSet | None]:
     """The strategy and its features, with everything refused that can be before a file is read."""
     from featureplane.research.backtest.library import library
-    from featureplane.strategy.api import check_features
+    from featureplane.strategy.api import check_features, required_by
     from featureplane.strategy.loading import load_strategy, make
 
     market.check()
@@ -231,14 +231,15 @@ def _checked(
             "--features with --mode stats_only",
             hint="it computes none: --mode lob_feature does, or leave --features out",
         )
-    wanted = features or (cls.required_features if market.mode != "stats_only" else None)
+    required = required_by(cls) if market.mode != "stats_only" else ()
+    wanted = features or next(iter(required), None)
     fset = None if wanted is None else set_to_run(wanted, allow_code=allow_code)
     if market.mode == "lob_feature" and fset is None:
         raise SettingError(
             "--mode lob_feature without features", hint="give --features, or use --mode stats_only"
         )
     made = make(cls, name)
-    if market.mode == "stats_only" and made.required_features is not None:
+    if market.mode == "stats_only" and required_by(made):
         hint = "--mode lob_feature computes them; stats_only runs a strategy's legacy form"
         raise SettingError(f"{name} requires features, and --mode stats_only has none", hint=hint)
     check_features(made, fset)

@@ -12,7 +12,7 @@ from rich.table import Table
 from featureplane.cli.features import set_to_run
 from featureplane.cli.terminal import counting, print_json, print_table, say, say_error
 from featureplane.errors import SettingError
-from featureplane.strategy.api import check_features
+from featureplane.strategy.api import check_features, required_by
 from featureplane.strategy.loading import load_forms
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def compare(
             say(f"running {name.rpartition(':')[0]} as code")
         forms = load_forms(name, allow_code=allow_code)
         shared = forms.shared()
-        wanted = features or shared.required_features
+        wanted = features or next(iter(required_by(shared)), None)
         if wanted is None:
             raise SettingError(f"{name}: its shared form requires no features", hint="give --features")
         fset = set_to_run(wanted, allow_code=allow_code)

@@ -38,6 +38,7 @@ from featureplane.services.numbers import Latencies, write_numbers
 from featureplane.services.raw_queue import Item, RawQueue
 from featureplane.services.readiness import Readiness
 from featureplane.services.recording import START
+from featureplane.services.rollout_engines import RolloutEngines
 from featureplane.services.story import Story
 from featureplane.settings import Settings
 from featureplane.strategy.api import BaseStrategy
@@ -74,7 +75,10 @@ class Feed(Protocol):
 
 
 class Subscriber(Protocol):
-    """Hears every message before it is taken, and its frames behind it. Frames stand until it returns."""
+    """Hears every message before it is taken, and its frames behind it. Frames stand until it returns.
+
+    One that has a method `on_candidate` is told by it, before that, what the message made of a candidate.
+    """
 
     name: str
 
@@ -97,6 +101,10 @@ class StrategyForms:
 
     makers: Mapping[str, Callable[[], BaseStrategy]]
     first: str
+
+
+def _nothing(*_: object) -> None:
+    """What a subscriber does that has no such method."""
 
 
 class MarketDataService:
@@ -134,6 +142,7 @@ class MarketDataService:
         self.latencies = Latencies()
         self.readiness = Readiness(runner, self.fset)
         self.shadow = shadow
+        self.rollout = RolloutEngines(self)
         if isinstance(feed, Pipeline):
             feed.watch(shadow)
         self._subscribers: list[Subscriber] = []
@@ -267,7 +276,21 @@ class MarketDataService:
             return self._push(data, local_ts_ns, symbol)
         frames, spent = self.runner.push_timed(data, local_ts_ns, symbol)
         self.latencies.add(spent, made_frames=bool(frames))
+        self._tell_candidate()
         return frames
+
+    def _push_both(
+        self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None
+    ) -> tuple[FeatureFrame, ...]:
+        frames = self.runner.push(data, local_ts_ns, symbol)
+        self._tell_candidate()
+        return frames
+
+    def _tell_candidate(self) -> None:
+        """Tell subscribers that want to know what the last message made of the candidate."""
+        candidate = self.runner.candidate
+        if candidate is not None and candidate.frames:
+            self._tell("on_candidate", candidate.pipeline.pushed)
 
     def _publish(self) -> None:
         self._publish_at = self.frames + self._publish_every
@@ -295,7 +318,7 @@ class MarketDataService:
             return  # nothing was taken
         with suppress(StateError):  # raised where the stream has ended; books and venue come before
             self.runner.reconnect()
-        self.feed.finish()
+        self.runner.begin_anew()
 
     def reconnect(self, symbol: str | None, reason: str = "feed") -> None:
         """What comes next of a symbol, or of all, comes over another connection, or behind a loss.
@@ -341,7 +364,7 @@ class MarketDataService:
         """Tell subscribers; one that raises hears nothing more."""
         for one in tuple(self._subscribers):
             try:
-                getattr(one, what)(*about)
+                getattr(one, what, _nothing)(*about)
             except Exception as error:  # noqa: BLE001 - its own affair, as a strategy's is
                 self._subscribers.remove(one)
                 self._gone[one.name] += 1
@@ -349,6 +372,18 @@ class MarketDataService:
                     "a subscriber was stopped by an error of its own",
                     extra={"fields": {"subscriber": one.name, "error": repr(error)}},
                 )
+
+    def follow_candidate(self) -> None:
+        """Look whether there is a candidate, whose frames are told of then; for the rollout."""
+        self._push = self.runner.push if self.runner.candidate is None else self._push_both
+
+    def adopt(self) -> None:
+        """Look which set is the active one now; for the rollout."""
+        engine = self.runner.active
+        if engine is not None and engine is not self.feed:
+            self.feed, self.fset = engine, engine.fset
+            self.readiness = Readiness(self.runner, engine.fset)
+        self.follow_candidate()
 
     # -- what other threads want
 
@@ -429,6 +464,7 @@ class MarketDataService:
             "fingerprint": None if self.fset is None else self.fset.fingerprint,
             "backend": self.feed.backend,
             "strategies": self.forms(),
+            "rollout": self.rollout.about(),
         }
 
     def picture(self, seconds: float) -> Picture:

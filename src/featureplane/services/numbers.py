@@ -18,7 +18,7 @@ from featureplane.telemetry import Histogram, Telemetry
 if TYPE_CHECKING:
     from featureplane.services.marketdata import MarketDataService
 
-__all__ = ["STAGES", "Latencies", "write_numbers"]
+__all__ = ["NO_SET", "STAGES", "UNREAD", "Latencies", "write_numbers"]
 
 STAGES: Final = ("features", "dispatch", "risk", "order")
 """Stages of a message that are timed."""
@@ -33,29 +33,31 @@ _FLAGS: Final = {
 }
 _CAUSES: Final = {one.value: "session" if one is ResetCause.TRADING else one.value for one in ResetCause}
 _BREAKS: Final = ("gap", "crossed", "malformed", "queue")
-_NO_SET: Final = "none"  # where no features are computed
-_UNREAD: Final = ("other_symbol", "other_stream", "unnamed_snapshot")
-_DROPS: Final = (*(one.value for one in Drop), *_UNREAD)
+NO_SET: Final = "none"  # where no features are computed
+UNREAD: Final = ("other_symbol", "other_stream", "unnamed_snapshot")
+_DROPS: Final = (*(one.value for one in Drop), *UNREAD)
 
 
 class Latencies:
-    """How long sampled messages took."""
+    """How long sampled messages took: by stage, until their frames, and in a candidate beside that."""
 
     def __init__(self) -> None:
         self.stages = {stage: Histogram() for stage in STAGES}
         self.frames = Histogram()
+        self.candidate = Histogram()
 
     def add(self, spent: Mapping[str, int], *, made_frames: bool) -> None:
         """Note one message."""
         for stage, ns in spent.items():
-            self.stages[stage].observe(ns)
+            known = self.stages.get(stage)
+            (self.candidate if known is None else known).observe(ns)
         if made_frames:
             self.frames.observe(spent["features"])
 
 
 def write_numbers(service: MarketDataService, telemetry: Telemetry) -> None:
     """Write the numbers of messages, queue and features."""
-    counts = service.feed.counts
+    counts = service.rollout.counts
     put = telemetry.put
     put("messages_total", service.messages)
     put("raw_queue_depth", len(service.queue))
@@ -75,7 +77,7 @@ def write_numbers(service: MarketDataService, telemetry: Telemetry) -> None:
     telemetry.put_all("feature_resets_total", {_CAUSES[one]: resets[one] for one in _CAUSES})
     telemetry.put_all("feature_quality_flags_total", {_FLAGS[one]: rises[one] for one in _FLAGS})
     _write_symbols(service, telemetry)
-    _write_updates(service, dropped, telemetry)
+    _write_updates(service, telemetry)
     _write_shadow(service.fset, service.shadow, telemetry)
 
 
@@ -99,24 +101,17 @@ def _write_shadow(fset: FeatureSet | None, shadow: Shadow | None, telemetry: Tel
     telemetry.put("feature_shadow_sample_every", 0 if shadow is None else shadow.sample_every)
     results = {"match": counts.match, "mismatch": counts.mismatch, "skipped": counts.skipped}
     results["error"] = counts.error
-    set_id = _NO_SET if fset is None else fset.feature_set_id
+    set_id = NO_SET if fset is None else fset.feature_set_id
     telemetry.put_all("feature_shadow_parity_checks_total", results, set_id)
     if fset is not None:
         names = dict.fromkeys(names_of(fset), 0) | dict(counts.by_name)
         telemetry.put_all("feature_shadow_parity_mismatch_total", names, set_id)
 
 
-def _write_updates(service: MarketDataService, dropped: Counter[str], telemetry: Telemetry) -> None:
+def _write_updates(service: MarketDataService, telemetry: Telemetry) -> None:
     fset, backend = service.fset, service.feed.backend
-    set_id, fingerprint = (_NO_SET, "") if fset is None else (fset.feature_set_id, fset.fingerprint)
+    set_id, fingerprint = (NO_SET, "") if fset is None else (fset.feature_set_id, fset.fingerprint)
     telemetry.put_only("feature_set_info", set_id, fingerprint, backend)
-    unusable = dropped["malformed"] + service.errors
-    by_guard = sum(count for reason, count in dropped.items() if reason not in {"malformed", *_UNREAD})
-    results = {
-        "emitted": service.frames if service.emits else 0,
-        "updated": 0 if service.emits else service.frames,
-        "dropped": by_guard,
-        "error": unusable,
-    }
-    for result, count in results.items():
-        telemetry.put("feature_plane_updates_total", count, result, set_id)
+    for name, results in service.rollout.updates().items():
+        for result in ("emitted", "updated", "dropped", "error"):
+            telemetry.put("feature_plane_updates_total", results[result], result, name)

@@ -39,7 +39,7 @@ from featureplane.services.replay_source import (
     starts,
 )
 from featureplane.services.story import Story
-from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.api import BaseStrategy, required_by
 from featureplane.strategy.loading import load_either, make
 from featureplane.strategy.service import ServiceRunner
 from featureplane.telemetry import LOG_LEVELS
@@ -224,7 +224,7 @@ def _strategy(asked: ServiceConfiguration, text: str, *, allow_code: bool) -> _M
     name, _, where = text.rpartition(_NAME) if _NAME in text else ("", "", text)
     found = load_either(where, allow_code=allow_code)
     if isinstance(found, type):
-        first = "legacy" if found.required_features is None else "shared"
+        first = "shared" if required_by(found) else "legacy"
         makers: dict[str, Callable[[], BaseStrategy]] = {first: found}
     else:
         makers = {"legacy": found.legacy, "shared": found.shared}
@@ -240,8 +240,8 @@ def _features(asked: ServiceConfiguration, made: list[_Made], *, allow_code: boo
     """The set to compute, None where the engine is switched off; then no name is looked up."""
     if not asked.settings.engine_enabled:
         return None
-    required = [one.strategy.required_features for one in made]
-    wanted = asked.features or next((one for one in required if one is not None), None)
+    required = [name for one in made for name in required_by(one.strategy)]
+    wanted = asked.features or next(iter(required), None)
     if wanted is None:
         hint = "--features names a set; HFT_FEATURE_ENGINE_ENABLED=0 runs without any"
         raise SettingError("no feature set is named", hint=hint)

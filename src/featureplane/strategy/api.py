@@ -14,13 +14,14 @@ from featureplane.execution.orders import Order, OrderEvent, OrderIntent
 from featureplane.features.catalog import registry
 from featureplane.features.frame import FeatureFrame, FeatureUpdateEvent
 from featureplane.features.latest import Handle, LatestFrames
+from featureplane.features.profiles import is_profile_of
 from featureplane.features.spec import FeatureSet
 from featureplane.features.view import FeatureView
 from featureplane.market.instruments import Instrument
 from featureplane.market.quality import Quality
 from featureplane.strategy.events import BidAskEvent, GapEvent, LOBStatsEvent, TickEvent
 
-__all__ = ["HANDLERS", "BaseStrategy", "OrderDesk", "StrategyContext", "check_features"]
+__all__ = ["HANDLERS", "BaseStrategy", "OrderDesk", "StrategyContext", "check_features", "required_by"]
 
 HANDLERS: Final = ("on_tick", "on_bid_ask", "on_lob_stats", "on_features", "on_gap", "on_fill", "on_order")
 """The handlers a strategy may override; only those it does are called."""
@@ -34,8 +35,9 @@ Shown = LatestFrames | FeatureView
 class BaseStrategy:
     """A strategy: override the handlers it needs.
 
-    `required_features` is the id of a registered feature set or a fingerprint of 64 hexadecimal digits; a
-    strategy that overrides `on_features` must have one. Without it the strategy runs with any engine, and
+    `required_features` is the id of a registered feature set, which its profiles satisfy too, or a
+    fingerprint of 64 hexadecimal digits, which only that set does; or several of them, of which any will do.
+    A strategy that overrides `on_features` must have one. Without it the strategy runs with any engine, and
     without one. `name` tells strategies of one runner apart.
 
     Handlers are called in the order `on_gap`, `on_fill` and `on_order`, `on_tick`, `on_bid_ask`,
@@ -43,7 +45,7 @@ class BaseStrategy:
     and no other: its working orders are cancelled.
     """
 
-    required_features: ClassVar[str | None] = None
+    required_features: ClassVar[str | tuple[str, ...] | None] = None
     ctx: StrategyContext
 
     def __init__(self, name: str | None = None) -> None:
@@ -224,6 +226,14 @@ class StrategyContext:
         raise NotReady(symbol, feature_id, "there is no feature engine")
 
 
+def required_by(strategy: BaseStrategy | type[BaseStrategy]) -> tuple[str, ...]:
+    """The sets of which a strategy needs one, by id or fingerprint; none for one that needs no features."""
+    required = strategy.required_features
+    if required is None:
+        return ()
+    return (required,) if isinstance(required, str) else tuple(required)
+
+
 def check_features(strategy: BaseStrategy, fset: FeatureSet | None) -> None:
     """Refuse a strategy that requires other features than those of an engine; `fset` None: no engine.
 
@@ -231,25 +241,42 @@ def check_features(strategy: BaseStrategy, fset: FeatureSet | None) -> None:
     `StateError` where features are required and there is no engine, `SettingError` for a strategy that
     overrides `on_features` and requires nothing.
     """
-    required = strategy.required_features
-    if required is None:
+    required = required_by(strategy)
+    if not required:
         if type(strategy).on_features is not BaseStrategy.on_features:
             raise SettingError(
                 f"{strategy.name}: `on_features` without `required_features`",
                 hint='say which features it reads: required_features = "lob_shared_v1"',
             )
         return
-    by_print = {registry.get(one).fingerprint: registry.get(one) for one in registry}
-    mine = by_print.get(required) if _is_fingerprint(required) else registry.get(required)
-    wanted = required if mine is None else mine.fingerprint
     if fset is None:
+        _known(required[0])
         raise StateError(
-            f"{strategy.name} requires the features {required}, and there is no feature engine",
+            f"{strategy.name} requires the features {' or '.join(required)}, and there is no feature engine",
             hint="give the runner an engine of that set, or run the strategy's legacy form",
         )
-    if wanted != fset.fingerprint:
-        differences = mine.diff(fset) if mine else ()
-        raise FeatureSetMismatch(wanted, fset.fingerprint, str(differences[0]) if differences else None)
+    if any(_satisfies(fset, one) for one in required):
+        return
+    mine = _known(required[0])
+    differences = mine.diff(fset) if mine else ()
+    wanted = required[0] if mine is None else mine.fingerprint
+    raise FeatureSetMismatch(wanted, fset.fingerprint, str(differences[0]) if differences else None)
+
+
+def _satisfies(fset: FeatureSet, required: str) -> bool:
+    if _is_fingerprint(required):
+        return fset.fingerprint == required
+    if required not in registry:
+        return False
+    mine = registry.get(required)
+    return fset.fingerprint == mine.fingerprint or is_profile_of(fset, mine)
+
+
+def _known(required: str) -> FeatureSet | None:
+    """The set that is required; None for a fingerprint of one that is not registered."""
+    if not _is_fingerprint(required):
+        return registry.get(required)
+    return next((one for one in map(registry.get, registry) if one.fingerprint == required), None)
 
 
 def _is_fingerprint(text: str) -> bool:

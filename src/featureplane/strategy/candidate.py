@@ -23,15 +23,16 @@ __all__ = ["BothFeeds", "Candidate", "Warming"]
 class Candidate:
     """A set that is computed from the messages of another one's pipeline.
 
-    `made` counts its frames; `error` is what ended it.
+    `made` counts its frames, `handed` those that somebody consumed; `error` is what ended it.
     """
 
     def __init__(self, pipeline: Pipeline, latest: LatestFrames) -> None:
         self.fset, self.pipeline, self.latest = pipeline.fset, pipeline, latest
         pipeline.follow(latest)
         self.frames: tuple[FeatureFrame, ...] = ()
-        self.made = 0
+        self.made = self.handed = 0
         self.error: BaseException | None = None
+        self._crossed = 0
         self._kept: dict[int, tuple[FeatureFrame, ...]] | None = None
 
     def take(self, data: bytes, local_ts_ns: int | None, symbol: str | None) -> None:
@@ -54,8 +55,17 @@ class Candidate:
         """The message at hand was handed out."""
         self._kept = None
 
+    def broke_crossed(self) -> bool:
+        """Whether a book of its was broken since this was asked last, as it stood crossed (rule 3.9).
+
+        It may be sooner or later than that of the active set: messages that are steps of one are not of the
+        other. Books and venue follow the active set.
+        """
+        before, self._crossed = self._crossed, self.pipeline.counts["broken"]["crossed"]
+        return self._crossed not in {0, before}
+
     @property
-    def flags(self) -> Counter[str]:
+    def rises(self) -> Counter[str]:
         """Frames on which a flag rose, by its name."""
         return self.pipeline.counts["flags"]
 

@@ -56,6 +56,11 @@ class ServiceRunner(VersionedRunner):
         return self._books.is_whole(choose_instrument(self.instruments, symbol).symbol_id)
 
     @property
+    def active(self) -> Pipeline | None:
+        """What computes the active set; None without features."""
+        return self._engine if isinstance(self._engine, Pipeline) else None
+
+    @property
     def latest(self) -> LatestFrames | None:
         """The last frame of each symbol; None without features."""
         return self._latest

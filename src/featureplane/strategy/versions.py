@@ -19,7 +19,7 @@ from featureplane.features.latest import LatestFrames
 from featureplane.features.pipeline import Pipeline
 from featureplane.features.spec import FeatureSet
 from featureplane.features.view import FeatureView
-from featureplane.strategy.api import BaseStrategy, StrategyContext, check_features
+from featureplane.strategy.api import BaseStrategy, StrategyContext, check_features, required_by
 from featureplane.strategy.candidate import BothFeeds, Candidate, Warming
 from featureplane.strategy.desk import Desk
 from featureplane.strategy.dispatch import has_gap
@@ -215,7 +215,7 @@ class VersionedRunner(StrategyRunner):
         about = {one.symbol: one for one in self.instruments}
         for name, symbol in consumers:
             state = self.states[name]
-            if state.is_running and state.strategy.required_features is not None:
+            if state.is_running and required_by(state.strategy):
                 held = self._view_of(state).held(symbol)
                 warming[name, symbol] = Warming(candidate, about[symbol], held)
         self._warming = warming
@@ -236,7 +236,7 @@ class VersionedRunner(StrategyRunner):
         name = state.name
         if not state.is_running:
             raise StateError(f"{name} does not run", hint="`featureplane strategy list` says what does")
-        if state.strategy.required_features is None:
+        if not required_by(state.strategy):
             hint = "name strategies in their shared form"
             raise StateError(f"{name} reads no features, as it runs now", hint=hint)
         try:
@@ -252,7 +252,7 @@ class VersionedRunner(StrategyRunner):
 
     def _check_all_accept(self, fset: FeatureSet) -> None:
         for state in self.states.values():
-            if state.is_running and state.strategy.required_features is not None:
+            if state.is_running and required_by(state.strategy):
                 self._check_accepts(state, fset)
 
     # -- what the runner does otherwise
@@ -269,7 +269,7 @@ class VersionedRunner(StrategyRunner):
     def switch(self, name: str, strategy: BaseStrategy | None) -> None:
         """See `StrategyRunner.switch`; one that is to consume the candidate has to accept it too."""
         candidate, concerned = self.candidate, {one for one in self.wanted if one[0] == name}
-        if candidate is not None and concerned and strategy is not None and strategy.required_features:
+        if candidate is not None and concerned and strategy is not None and required_by(strategy):
             check_features(strategy, candidate.fset)
         super().switch(name, strategy)
         if candidate is not None and concerned:
@@ -347,20 +347,25 @@ class VersionedRunner(StrategyRunner):
         if self._exchange.risk is not None and bits & _MOVES:
             bid, ask = (room.head[6], room.head[7]) if bits & _TWO_SIDED else (None, None)
             self._exchange.note(symbol, bid, ask)
+        whole = there_whole = bits & _WHOLE != 0
         gap, gap_there = bool(frames) and has_gap(frames), bool(others) and has_gap(others)
-        if (gap or gap_there) and bits & _WHOLE and self._onlookers.broke_crossed(room.head[0]):
-            bits &= ~_WHOLE
-        concerned = [
-            (state, call)
-            for state, call in self._on_gap
-            if bits & _GAP or (gap_there if (state.name, symbol) in self.consuming else gap)
-        ]
-        if concerned:
-            self._deliver(concerned, "on_gap", room.gap(is_whole=bits & _WHOLE != 0))
-            room.end_gap()
+        if gap and whole:
+            whole = not self._onlookers.broke_crossed(room.head[0])
+        if gap_there and there_whole:
+            there_whole = not self._candidate().broke_crossed()
+        for state, call in self._on_gap:
+            there = (state.name, symbol) in self.consuming
+            if bits & _GAP or (gap_there if there else gap):
+                event = room.gap(is_whole=there_whole if there else whole)
+                self._deliver([(state, call)], "on_gap", event)
+                del event
+        room.end_gap()
 
     def _frames_of_both(self, frames: tuple[FeatureFrame, ...], others: tuple[FeatureFrame, ...]) -> None:
         symbol = self._room.names[self._room.head[0]]
+        candidate = self._candidate()
+        if any(one == symbol for _, one in self.consuming):
+            candidate.handed += len(others)
         for state, call in self._on_features:
             theirs = others if (state.name, symbol) in self.consuming else frames
             for at in range(len(theirs)):
@@ -370,7 +375,7 @@ class VersionedRunner(StrategyRunner):
                     self._fail(state, "on_features", error)
                     break
         self._active().retire()
-        self._candidate().pipeline.retire()
+        candidate.pipeline.retire()
 
     def _look_who_is_ready(self, bits: int, others: tuple[FeatureFrame, ...]) -> None:
         symbol = self._room.names[self._room.head[0]]
