@@ -222,10 +222,14 @@ class Pipeline:
         if self._running is not None:
             live = self._taken()
             states = {one.symbol_id: live.snapshot(one.symbol_id) for one in self.instruments}
-            made.go_on(Standing(self.fset, live.begins_ns, states))
+            made.begin_at(Standing(self.fset, live.begins_ns, states))
+        elif self._states:
+            states = succeeding(Standing(self.fset, 0, self._states), fset, self._feed)
+            about = {one.symbol_id: one.symbol for one in self.instruments}
+            made.go_on_from({about[symbol_id]: state for symbol_id, state in states.items()})
         return made
 
-    def go_on(self, before: Standing) -> None:
+    def begin_at(self, before: Standing) -> None:
         """Begin a stream where that of this set, or of another, stands; before the first message."""
         running = self._made()
         running.open(b"", before.begins_ns or None)
@@ -317,10 +321,6 @@ class Pipeline:
             running.watch(self._begin_shadow(self._shadow))
         self._running = self._open = running
         return running
-
-    def _made(self) -> _Execution:
-        make = NativeMessages if self.backend == "rust" else ReferenceMessages
-        return make(self.fset, self._feed, emit=self._emit, every=self._every)
 
     def _fail(self, running: _Execution, error: InputError) -> NoReturn:
         """End the stream with an error."""

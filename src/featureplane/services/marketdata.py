@@ -338,7 +338,7 @@ class MarketDataService:
         with suppress(StateError):  # raised where no stream is being taken; books and venue come before
             runner.reconnect(symbol)
         if reason == START:
-            self.feed.finish()
+            self.runner.begin_anew()
         log_event(
             _log, logging.WARNING, "reconnected", trace=f"m{runner.messages}", symbol=symbol, reason=reason
         )
@@ -383,6 +383,8 @@ class MarketDataService:
         if engine is not None and engine is not self.feed:
             self.feed, self.fset = engine, engine.fset
             self.readiness = Readiness(self.runner, engine.fset)
+            if self.shadow is not None and self.shadow.candidate is None:
+                engine.watch(self.shadow)
         self.follow_candidate()
 
     # -- what other threads want
