@@ -35,7 +35,9 @@ _REHEARSAL: Final = ROOT / "target" / "soak" / "SOAK.md"
 _TAIL: Final = 30  # lines of a part that failed
 _SYNTHETIC: Final = "tests/parity/test_synthetic.py"
 _RECORDINGS: Final = "tests/parity/test_recordings.py"
+_SERVICE: Final = "tests/integration/test_service_hour.py"
 _EVENTS: Final = 10_000_000
+_FEED_SECONDS: Final = 3_600
 
 
 @dataclass
@@ -73,11 +75,12 @@ def parts(scale: float, fuzz_seconds: int, jobs: int, folder: Path) -> list[Part
         spread = ["-n", str(jobs), "--dist", "worksteal"]
         return Part(name, title, [*arguments, *spread, *which], judge, scale, report)
 
-    others = [f"--ignore={_SYNTHETIC}", f"--ignore={_RECORDINGS}", "tests"]
+    others = [*(f"--ignore={one}" for one in (_SYNTHETIC, _RECORDINGS, _SERVICE)), "tests"]
     some = [] if scale == 1 else ["--pick", str(max(2, round(40 * scale)))]
     return [
         tests("synthetic", "Ten million made-up events, all executions", _enough_events, _SYNTHETIC),
         tests("recordings", "Whole recordings, all executions", _some_frames, _RECORDINGS),
+        tests("service", "An hour of a feed at 20 times its speed, with faults", _enough_feed, _SERVICE),
         tests("tests", "Every other long test", _nothing_left_out, *others),
         Part("mutations", "Every mutation", ["-m", "scripts.mutations", *some], _all_caught, scale),
         Part(
@@ -108,6 +111,13 @@ def _enough_events(part: Part) -> Iterator[str]:
     least = _EVENTS * part.scale
     if part.counts["events"] < 0.99 * least:  # messages are whole: a stream may end a little before
         yield f"{part.counts['events']:,} events, expected {least:,.0f}"
+
+
+def _enough_feed(part: Part) -> Iterator[str]:
+    yield from _nothing_left_out(part)
+    least = min(_FEED_SECONDS, max(60, _FEED_SECONDS * part.scale))
+    if part.counts["seconds of feed"] < 0.9 * least:
+        yield f"{part.counts['seconds of feed']:,} seconds of a feed, expected {least:,.0f}"
 
 
 def _all_caught(part: Part) -> Iterator[str]:

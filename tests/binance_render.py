@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from featureplane.market.events import EventFlag, Kind, Side
 from featureplane.market.instruments import Instrument
@@ -114,9 +114,10 @@ def _qty(value: int) -> str:
 class Way:
     """What stands between the venue and us, from a seed: lines are dropped, doubled, swapped, corrupted."""
 
-    def __init__(self, seed: int, symbols: int) -> None:
+    def __init__(self, seed: int, symbols: int | Sequence[str]) -> None:
         self._random = random.Random(seed)
-        self._symbols = [symbol_name(index) for index in range(symbols)]
+        made_up = [symbol_name(index) for index in range(symbols)] if isinstance(symbols, int) else symbols
+        self._symbols = list(made_up)
         self.did: Counter[str] = Counter()
 
     def items(self, lines: Iterable[bytes]) -> Iterator[Item]:

@@ -49,10 +49,12 @@ def test_a_part_that_shows_too_little_has_failed(tmp_path: Path) -> None:
         ("recordings", {"frames": 0}),
         ("recordings", {"left_out": 1}),
         ("tests", {"tests": 0}),
+        ("service", {"seconds_of_feed": 3_000}),
         ("mutations", {}),
         ("fuzz", {}),
     ):
         assert judged(part(name, tmp_path), **enough | fewer), name
+    assert judged(part("service", tmp_path), tests=1, seconds_of_feed=3_600) == []
     fuzz, mutations = part("fuzz", tmp_path), part("mutations", tmp_path)
     fuzz.lines, mutations.lines = [HELD, HELD], ["caught      1.4 s  a.py: what", "   how"]
     assert judged(fuzz) == judged(mutations) == []
