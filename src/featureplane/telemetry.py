@@ -72,7 +72,7 @@ METRICS: Final = (
     Metric(
         "feature_plane_latency_ns",
         "histogram",
-        "from the message's bytes to its finished frames, sampled",
+        "from the guard's verdict on a message to its finished frames, without shadow, sampled",
         edges=LATENCY_EDGES_NS,
     ),
     Metric("feature_quality_flags_total", "counter", "frames on which a quality flag rises", ("flag",)),
@@ -106,8 +106,8 @@ METRICS: Final = (
     Metric(
         "pipeline_latency_ns",
         "histogram",
-        "time a message spends in a stage, sampled; `features` is all that happens in one call, from its "
-        "bytes to its frames",
+        "time a message spends in a stage that it goes through, sampled; `dispatch` is what the others "
+        "leave: handlers and the venue's market",
         ("stage",),
         LATENCY_EDGES_NS,
     ),

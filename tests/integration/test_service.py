@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,9 @@ import featureplane as fp
 from featureplane.errors import SettingError, StateError, UnknownStrategy, UnreadableFile
 from featureplane.execution.orders import EventKind
 from featureplane.execution.venues.paper import PaperOptions
+from featureplane.features.shadow import Shadow
 from featureplane.market.instruments import load_instruments
+from featureplane.market.stages import ASIDE, ENGINE_STAGES, Stages
 from featureplane.services.marketdata import StrategyForms
 from featureplane.services.raw_queue import RawQueue
 from featureplane.services.replay_source import ReplaySource
@@ -24,7 +27,7 @@ from featureplane.strategy.events import BidAskEvent
 from featureplane.strategy.examples import market_maker
 from featureplane.strategy.runner import StrategyRunner
 from tests.binance_lines import backends
-from tests.services import INSTRUMENTS, SAMPLE, SYMBOL, V1, Frames, Lines, sample_lines, service
+from tests.services import INSTRUMENTS, SAMPLE, SOURCE, SYMBOL, V1, Frames, Lines, sample_lines, service
 
 
 @functools.cache
@@ -223,7 +226,10 @@ def test_engine_flags_are_honoured(caplog: pytest.LogCaptureFixture) -> None:
     assert not [one for one in caplog.records if "is not called" in one.message]
     assert legacy.frames == 0
     assert legacy.story.decisions["LegacyMarketMaker", "submit"] > 0
-    assert "book_broken_total" not in legacy.telemetry.picture
+    told = legacy.telemetry.picture
+    assert told["feature_set_info"] == {("none", "", legacy.feed.backend): 1}
+    assert {one for one, count in told["feature_plane_updates_total"].items() if count} == set()
+    assert set(told["book_broken_total"].values()) == {0}  # there, and nobody computes what would break
     quiet = service(
         market_maker.SharedMarketMaker(),
         settings=Settings(engine_emit_events=False, latency_sample_every=7),
@@ -235,7 +241,7 @@ def test_engine_flags_are_honoured(caplog: pytest.LogCaptureFixture) -> None:
     updates = quiet.telemetry.picture["feature_plane_updates_total"]
     assert updates["emitted", "lob_shared_v1"] == 0
     assert updates["updated", "lob_shared_v1"] == quiet.frames > 0
-    timed = quiet.telemetry.picture["pipeline_latency_ns"]["features",]
+    timed = quiet.telemetry.picture["pipeline_latency_ns"]["normalize",]
     assert isinstance(timed, tuple)
     assert sum(timed[0]) == 3000 // 7
 
@@ -348,8 +354,52 @@ def test_stages_of_a_message_are_told_and_nothing_else_changes(
     assert timed.story.decisions.total() > 0
     assert timed.frames == plain.frames
     counts = {stage: sum(one.counts) for stage, one in timed.latencies.stages.items()}
-    assert counts["dispatch"] == counts["features"] == 1500
+    assert counts["dispatch"] == counts["normalize"] == 1500
     assert counts["risk"] >= counts["order"] > 0
-    assert sum(timed.latencies.frames.counts) == timed.frames
-    assert all(one.total > 0 for one in timed.latencies.stages.values())
+    assert sum(timed.latencies.frames.counts) == counts["features"] == timed.frames
+    assert counts["guard"] >= counts["book"] == timed.frames
+    unmade = {"guard", "book", "features"} if fset is None else set()
+    assert {stage for stage, one in timed.latencies.stages.items() if not one.total} == unmade
+    spent = [timed.latencies.stages[stage].total for stage in ("book", "features")]
+    assert timed.latencies.frames.total == sum(spent)
     assert not any(sum(one.counts) for one in plain.latencies.stages.values())
+
+
+@pytest.mark.native
+def test_a_message_goes_through_the_same_stages_in_both_backends() -> None:
+    lines = sample_lines(1200)
+    lines = [line for at, line in enumerate(lines) if at % 90 != 89 or at < 900]
+    lines.insert(800, b"what")
+    counts = []
+    for backend in ("python", "rust"):
+        running = service(
+            fset=fp.feature_set("lob_shared_v2"), backend=backend, settings=Settings(latency_sample_every=1)
+        )
+        running.run(Lines(lines))
+        assert running.feed.counts["broken"].total() > 0
+        stages = running.latencies.stages.items()
+        counts.append({stage: sum(one.counts) for stage, one in stages} | {"frames": running.frames})
+    assert counts[0] == counts[1]
+    assert counts[0]["guard"] > counts[0]["features"] >= counts[0]["book"] > 0
+
+
+@backends
+def test_what_is_done_for_a_shadow_is_in_no_stage(backend: str) -> None:
+    pipeline = fp.Pipeline(V1, SOURCE, INSTRUMENTS, backend=backend, live=False)
+    other = "python" if backend == "rust" else "rust"
+    shadow = Shadow(sample_every=1, backend=other)
+    pipeline.watch(shadow)
+    ticks = itertools.count()
+    aside = 0
+    try:
+        for line in sample_lines(600):
+            stages = Stages(lambda: next(ticks))
+            pipeline.time(stages)
+            frames = pipeline.push(line)
+            assert {*stages.spent} <= {*ENGINE_STAGES}
+            assert not frames or {"guard", "book", "features"} <= {*stages.spent}
+            aside += bool(frames) and ASIDE in stages.spent
+    finally:
+        pipeline.finish()
+        shadow.close()
+    assert aside > 10

@@ -14,6 +14,7 @@ from tests.services import SYMBOL, V1, sample_lines, service
 OWN = {"strategy", "subscriber"}
 """Labels of series that are there once their strategy or subscriber is."""
 FLAGS = {"gap", "state_reset", "stale_input", "out_of_order", "partial", "crossed"}
+STAGES = {"normalize", "guard", "book", "features", "dispatch", "risk", "order"}
 CAUSES = {"first", "session", "daily", "reconnect", "recovery", "explicit"}
 
 
@@ -41,6 +42,7 @@ def test_label_values_are_those_of_the_contract() -> None:
     assert labels(running, "feature_quality_flags_total") == FLAGS
     assert labels(running, "feature_quality_flags_standing") == FLAGS
     assert labels(running, "feature_resets_total") >= CAUSES
+    assert labels(running, "pipeline_latency_ns") == STAGES
     assert labels(running, "feature_shadow_parity_checks_total") == {"match", "mismatch", "skipped", "error"}
     updates = {one[0] for one in running.telemetry.publish()["feature_plane_updates_total"]}
     assert updates == {"emitted", "updated", "dropped", "error"}

@@ -123,7 +123,8 @@ def test_metrics_are_the_exact_counts(tmp_path: Path) -> None:
     assert samples["book_whole", SYMBOL] == samples["features_ready", SYMBOL] == 1
     about = sorted(("lob_shared_v1", V1.fingerprint, running.feed.backend))
     assert samples["feature_set_info", *about] == 1
-    assert samples["pipeline_latency_ns_count", "features"] == len(lines) // 3
+    assert samples["pipeline_latency_ns_count", "normalize"] == len(lines) // 3
+    assert samples["pipeline_latency_ns_count", "features"] == samples["feature_plane_latency_ns_count",]
     assert samples["pipeline_latency_ns_count", "dispatch"] == len(lines) // 3
     assert samples["pipeline_latency_ns_sum", "features"] > 0
     assert 0 < samples["feature_plane_latency_ns_count",] < running.frames

@@ -236,6 +236,21 @@ impl Frames<'_> {
     }
 }
 
+/// Parts of taking a message, in the order in which it goes through them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// From its bytes to events.
+    Normalize,
+    /// Up to the verdict whether and how it is let in.
+    Guard,
+    /// Its levels and orders are applied, and the best ones known.
+    Book,
+    /// Kernels, and the frame, until whoever receives it has it.
+    Features,
+    /// What is done for a witness.
+    Aside,
+}
+
 /// Receives computed frames in the order in which they are put out.
 pub trait FrameSink {
     /// It takes frames by column, where they were computed so; else one by one.
@@ -249,4 +264,9 @@ pub trait FrameSink {
 
     /// Is told how many of the events that are run through are taken, and how many are left.
     fn foresee(&mut self, _taken: usize, _left: usize) {}
+
+    /// Is told that what was done since the last call, or since the message was given, was this part of it. A
+    /// part may come more than once, and what nobody asks for is not told.
+    #[inline(always)]
+    fn reached(&mut self, _stage: Stage) {}
 }

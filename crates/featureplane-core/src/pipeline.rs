@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::Event;
-use crate::frame::FrameSink;
+use crate::frame::{FrameSink, Stage};
 use crate::normalize::binance::{Counts, Feed, Received};
 
 /// Reads messages one by one and hands their events to an engine. Nothing is kept of a message but its
@@ -37,6 +37,7 @@ impl Pipeline {
         sink: &mut impl FrameSink,
     ) -> Result<(), Error> {
         self.read(text, how)?;
+        sink.reached(Stage::Normalize);
         if self.trusted { engine.run_trusted(&self.events, sink) } else { engine.run(&self.events, sink) }
     }
 

@@ -5,6 +5,7 @@ mod array;
 mod book;
 mod engine;
 mod errors;
+mod laps;
 mod latest;
 mod market;
 mod memory;

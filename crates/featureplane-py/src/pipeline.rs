@@ -1,6 +1,9 @@
 //! One venue message a call: bytes in, frames and events into room that Python looks at.
 
+use featureplane_core::engine::Engine as CoreEngine;
+use featureplane_core::error::Error;
 use featureplane_core::event::{Event, TIME_LIMIT_NS};
+use featureplane_core::frame::Stage;
 use featureplane_core::normalize::binance::{Feed, Lane, Market, Received};
 use featureplane_core::normalize::decimal::{EXPONENT_MAX, Scaled};
 use featureplane_core::pipeline::Pipeline as CorePipeline;
@@ -12,7 +15,9 @@ use zerocopy::IntoBytes;
 use crate::array::WORDS;
 use crate::engine::Engine;
 use crate::errors::{into_py, into_py_at};
+use crate::laps::{Laps, Timed};
 use crate::market::MarketBooks;
+use crate::push::Packing;
 
 /// Bytes beyond which other threads may run meanwhile; for fewer it is not worth the while.
 const LONG: usize = 1 << 18;
@@ -80,24 +85,31 @@ impl Pipeline {
         local_ts_ns: Option<i64>,
         lane: Option<usize>,
     ) -> PyResult<Option<usize>> {
-        if local_ts_ns.is_some_and(|local| !(1..TIME_LIMIT_NS).contains(&local)) {
-            return Ok(None);
-        }
-        let (core, how) = (&mut self.core, Received { local_ts_ns, lane });
-        let long = (data.len() > LONG).then_some(py);
-        let taken = if let Some(engine) = &self.engine {
-            let mut engine = engine.bind(py).try_borrow_mut()?;
-            let Engine { core: engine, layout, door, .. } = &mut *engine;
-            door.outlet.collect(long, layout, |sink| core.push(engine, data, how, sink))
-        } else {
-            core.read(data, how).map(|()| 0)
-        };
-        self.show();
-        let taken = taken.map_err(|error| into_py_at(error, Some(&self.source)))?;
-        if let Some(market) = &self.market {
-            market.bind(py).try_borrow_mut()?.follow(self.core.events()).map_err(into_py)?;
-        }
-        Ok(Some(taken))
+        let how = Received { local_ts_ns, lane };
+        self.take(py, data.len(), local_ts_ns, |core, behind| match behind {
+            Some((engine, sink)) => core.push(engine, data, how, sink),
+            None => core.read(data, how),
+        })
+    }
+
+    /// As `push`; and how long each part took, in nanoseconds, None for one that the message did not go through:
+    /// `normalize`, `guard`, `book`, `features`, and what was done for a shadow.
+    #[allow(clippy::type_complexity, reason = "a count and its parts")]
+    #[pyo3(signature = (data, local_ts_ns = None, lane = None, /))]
+    fn push_timed(
+        &mut self,
+        py: Python<'_>,
+        data: &[u8],
+        local_ts_ns: Option<i64>,
+        lane: Option<usize>,
+    ) -> PyResult<Option<(usize, [Option<u64>; 5])>> {
+        let how = Received { local_ts_ns, lane };
+        let mut laps = Laps::begin();
+        let taken = self.take(py, data.len(), local_ts_ns, |core, behind| match behind {
+            Some((engine, sink)) => core.push(engine, data, how, &mut Timed { sink, laps: &mut laps }),
+            None => core.read(data, how).map(|()| laps.end(Stage::Normalize)),
+        })?;
+        Ok(taken.map(|frames| (frames, laps.spent())))
     }
 
     /// Events of the last message.
@@ -119,6 +131,37 @@ impl Pipeline {
 }
 
 impl Pipeline {
+    /// Takes a message of so many bytes: `run` is given what is behind the reader, an engine and a sink for its
+    /// frames.
+    #[inline]
+    fn take(
+        &mut self,
+        py: Python<'_>,
+        bytes: usize,
+        local_ts_ns: Option<i64>,
+        run: impl FnOnce(&mut CorePipeline, Option<(&mut CoreEngine, &mut Packing<'_>)>) -> Result<(), Error>
+        + Send,
+    ) -> PyResult<Option<usize>> {
+        if local_ts_ns.is_some_and(|local| !(1..TIME_LIMIT_NS).contains(&local)) {
+            return Ok(None);
+        }
+        let core = &mut self.core;
+        let long = (bytes > LONG).then_some(py);
+        let taken = if let Some(engine) = &self.engine {
+            let mut engine = engine.bind(py).try_borrow_mut()?;
+            let Engine { core: engine, layout, door, .. } = &mut *engine;
+            door.outlet.collect(long, layout, |sink| run(core, Some((engine, sink))))
+        } else {
+            run(core, None).map(|()| 0)
+        };
+        self.show();
+        let taken = taken.map_err(|error| into_py_at(error, Some(&self.source)))?;
+        if let Some(market) = &self.market {
+            market.bind(py).try_borrow_mut()?.follow(self.core.events()).map_err(into_py)?;
+        }
+        Ok(Some(taken))
+    }
+
     /// Puts events where Python looks, as many as there is room for.
     #[allow(unsafe_code, reason = "events are written where Python looks")]
     fn show(&self) {

@@ -19,6 +19,7 @@ from featureplane.features.sampling import Emit, Every
 from featureplane.features.spec import FeatureSet
 from featureplane.market.feed import FeedSettings, NativeFeed, ReferenceFeed, no_time
 from featureplane.market.sources.binance_plain import local_time
+from featureplane.market.stages import Stages
 
 __all__ = ["NativeMessages", "ReferenceMessages"]
 
@@ -52,6 +53,11 @@ class NativeMessages(NativeEngine):
         """See `NativeEngine.bind_market`."""
         self.feed.bind_market(market)
 
+    def time(self, stages: Stages | None) -> None:
+        """See `Pipeline.time`."""
+        self.feed.time(stages)
+        self._take = self.feed.push
+
     def take(self, data: bytes, local_ts_ns: int | None, lane: int | None = None) -> tuple[FeatureFrame, ...]:
         """The frames of one message; `lane` is the instrument that was asked for."""
         count = self._take(data, local_ts_ns, lane)
@@ -79,6 +85,11 @@ class ReferenceMessages(ReferenceEngine):
     def open(self, data: bytes, local_ts_ns: int | None) -> None:
         """Make ready to take messages, of which this is the first."""
         self.begins_ns = _begins_ns(self._settings, data, local_ts_ns)
+
+    def time(self, stages: Stages | None) -> None:
+        """See `Pipeline.time`."""
+        self.feed.time(stages)
+        self.tell(stages)
 
     def take(self, data: bytes, local_ts_ns: int | None, lane: int | None = None) -> tuple[FeatureFrame, ...]:
         """The frames of one message; `lane` is the instrument that was asked for."""

@@ -27,6 +27,7 @@ from featureplane.market.events import EVENT_DTYPE, EventBatch, StreamOptions
 from featureplane.market.feed import ended, lane_of, not_a_message, refuse, request_feed
 from featureplane.market.instruments import Instrument
 from featureplane.market.reading import InstrumentsLike
+from featureplane.market.stages import Stages
 
 if TYPE_CHECKING:  # who has no shadow does not wait for what starts one
     from featureplane.features.shadow import Shadow
@@ -87,6 +88,7 @@ class Pipeline:
         self._market: Any = None
         self._shadow: Shadow | None = None
         self._states: dict[int, bytes] = {}  # that the next stream goes on from
+        self._stages: Stages | None = None
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -237,6 +239,12 @@ class Pipeline:
             running.restore(symbol_id, state)
         self._running = self._open = running
 
+    def time(self, stages: Stages | None) -> None:
+        """Tell how long the parts of each push take, `ENGINE_STAGES`, from now on; None: nobody."""
+        self._stages = stages
+        if self._running is not None:
+            self._running.time(stages)
+
     def bind_market(self, market: Any) -> bool:
         """See `FeatureEngine.bind_market`; of a push that is several messages the books take none."""
         if self.backend != "rust":
@@ -319,6 +327,8 @@ class Pipeline:
             running.bind_market(self._market)
         if self._shadow is not None:
             running.watch(self._begin_shadow(self._shadow))
+        if self._stages is not None:
+            running.time(self._stages)
         self._running = self._open = running
         return running
 

@@ -28,6 +28,7 @@ from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
 from featureplane.market.messages import EVENT_BYTES, Channel, MessageReader
 from featureplane.market.quality import Drop
+from featureplane.market.stages import ASIDE, Stages
 
 __all__ = ["ReferenceEngine"]
 
@@ -69,6 +70,7 @@ class ReferenceEngine:
         self._rows = {one.symbol_id: row for row, one in enumerate(instruments)}
         self._latest: LatestFrames | None = None
         self._probe: Probe | None = None
+        self._stages: Stages | None = None
         self.pushed: tuple[FeatureFrame, ...] = ()
 
     def process(self, events: npt.NDArray[Any]) -> Iterator[tuple[FeatureFrame, int]]:
@@ -87,6 +89,7 @@ class ReferenceEngine:
             quotes = message.channel is Channel.QUOTE
             due, before_it, behind_it, whole = NOTHING if quotes else probe.wanted(message.symbol_id, run.seq)
             state = save_symbol(run) if before_it else b""
+            self._lap(ASIDE)
             frame = run.take(message)
             if due or whole:
                 made = frame is not None and frame.seq == due
@@ -95,6 +98,7 @@ class ReferenceEngine:
                 if made or whole:
                     raw = events[before - begins : until - begins].tobytes()
                     probe.taken(message.symbol_id, until, raw, (state, packed, after))
+                self._lap(ASIDE)
             before = until
             yield from self._put_out(frame)
 
@@ -121,6 +125,8 @@ class ReferenceEngine:
                     self._latest.store.put(self._rows[frame.symbol_id], made[-1])
         finally:
             self.pushed = self._room.put(made)
+            if made:
+                self._lap("features")
         return self.pushed
 
     def follow(self, latest: LatestFrames | None) -> None:
@@ -132,9 +138,19 @@ class ReferenceEngine:
         """Hand every push to the shadow behind this queue too, or to none."""
         self._probe = None if queue is None else probe_of(queue, self._symbols)
 
+    def tell(self, stages: Stages | None) -> None:
+        """Tell how long the parts of each message take, from now on; None: nobody."""
+        self._stages = stages
+        for run in self._symbols.values():
+            run.stages = stages
+
     def retire(self) -> None:
         """See `FeatureEngine.retire`."""
         self._room.retire(len(self.pushed))
+
+    def _lap(self, stage: str) -> None:
+        if self._stages is not None:
+            self._stages.lap(stage)
 
     def _put_out(self, frame: ComputedFrame | None) -> Iterator[tuple[FeatureFrame, int]]:
         if frame is None:

@@ -23,7 +23,7 @@ from featureplane.features.plan import Plan
 from featureplane.features.sampling import ComputedFrame
 from featureplane.market.events import EventFlag, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
-from featureplane.market.messages import Message
+from featureplane.market.messages import Channel, Message
 from featureplane.market.quality import (
     Admission,
     Cause,
@@ -34,6 +34,7 @@ from featureplane.market.quality import (
     StreamGuard,
 )
 from featureplane.market.schedule import Schedule
+from featureplane.market.stages import Stages
 from featureplane.market.stream_clock import StreamClock
 from featureplane.units import NANOS_PER_SECOND
 
@@ -107,6 +108,7 @@ class SymbolRun:
         self.resets: Counter[str] = Counter()
         self.rises: Counter[str] = Counter()
         self.unread_trades = 0
+        self.stages: Stages | None = None  # of messages that are timed
 
     @property
     def is_trading(self) -> bool:
@@ -122,6 +124,8 @@ class SymbolRun:
         """
         self._had_book = self.guard.is_whole
         admission = self.guard.admit(message)
+        if message.channel is not Channel.QUOTE:  # of which nothing is judged
+            self._lap("guard")
         if admission.outcome is Outcome.IGNORED:
             return None
         if admission.outcome is Outcome.SPOILED:
@@ -218,6 +222,7 @@ class SymbolRun:
         if row is _Row.SILENT:
             self._change_book(admission)
             self.nodes.finish(clock_ns, trades_only=True)
+            self._lap("features")
             self.guard.pending_flags |= self._staleness(*times)
             return None
         if row is _Row.BREAK:
@@ -283,6 +288,8 @@ class SymbolRun:
                 step=self.seq + 1,
             )
             self.nodes.trade_tick(trade, trades_only=trades_only)
+        if message.trades:
+            self._lap("features")
 
     def _mid_before(self) -> int | None:
         book = self.book
@@ -290,12 +297,17 @@ class SymbolRun:
             return None
         return book.bids.price(1) + book.asks.price(1)
 
+    def _lap(self, stage: str) -> None:
+        if self.stages is not None:
+            self.stages.lap(stage)
+
     # -- the book
 
     def _change_book(self, admission: Admission) -> None:
         if not self.reads_book or admission.outcome not in {Outcome.APPLIED, Outcome.UNFINISHED}:
             return
         self.book.admit(admission)
+        self._lap("book")
 
     def _book_is_valid(self) -> bool:
         return self.book.is_valid(locked=self.locked_is_valid)

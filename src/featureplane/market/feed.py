@@ -24,6 +24,7 @@ from featureplane.market.reading import InstrumentsLike, request_for
 from featureplane.market.sources import find_source, source_names
 from featureplane.market.sources.binance_feed import Lane, PlainFeed
 from featureplane.market.sources.binance_plain import LINE_BYTES_MAX
+from featureplane.market.stages import Stages
 from featureplane.units import TIME_LIMIT_NS
 
 __all__ = [
@@ -94,6 +95,22 @@ class NativeFeed:
         if self.push(data, local_ts_ns, lane) is None:
             raise no_time(local_ts_ns)
 
+    def time(self, stages: Stages | None) -> None:
+        """Tell how long the parts of each push take, from now on; None: nobody."""
+        pipe = self._pipe
+        if stages is None:
+            self.push = pipe.push
+            return
+
+        def push(data: bytes, local_ts_ns: int | None, lane: int | None) -> int | None:
+            told: tuple[int, list[int | None]] | None = pipe.push_timed(data, local_ts_ns, lane)
+            if told is None:
+                return None
+            stages.note(told[1])
+            return told[0]
+
+        self.push = push
+
     def bind_market(self, market: Any) -> None:
         """Let every push take its message to these books too, or to none."""
         self._pipe.bind_market(market)
@@ -137,6 +154,11 @@ class ReferenceFeed:
             bytes_max=settings.bytes_max,
         )
         self.room = settings.batch(np.zeros(0, EVENT_DTYPE))
+        self._stages: Stages | None = None
+
+    def time(self, stages: Stages | None) -> None:
+        """See `NativeFeed.time`."""
+        self._stages = stages
 
     def take(self, data: bytes, local_ts_ns: int | None, lane: int | None = None) -> None:
         """Read one message."""
@@ -146,7 +168,11 @@ class ReferenceFeed:
         if local is not None and not 0 < local < TIME_LIMIT_NS:
             raise no_time(local)
         self.room = self._settings.batch(np.zeros(0, EVENT_DTYPE))
+        if self._stages is not None:
+            self._stages.begin()
         self.room = self._settings.batch(self._reader.read(data, local, lane).view(EVENT_DTYPE))
+        if self._stages is not None:
+            self._stages.lap("normalize")
 
     @property
     def count(self) -> int:
@@ -221,6 +247,10 @@ class MessageFeed:
         except (TypeError, OverflowError):
             raise not_a_message(data, local_ts_ns) from None
         return ()
+
+    def time(self, stages: Stages | None) -> None:
+        """See `Pipeline.time`."""
+        self._feed.time(stages)
 
     @property
     def taken(self) -> tuple[EventBatch, int]:

@@ -13,6 +13,7 @@ from featureplane.features.shadow import Shadow, ShadowCounts
 from featureplane.features.shadow_queue import names_of
 from featureplane.features.spec import FeatureSet
 from featureplane.market.quality import Drop, Quality, ResetCause
+from featureplane.market.stages import ASIDE, CANDIDATE, ENGINE_STAGES
 from featureplane.telemetry import Histogram, Telemetry
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_SET", "STAGES", "UNREAD", "Latencies", "write_numbers"]
 
-STAGES: Final = ("features", "dispatch", "risk", "order")
+STAGES: Final = (*(one for one in ENGINE_STAGES if one != ASIDE), "dispatch", "risk", "order")
 """Stages of a message that are timed."""
 
 _FLAGS: Final = {
@@ -48,11 +49,13 @@ class Latencies:
 
     def add(self, spent: Mapping[str, int], *, made_frames: bool) -> None:
         """Note one message."""
-        for stage, ns in spent.items():
-            known = self.stages.get(stage)
-            (self.candidate if known is None else known).observe(ns)
-        if made_frames:
-            self.frames.observe(spent["features"])
+        for stage, histogram in self.stages.items():
+            if stage in spent:
+                histogram.observe(spent[stage])
+        if CANDIDATE in spent:
+            self.candidate.observe(spent[CANDIDATE])
+        if made_frames:  # behind the guard's verdict
+            self.frames.observe(spent.get("book", 0) + spent.get("features", 0))
 
 
 def write_numbers(service: MarketDataService, telemetry: Telemetry) -> None:

@@ -15,7 +15,7 @@ from featureplane.features.latest import LatestFrames
 from featureplane.features.pipeline import Pipeline
 from featureplane.market.events import EventBatch
 from featureplane.market.instruments import Instrument
-from featureplane.strategy.stages import Stages
+from featureplane.market.stages import CANDIDATE, Stages
 
 __all__ = ["BothFeeds", "Candidate", "Warming"]
 
@@ -107,9 +107,9 @@ class BothFeeds:
         active: Any,
         candidate: Candidate,
         lost: Callable[[BaseException], None],
-        stages: Stages | None = None,
     ) -> None:
-        self.active, self._candidate, self._lost, self._stages = active, candidate, lost, stages
+        self.active, self._candidate, self._lost = active, candidate, lost
+        self._stages: Stages | None = None
 
     def push(
         self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None
@@ -125,12 +125,13 @@ class BothFeeds:
                 raise
             self._lost(error)  # WHY whatever it is, a panic in Rust among it: nobody but it ends by that
         if stages is not None:
-            stages.add("candidate", began)
+            stages.add(CANDIDATE, began)
         return frames
 
-    def timed(self, active: Any, stages: Stages) -> BothFeeds:
-        """The same for one message that is timed; `active` stands in for the active feed."""
-        return BothFeeds(active, self._candidate, self._lost, stages)
+    def time(self, stages: Stages | None) -> None:
+        """See `Pipeline.time`; and how long the candidate takes."""
+        self._stages = stages
+        self.active.time(stages)
 
     @property
     def taken(self) -> tuple[EventBatch, int]:

@@ -13,7 +13,7 @@ from featureplane.errors import StateError
 from featureplane.execution.orders import EventKind, Order, OrderEvent, OrderIntent
 from featureplane.execution.risk import Approved, Refused, RiskCheck
 from featureplane.execution.venue import OrderVenue
-from featureplane.strategy.stages import Stages
+from featureplane.market.stages import Stages
 
 __all__ = ["Decision", "Desk", "Exchange"]
 

@@ -114,7 +114,7 @@ impl Engine {
             self.last_symbol = self.place(head)?;
             let (symbol, shared) = (&mut self.symbols[self.last_symbol], &self.shared);
             let mut taken = symbol.run_plain(shared, rest, |symbol, events| {
-                let Some((step, rows)) = symbol.take_levels(shared, events) else { return 0 };
+                let Some((step, rows)) = symbol.take_levels(shared, events, sink) else { return 0 };
                 symbol.plain_step(shared, step, sink);
                 rows
             });

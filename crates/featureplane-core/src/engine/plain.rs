@@ -9,6 +9,7 @@ use super::symbol::{Shared, Symbol};
 use crate::ahead::ask_behind;
 use crate::event::{Event, EventHead, kind};
 use crate::frame::quality::STALE_INPUT;
+use crate::frame::{FrameSink, Stage};
 use crate::message::Channel;
 use crate::quality::{Base, State};
 
@@ -52,12 +53,18 @@ impl Symbol {
 
     /// The message of levels at the start of `events`, if it is a plain step, and how many events.
     #[inline]
-    pub(super) fn take_levels(&mut self, shared: &Shared, events: &[Event]) -> Option<(PlainStep, usize)> {
+    pub(super) fn take_levels(
+        &mut self,
+        shared: &Shared,
+        events: &[Event],
+        sink: &mut impl FrameSink,
+    ) -> Option<(PlainStep, usize)> {
         let head = &events[0];
         if !self.guard.book.goes_on(head) {
             return None;
         }
         let step = self.enter_plain(shared, times(head))?;
+        sink.reached(Stage::Guard);
         let rows = self.book.set_message(events)?;
         self.guard.book.applied = head.seq_last.max(self.guard.book.applied);
         self.count_levels(1, step);

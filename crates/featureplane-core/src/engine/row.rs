@@ -8,7 +8,7 @@ use super::symbol::{Shared, Symbol};
 use super::tally::ResetCause;
 use crate::event::{Event, flag, side};
 use crate::frame::quality::{CROSSED_BOOK, GAP_DETECTED, PARTIAL_FEATURES, STALE_INPUT, STATE_RESET};
-use crate::frame::{FrameSink, Head};
+use crate::frame::{FrameSink, Head, Stage};
 use crate::kernels::book::BookView;
 use crate::kernels::trades::TradeTick;
 use crate::message::Message;
@@ -57,7 +57,7 @@ impl Symbol {
         let steps = shared.reads.book && matches!(change, Change::Message | Change::Joined(_));
         let breaks = shared.reads.book && matches!(change, Change::Break);
         if !steps && !breaks && !has_trades {
-            self.apply(shared, message, change);
+            self.apply(shared, message, change, sink);
             return self.leave(shared, row.was_trading, times, sink);
         }
         let first = self.clock.is_none();
@@ -65,7 +65,7 @@ impl Symbol {
         let stale = self.staleness(times);
         if !self.is_trading() {
             self.counts.unread_trades += message.market_trades().count() as u64;
-            self.apply(shared, message, change);
+            self.apply(shared, message, change, sink);
             self.observe();
             if row.was_trading && !first && self.makes_frames(shared) {
                 self.blank_frame(shared, STATE_RESET | stale, times, sink);
@@ -76,6 +76,7 @@ impl Symbol {
         self.nodes.begin(clock, silent);
         if has_trades {
             self.read_trades(message, clock, row.had_book, silent);
+            sink.reached(Stage::Features);
         }
         if breaks {
             self.crossed_since = None;
@@ -83,14 +84,14 @@ impl Symbol {
             self.nodes.finish(clock, false);
             return self.blank_frame(shared, GAP_DETECTED | PARTIAL_FEATURES | stale, times, sink);
         }
-        self.apply(shared, message, change);
+        self.apply(shared, message, change, sink);
         if silent {
             self.nodes.finish(clock, true);
             self.pending_flags |= stale;
-            return;
+            return sink.reached(Stage::Features);
         }
         if steps {
-            self.tick_book(clock);
+            self.tick_book(clock, sink);
         }
         self.nodes.finish(clock, false);
         self.finish_step(shared, clock, stale, times, sink);
@@ -190,12 +191,18 @@ impl Symbol {
 
     /// The book of a plan that reads none is not kept.
     #[inline]
-    fn apply(&mut self, shared: &Shared, message: &Message<'_>, change: &Change<'_>) {
+    fn apply(
+        &mut self,
+        shared: &Shared,
+        message: &Message<'_>,
+        change: &Change<'_>,
+        sink: &mut impl FrameSink,
+    ) {
         if !shared.reads.book {
             return;
         }
         match change {
-            Change::None | Change::Break => {}
+            Change::None | Change::Break => return,
             Change::Message => self.apply_message(message),
             Change::Joined(joined) | Change::Torn(joined) => {
                 if joined.replaces {
@@ -206,6 +213,7 @@ impl Symbol {
                 }
             }
         }
+        sink.reached(Stage::Book);
     }
 
     /// An ordinary message; a snapshot that restarts nothing replaces the book all the same.
@@ -238,14 +246,15 @@ impl Symbol {
     #[inline]
     pub(super) fn plain_step(&mut self, shared: &Shared, step: PlainStep, sink: &mut impl FrameSink) {
         self.nodes.begin(step.clock, false);
-        self.tick_book(step.clock);
+        self.tick_book(step.clock, sink);
         self.nodes.finish(step.clock, false);
         self.finish_step(shared, step.clock, step.stale, step.times, sink);
     }
 
     #[inline]
-    fn tick_book(&mut self, clock: i64) {
+    fn tick_book(&mut self, clock: i64, sink: &mut impl FrameSink) {
         self.observe();
+        sink.reached(Stage::Book);
         let view = BookView { bids: self.book.bids(), asks: self.book.asks() };
         self.nodes.book(self.valid.then_some(&view), clock);
     }
@@ -330,6 +339,7 @@ impl Symbol {
             grid_ts_ns: 0,
         };
         self.sampler.frame(self.place, head, &mut self.output, sink);
+        sink.reached(Stage::Features);
     }
 
     /// Computes the steps of a block, whose frames are all put out together if it is `alone`.

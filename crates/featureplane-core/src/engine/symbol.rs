@@ -10,7 +10,7 @@ use crate::book::Book;
 use crate::error::Error;
 use crate::event::{Event, kind};
 use crate::frame::quality::{GAP_DETECTED, OUT_OF_ORDER_INPUT, PARTIAL_FEATURES, STATE_RESET};
-use crate::frame::{FrameSink, Layout};
+use crate::frame::{FrameSink, Layout, Stage};
 use crate::kernels::bound::Instrument;
 use crate::message::{Channel, Message};
 use crate::plan::Plan;
@@ -207,7 +207,9 @@ impl Symbol {
         message: &Message<'_>,
         sink: &mut impl FrameSink,
     ) -> Result<(), Error> {
-        if self.follow(shared, Channel::Trade, message)? {
+        let is_new = self.follow(shared, Channel::Trade, message)?;
+        sink.reached(Stage::Guard);
+        if is_new {
             let row = Row {
                 message,
                 change: Change::None,
@@ -238,6 +240,7 @@ impl Symbol {
         let (seeded, had_book) = (self.guard.seeded, self.guard.state == State::Whole);
         let was_trading = self.is_trading();
         let verdict = self.guard.judge(message, shared.policy);
+        sink.reached(Stage::Guard);
         match &verdict {
             Verdict::Drop(reason, flags) => {
                 self.guard.count(*reason);
@@ -311,6 +314,9 @@ impl Symbol {
         sink: &mut impl FrameSink,
     ) {
         self.guard.count(Reason::Malformed);
+        if channel != Channel::Quote {
+            sink.reached(Stage::Guard);
+        }
         if channel != Channel::Book || self.guard.state != State::Whole {
             return;
         }

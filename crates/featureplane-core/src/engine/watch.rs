@@ -7,7 +7,7 @@ use super::symbol::{Shared, Symbol};
 use super::{Engine, state};
 use crate::error::Error;
 use crate::event::Event;
-use crate::frame::FrameSink;
+use crate::frame::{FrameSink, Stage};
 use crate::message::{self, Channel, Message, Next};
 
 /// What is wanted of a message to come.
@@ -200,6 +200,7 @@ impl Engine {
         let Some(head) = events.first() else { return self.unseen(rest, next, sink) };
         let place = self.place(head)?;
         let wanted = watching.wanted(&mut self.symbols[place], &self.shared);
+        sink.reached(Stage::Aside);
         let taken = match next {
             Next::Message(message) if trusted => self.plainly(place, &message, sink)?,
             next => self.unseen(rest, next, sink)?,
@@ -207,6 +208,7 @@ impl Engine {
         if wanted.frame != 0 || wanted.message {
             let until = self.events + taken as u64;
             watching.taken(&mut self.symbols[place], &self.shared, wanted, (until, events));
+            sink.reached(Stage::Aside);
         }
         Ok(taken)
     }
@@ -228,7 +230,7 @@ impl Engine {
         self.last_symbol = place;
         let (symbol, shared) = (&mut self.symbols[place], &self.shared);
         let taken = symbol.run_plain(shared, message.events, |symbol, events| {
-            let Some((step, rows)) = symbol.take_levels(shared, events) else { return 0 };
+            let Some((step, rows)) = symbol.take_levels(shared, events, sink) else { return 0 };
             symbol.plain_step(shared, step, sink);
             rows
         });
