@@ -20,7 +20,7 @@ from featureplane.features.spec import FeatureFlags, FeatureSet, FeatureSpec
 from featureplane.features.syntax import signature_text
 from featureplane.ops import shipped
 from featureplane.ops.rules import rules_text
-from featureplane.settings import PREFIX, SETTINGS
+from featureplane.settings import PREFIX, SETTINGS, STORE_SETTINGS
 from featureplane.telemetry import LATENCY_EDGES_NS, METRICS
 from scripts.commands_page import commands_page
 
@@ -205,6 +205,9 @@ def settings_page() -> Iterator[str]:
     yield ""
     rows = [(f"`{one.variable}`", one.expected, one.default_text, one.says) for one in SETTINGS]
     yield from table(("setting", "takes", "default", "meaning"), rows)
+    yield from ("", "The [store](../concepts/store.md) has two without that beginning:", "")
+    stores = [(f"`{name}`", takes, default, says) for name, (takes, default, says) in STORE_SETTINGS.items()]
+    yield from table(("setting", "takes", "default", "meaning"), stores)
     yield ""
 
 

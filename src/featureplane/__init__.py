@@ -32,11 +32,16 @@ if TYPE_CHECKING:
     from featureplane.research.backtest.assets import HftAsset
     from featureplane.research.backtest.library import HftMarket
     from featureplane.research.compute import compute
+    from featureplane.research.datasets import Dataset
+    from featureplane.research.entry import StoreEntry
+    from featureplane.research.limits import StoreLimits
     from featureplane.research.runs import RunReport
+    from featureplane.research.store import FeatureStore
     from featureplane.research.tables import FeatureTable
     from featureplane.research.touch import compute_touch
 
 __all__ = [
+    "Dataset",
     "EventBatch",
     "Feature",
     "FeatureEngine",
@@ -46,6 +51,7 @@ __all__ = [
     "FeatureRegistry",
     "FeatureSet",
     "FeatureSpec",
+    "FeatureStore",
     "FeatureTable",
     "FeatureUpdateEvent",
     "HftAsset",
@@ -57,6 +63,8 @@ __all__ = [
     "Pipeline",
     "Quality",
     "RunReport",
+    "StoreEntry",
+    "StoreLimits",
     "__version__",
     "compute",
     "compute_touch",
@@ -92,7 +100,11 @@ _HOMES: Final = {
     "research.backtest.assets": ("HftAsset",),
     "research.backtest.library": ("HftMarket",),
     "research.compute": ("compute",),
+    "research.datasets": ("Dataset",),
+    "research.entry": ("StoreEntry",),
+    "research.limits": ("StoreLimits",),
     "research.runs": ("RunReport",),
+    "research.store": ("FeatureStore",),
     "research.tables": ("FeatureTable",),
     "research.touch": ("compute_touch",),
 }

@@ -8,6 +8,7 @@
     |  |- UnknownSymbol
     |  |- SequenceGap
     |  |- MissingSnapshot
+    |  |- MissingDay
     |  |- FileOrder
     |  |- InstrumentMismatch
     |  |- InvalidInstrument
@@ -54,6 +55,7 @@ __all__ = [
     "InvalidInstrument",
     "InvalidOrder",
     "MalformedEvent",
+    "MissingDay",
     "MissingSnapshot",
     "NotReady",
     "ParityBreach",
@@ -196,6 +198,17 @@ class MissingSnapshot(InputError):
             hint='add the file that has it, or ask for `seed="increments"` (`--seed increments`)',
         )
         self.symbol, self.source = symbol, source
+
+
+class MissingDay(InputError):
+    """A day that no file of a dataset holds; a day on which the market was closed is none of these."""
+
+    def __init__(self, symbol: str, day: str, source: str) -> None:
+        super().__init__(
+            f"{symbol}: no file of the {source} dataset holds {day}",
+            hint="add the file that does, ask for other days, or name the date among the `holidays`",
+        )
+        self.symbol, self.day, self.source = symbol, day, source
 
 
 class FileOrder(InputError):

@@ -17,7 +17,17 @@ from typing import Any, Final
 
 from featureplane.errors import SettingError
 
-__all__ = ["PREFIX", "SETTINGS", "Setting", "Settings", "inherited", "read_settings"]
+__all__ = [
+    "PREFIX",
+    "SETTINGS",
+    "STORE_SETTINGS",
+    "Setting",
+    "Settings",
+    "StoreSettings",
+    "inherited",
+    "read_settings",
+    "read_store_settings",
+]
 
 PREFIX: Final = "HFT_FEATURE_"
 """What every setting begins with; a variable that begins so and is none is an error."""
@@ -227,6 +237,43 @@ def _read(given: tuple[tuple[str, str], ...]) -> Settings:
             raise SettingError(f"{variable} is no setting", hint=_hint(variable, list(by_variable)))
         values[setting.field] = setting.read(text)
     return Settings(**values)
+
+
+STORE_SETTINGS: Final = {
+    "FEATURE_STORE_PATH": (
+        "the name of a folder",
+        "`~/.feature_cache`",
+        "where features over history are stored",
+    ),
+    "FEATURE_CACHE_RETENTION_DAYS": (
+        "a number from 0 to 36,500",
+        "7",
+        "a stored day that nobody has used for so long is removed",
+    ),
+}
+"""The settings of the store, which have no prefix: what they take, their default, and what they say."""
+
+_RETENTION_MAX: Final = 36_500
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """What the environment says of the store; `retention_days` is None where it says nothing."""
+
+    path: Path
+    retention_days: int | None = None
+
+
+def read_store_settings(environment: Mapping[str, str] | None = None) -> StoreSettings:
+    """The settings of the store; raises `SettingError` for a value that cannot be meant."""
+    given = os.environ if environment is None else environment
+    said = given.get("FEATURE_STORE_PATH", "")
+    path = Path(said) if said else Path("~/.feature_cache").expanduser()
+    days = given.get("FEATURE_CACHE_RETENTION_DAYS", "")
+    if days and not (days.isascii() and days.isdigit() and len(days) < 6 and int(days) <= _RETENTION_MAX):
+        hint = f"it takes a number of days from 0 to {_RETENTION_MAX:,}"
+        raise SettingError(f"FEATURE_CACHE_RETENTION_DAYS={days!r}", hint=hint)
+    return StoreSettings(path, int(days) if days else None)
 
 
 def inherited(**more: str) -> dict[str, str]:

@@ -1,0 +1,236 @@
+"""One stored day: a Parquet file whose footer says everything about it.
+
+Columns are those of a table (`research.tables`) and, last, `@clock_ns`: the time by which rows are asked
+for. Row groups of 65,536; pages carry their checksums. The same frames give the same bytes.
+
+Leans on `tables` and pyarrow. Knows nothing of manifests, keys' making or processes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featureplane.errors import StoreError
+from featureplane.features.columns import Columns
+from featureplane.features.spec import FeatureSet
+from featureplane.research.contents import block_digest
+from featureplane.research.keys import FORMAT_VERSION
+from featureplane.research.tables import table_schema, to_batch
+
+__all__ = [
+    "CLOCK",
+    "ROWS_A_GROUP",
+    "DayFacts",
+    "DayWriter",
+    "day_batch",
+    "day_schema",
+    "file_digest",
+    "frames_digest",
+    "groups_between",
+    "read_facts",
+]
+
+CLOCK: Final = "@clock_ns"
+"""The column of times by which rows are asked for; no feature can be called so."""
+
+ROWS_A_GROUP: Final = 1 << 16
+_PAGE_BYTES: Final = 1 << 16
+_FACTS: Final = "featureplane.store"
+
+
+@dataclass(frozen=True, slots=True)
+class DayFacts:
+    """What is known of a stored day; the manifest's row and the file's footer say the same.
+
+    `parts` are the hashes a key is made of (`keys.PARTS`), `frames` the digest of what is in the columns.
+    """
+
+    key: str
+    feature_set: str
+    fingerprint: str
+    symbol: str
+    day: str
+    start_ts: int
+    end_ts: int
+    rows: int
+    parts: tuple[str, ...]
+    frames: str
+    format: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """For the footer."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> DayFacts:
+        """From a footer; raises `StoreError` for one of another kind or of a newer version."""
+        try:
+            told = json.loads(text)
+            version = told["format"]
+            if version != FORMAT_VERSION:
+                raise StoreError(
+                    f"a day in format {version}, this is format {FORMAT_VERSION}",
+                    hint="a newer featureplane wrote it; use that one, or another root",
+                )
+            return cls(**{**told, "parts": tuple(told["parts"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"a footer that cannot be read ({error})") from None
+
+
+def day_schema(fset: FeatureSet) -> pa.Schema:
+    """The columns of a stored day."""
+    return table_schema(fset).append(pa.field(CLOCK, pa.int64(), nullable=False))
+
+
+def day_batch(
+    schema: pa.Schema, columns: Columns, times: npt.NDArray[np.int64], symbols: tuple[str, ...]
+) -> pa.RecordBatch:
+    """Some frames and their times, over the engine's own buffers."""
+    plain = to_batch(schema.remove(len(schema) - 1), columns, symbols)
+    return pa.RecordBatch.from_arrays([*plain.columns, pa.array(times, pa.int64())], schema=schema)
+
+
+class DayWriter:
+    """Writes one day to a file of any name; nothing is published here.
+
+    `about_to_write` is told how large the file may be after the next row group. `end` gives what the footer
+    says. On an error the caller closes the writer and removes the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fset: FeatureSet,
+        symbols: tuple[str, ...],
+        level: int,
+        about_to_write: Callable[[int], None],
+    ) -> None:
+        self._schema = day_schema(fset)
+        self._symbols = symbols
+        self._about_to_write = about_to_write
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows_waiting = 0
+        self._digest = hashlib.sha256()
+        self.rows = 0
+        few_values: Any = ["symbol", "quality_flags"]
+        self._stream = pa.OSFile(str(path), "wb")
+        self._writer = pq.ParquetWriter(
+            self._stream,
+            self._schema,
+            compression="zstd",
+            compression_level=level,
+            use_dictionary=few_values,
+            data_page_size=_PAGE_BYTES,
+            column_encoding={CLOCK: "DELTA_BINARY_PACKED"},
+            write_page_checksum=True,
+            store_schema=False,
+        )
+
+    def add(self, columns: Columns, times: npt.NDArray[np.int64]) -> None:
+        """Take some frames and their times."""
+        if not len(columns):
+            return
+        self._waiting.append(day_batch(self._schema, columns, times, self._symbols))
+        self._rows_waiting += len(columns)
+        self.rows += len(columns)
+        while self._rows_waiting >= ROWS_A_GROUP:
+            self._flush(ROWS_A_GROUP)
+
+    def _flush(self, rows: int) -> None:
+        """Write a row group of exactly so many rows: files do not depend on how frames came in."""
+        table = pa.Table.from_batches(self._waiting, schema=self._schema)
+        group = table.slice(0, rows)
+        self._about_to_write(self._stream.tell() + group.nbytes)
+        _digest_rows(self._digest, group)
+        self._writer.write_table(group, row_group_size=ROWS_A_GROUP)
+        self._waiting = table.slice(rows).to_batches()
+        self._rows_waiting -= rows
+        pa.default_memory_pool().release_unused()
+
+    def end(self, facts: dict[str, Any]) -> DayFacts:
+        """Write what is left, and the footer."""
+        if self._rows_waiting:
+            self._flush(self._rows_waiting)
+        told = DayFacts(**facts, rows=self.rows, frames=self._digest.hexdigest())
+        said = {key.decode(): value.decode() for key, value in (self._schema.metadata or {}).items()}
+        said[_FACTS] = told.to_json()
+        arrow = base64.b64encode(self._schema.with_metadata(said).serialize().to_pybytes())
+        self._writer.add_key_value_metadata(said | {"ARROW:schema": arrow.decode("ascii")})
+        self.close()
+        return told
+
+    def close(self) -> None:
+        """Let go of the file, finished or not."""
+        try:
+            self._writer.close()
+        finally:
+            self._stream.close()
+
+
+def _digest_rows(digest: Any, table: pa.Table) -> None:
+    """Add some rows: each column's values, 0 where they are null, and where they are."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        whole: Any = column.combine_chunks()
+        if pa.types.is_dictionary(whole.type):
+            whole = whole.indices  # one symbol a day, which the facts name
+        valid = b""
+        if whole.null_count:
+            valid = np.packbits(whole.is_valid().to_numpy(zero_copy_only=False)).tobytes()
+        filled = whole.fill_null(0) if whole.null_count else whole
+        if pa.types.is_fixed_size_binary(filled.type):
+            values: Any = np.frombuffer(b"".join(filled.to_pylist()), np.uint8)
+        else:
+            values = np.ascontiguousarray(filled.to_numpy(zero_copy_only=False))
+        digest.update(name.encode() + b"\0" + block_digest(values) + hashlib.sha256(valid).digest())
+
+
+def frames_digest(file: pq.ParquetFile) -> str:
+    """The digest of what is in the columns of a stored day, read from the file."""
+    digest = hashlib.sha256()
+    for number in range(file.num_row_groups):
+        _digest_rows(digest, file.read_row_group(number))
+    return digest.hexdigest()
+
+
+def read_facts(file: pq.ParquetFile) -> DayFacts:
+    """What the footer says; raises `StoreError` for a file of another kind."""
+    said = file.schema_arrow.metadata or {}
+    text = said.get(_FACTS.encode())
+    if text is None:
+        raise StoreError("a Parquet file that no store wrote")
+    return DayFacts.from_json(text.decode("utf-8", "replace"))
+
+
+def file_digest(descriptor: int) -> str:
+    """The digest of the bytes of an open file, in hex; that of nothing for an empty one."""
+    size = os.fstat(descriptor).st_size
+    if not size:
+        return block_digest(b"").hex()
+    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as mapped:
+        view = memoryview(mapped)
+        try:
+            return block_digest(view).hex()
+        finally:
+            view.release()
+
+
+def groups_between(file: pq.ParquetFile, start_ns: int, end_ns: int) -> Iterator[int]:
+    """The row groups that may hold rows of [start, end), by the statistics of their times."""
+    place = file.schema_arrow.get_field_index(CLOCK)
+    for number in range(file.num_row_groups):
+        known: Any = file.metadata.row_group(number).column(place).statistics
+        if known is None or not known.has_min_max or (known.min < end_ns and known.max >= start_ns):
+            yield number

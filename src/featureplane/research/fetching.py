@@ -1,0 +1,298 @@
+"""One day for a request: found, waited for, or made; and read when somebody asks.
+
+    mapped | hot file | Parquet file | somebody else is computing it | computed here
+
+Leans on everything below it in the store. Knows nothing of ranges.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from featureplane.clock import Clock
+from featureplane.errors import FeaturePlaneError, InputError
+from featureplane.features.catalog import feature_set
+from featureplane.features.spec import FeatureSet
+from featureplane.market.days import Day
+from featureplane.research.datasets import Dataset
+from featureplane.research.dayfile import day_schema
+from featureplane.research.entry import Piece
+from featureplane.research.hot import MappedDay
+from featureplane.research.leases import Lease, LeaseLost
+from featureplane.research.making import FilesChanged, Maker, NoRoom
+from featureplane.research.manifest import Row
+from featureplane.research.resolving import Resolved, Resolver
+from featureplane.research.root import Root
+from featureplane.research.shelf import VERIFY, Damaged
+from featureplane.telemetry import log_event
+from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
+
+__all__ = ["RESULTS", "Fetcher"]
+
+RESULTS: Final = ("hit", "miss", "coalesced", "corrupt", "warm", "open_day", "read_only")
+"""What can come of a day of a request."""
+
+_MAPPED_MAX: Final = 256
+_TRIES: Final = 5
+_WAIT_NS_LEAST: Final = 60 * NANOS_PER_SECOND
+_WAIT_TIMES: Final = 3
+_POLL_NS_MAX: Final = 50 * NANOS_PER_MS
+
+_log = logging.getLogger("featureplane.store")
+
+
+class Fetcher:
+    """Finds or makes the days of one dataset in one root; safe for threads.
+
+    `counts` has what came of days (`RESULTS`), `causes` why days had to be computed.
+    """
+
+    def __init__(self, data: Dataset, root: Root, on_step: Callable[[str], None] | None = None) -> None:
+        self.data = data
+        self.root = root
+        self.counts: Counter[str] = Counter(dict.fromkeys(RESULTS, 0))
+        self.causes: Counter[str] = Counter()
+        self._clock: Clock = root.clock
+        self._reached = on_step or (lambda _: None)
+        self._mapped: OrderedDict[str, MappedDay] = OrderedDict()
+        self._lock = threading.Lock()
+        self.attach()
+
+    def attach(self) -> None:
+        """Begin with the root as it is now."""
+        root = self.root
+        self.resolver = Resolver(self.data, root.path, root.manifest)
+        self.maker = Maker(self.data, self.resolver, root, self._reached)
+
+    def piece(self, symbol: str, day: Day, fset: FeatureSet, *, warming: bool = False) -> Piece:
+        """A day, counted; raises what resolving and computing it raise."""
+        for _ in range(_TRIES):
+            before = self.resolver.known(symbol, day, fset)
+            resolved = self.resolver.resolve(symbol, day, fset)
+            if before is not None and before.key.key != resolved.key.key:
+                text = f"Cache key {before.key.key[:16]} invalidated"
+                log_event(_log, logging.INFO, text, symbol=symbol, day=str(day), now=resolved.key.key[:16])
+            try:
+                found = self._found(resolved) or self._unfound(resolved, warming=warming)
+            except FilesChanged:
+                continue
+            self.counts[found.result] += 1
+            return found
+        raise InputError(
+            f"{symbol}: the files of {day} change while they are read",
+            hint="ask again when they are complete",
+        )
+
+    # -- what is there
+
+    def _found(self, resolved: Resolved) -> Piece | None:
+        if resolved.day.end_ns > self._clock.wall_ns():
+            return self._alone(resolved, "open_day")
+        key = resolved.key.key
+        mapped = self._mapped.get(key)
+        if mapped is not None:
+            self.root.used(key)
+            return Piece(str(resolved.day), "hit", key, mapped)
+        row = self.root.find(key)
+        return None if row is None else self._opened(resolved, row, "hit")
+
+    def _opened(self, resolved: Resolved, row: Row, result: str) -> Piece | None:
+        """A stored day as it is opened; None where it cannot be the one that was published."""
+        key, day = row.key, str(resolved.day)
+        if row.hot_bytes:
+            mapped = self.root.open_hot(row)
+            if mapped is not None:
+                self._remember(mapped)
+                self.root.used(key)
+                return Piece(day, result, key, mapped)
+        try:
+            opened = self.root.shelf.open(row)
+        except Damaged as error:
+            self._damaged(row, error)
+            return None
+        self.root.used(key)
+        return Piece(day, result, key, None, (row, opened), partial(self._remake, resolved))
+
+    def _damaged(self, row: Row, error: Damaged) -> None:
+        facts = row.facts
+        log_event(
+            _log,
+            logging.WARNING,
+            f"a stored day is damaged: {error}",
+            symbol=facts.symbol,
+            day=facts.day,
+            key=facts.key,
+        )
+        self._mapped.pop(facts.key, None)
+        self.root.discard(row)
+
+    # -- what is not
+
+    def _unfound(self, resolved: Resolved, *, warming: bool) -> Piece:
+        if self.root.read_only:
+            return self._alone(resolved, "read_only")
+        cause = self.root.why_missing(resolved)
+        try:
+            return self._made(
+                resolved, "corrupt" if cause == "corrupt" else "warm" if warming else "miss", cause
+            )
+        except NoRoom:
+            self.root.warn_once("the store is full and nothing more can go; days are computed and not stored")
+            return self._alone(resolved, "miss")
+        except (OSError, sqlite3.OperationalError) as error:
+            self.root.lose(error)
+            return self._alone(resolved, "read_only")
+
+    def _made(self, resolved: Resolved, result: str, cause: str) -> Piece:
+        """Compute and publish a day, or take what another process publishes meanwhile."""
+        leases, key = self.root.leases, resolved.key.key
+        began, poll, never = self._clock.monotonic_ns(), NANOS_PER_MS, threading.Event()
+        patience = max(
+            _WAIT_NS_LEAST, int(_WAIT_TIMES * NANOS_PER_SECOND * self.root.expected_seconds(resolved))
+        )
+        waited = False
+        while True:
+            held = leases.find(key)
+            lease = leases.take(key) if held is None or held.is_dead(self._clock.wall_ns()) else None
+            if lease is not None:
+                with leases.held(lease):
+                    found = self._published(resolved, waited=waited)
+                    if found is not None:
+                        return found
+                    try:
+                        return self._publish(resolved, lease, result, cause)
+                    except LeaseLost:
+                        continue
+            waited = True
+            self._clock.wait(poll, never)
+            poll = min(2 * poll, _POLL_NS_MAX)
+            found = self._published(resolved, waited=True)
+            if found is not None:
+                return found
+            if self._clock.monotonic_ns() - began > patience:
+                return self._alone(resolved, result)
+
+    def _published(self, resolved: Resolved, *, waited: bool) -> Piece | None:
+        row = self.root.find(resolved.key.key)
+        return None if row is None else self._opened(resolved, row, "coalesced" if waited else "hit")
+
+    def _publish(self, resolved: Resolved, lease: Lease, result: str, cause: str) -> Piece:
+        self._reached("leased")
+        text = f"Cache MISS {resolved.key.key[:16]}"
+        log_event(_log, logging.INFO, text, symbol=resolved.symbol, day=str(resolved.day), cause=cause)
+        self.causes[cause] += 1
+        made = self.maker.publish(resolved, lease)
+        remade = partial(self._remake, resolved)
+        return Piece(str(resolved.day), result, resolved.key.key, None, made, remade)
+
+    def _alone(self, resolved: Resolved, result: str) -> Piece:
+        """The day, computed for this request alone."""
+        return Piece(str(resolved.day), result, resolved.key.key, self.maker.in_memory(resolved))
+
+    def verified(self, row: Row) -> bool | None:
+        """Whether a stored day has the bytes that computing it again gives; None where it cannot be asked."""
+        resolved = self._resolved(row)
+        if resolved is None:
+            return None
+        part = self.root.shelf.part_path(Path(VERIFY, row.key))
+        try:
+            opened = self.root.shelf.open(row)
+            self.maker.write_again(part, resolved)
+            return part.read_bytes() == Path(opened.path).read_bytes()
+        except Damaged:
+            return False
+        except FilesChanged:
+            return None
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _resolved(self, row: Row) -> Resolved | None:
+        """What a stored day was computed from, if this dataset has the same."""
+        facts = row.facts
+        try:
+            fset = feature_set(facts.feature_set)
+            day = self.data.calendar(facts.symbol).at(facts.start_ts)
+            resolved = self.resolver.resolve(facts.symbol, day, fset)
+        except FeaturePlaneError:
+            return None
+        return resolved if resolved.key.key == facts.key else None
+
+    # -- reading
+
+    def read(self, piece: Piece, start_ns: int, end_ns: int, columns: list[str]) -> pa.Table:
+        """Rows with times in [start, end) or around, of a day that is not mapped, with their times.
+
+        What is read for the second time is put into the hot tier: then `piece.mapped` is set. So it is with
+        a day that turns out to be damaged, which is computed again.
+        """
+        assert piece.stored is not None
+        row, opened = piece.stored
+        try:
+            if self.root.wants_hot(row):
+                self.heat(piece)
+            if piece.mapped is None:
+                return self.root.shelf.read(row, opened, start_ns, end_ns, columns)
+        except Damaged as error:
+            self._replace(piece, row, error)
+        assert piece.mapped is not None
+        return piece.mapped.with_times(columns)
+
+    def check(self, piece: Piece) -> None:
+        """See `entry.Reader`."""
+        if piece.stored is None:
+            return
+        row, opened = piece.stored
+        try:
+            self.root.shelf.check(row, opened)
+        except Damaged as error:
+            self._replace(piece, row, error)
+
+    def _replace(self, piece: Piece, row: Row, error: Damaged) -> None:
+        self._damaged(row, error)
+        self.counts["corrupt"] += 1
+        assert piece.remade is not None
+        piece.mapped, piece.result = piece.remade(), "corrupt"
+
+    def heat(self, piece: Piece) -> None:
+        """Put a stored day into the hot tier, if it has room, and map it; raises `Damaged`."""
+        if piece.mapped is not None or piece.stored is None:
+            return
+        row, opened = piece.stored
+        mapped = self.root.fill_hot(row, opened)
+        if mapped is not None:
+            self._remember(mapped)
+            piece.mapped = mapped
+
+    def _remake(self, resolved: Resolved) -> MappedDay:
+        """A day whose file was damaged, computed again and stored again where that can be done."""
+        made = self._unfound(resolved, warming=False)
+        if made.mapped is None and made.stored is not None:
+            row, opened = made.stored
+            try:
+                names = day_schema(resolved.feature_set).names
+                table = self.root.shelf.read(row, opened, row.start_ts, row.end_ts, names)
+                return MappedDay.of(row.key, table.combine_chunks())
+            except Damaged:  # the disk itself, then
+                return self.maker.in_memory(resolved)
+        assert made.mapped is not None
+        return made.mapped
+
+    def _remember(self, mapped: MappedDay) -> None:
+        with self._lock:
+            self._mapped[mapped.key] = mapped
+            while len(self._mapped) > _MAPPED_MAX:
+                self._mapped.popitem(last=False)
+
+    def forget(self) -> None:
+        """Let go of what is mapped."""
+        with self._lock:
+            self._mapped.clear()

@@ -1,0 +1,289 @@
+"""The manifest: one SQLite file in WAL mode that says which days are stored, used and being computed.
+
+Readers are never blocked, a crash leaves it whole, and all of it that matters can be made anew from the
+footers of the files (`research.repair`). Each thread of each process has a connection of its own.
+
+Knows nothing of what a day is computed from.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from featureplane.errors import StoreError
+from featureplane.research.contents import Identity
+from featureplane.research.dayfile import DayFacts
+from featureplane.units import NANOS_PER_SECOND
+
+__all__ = ["LEASE_DEAD_NS", "MANIFEST_NAME", "Manifest", "Row"]
+
+LEASE_DEAD_NS: Final = 15 * NANOS_PER_SECOND
+"""Who has not renewed a lease for so long does not hold it any more."""
+
+MANIFEST_NAME: Final = "manifest.sqlite"
+_VERSION: Final = 1
+_BUSY_SECONDS: Final = 30.0
+_SECONDS_LEAST: Final = 1e-3  # as in `note_uses`
+
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS manifest (
+  key TEXT PRIMARY KEY, feature_set TEXT NOT NULL, fingerprint TEXT NOT NULL, symbol TEXT NOT NULL,
+  day TEXT NOT NULL, start_ts INTEGER NOT NULL, end_ts INTEGER NOT NULL, rows INTEGER NOT NULL,
+  parts TEXT NOT NULL, frames TEXT NOT NULL, path TEXT NOT NULL, bytes INTEGER NOT NULL,
+  checksum TEXT NOT NULL, seconds REAL NOT NULL, created_ns INTEGER NOT NULL, accessed_ns INTEGER NOT NULL,
+  uses INTEGER NOT NULL DEFAULT 0, pinned INTEGER NOT NULL DEFAULT 0, hot_bytes INTEGER NOT NULL DEFAULT 0,
+  hot_identity TEXT NOT NULL DEFAULT '', priority REAL NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS idx_symbol_timestamp ON manifest (symbol, start_ts, end_ts);
+CREATE TABLE IF NOT EXISTS gone (
+  key TEXT PRIMARY KEY, symbol TEXT NOT NULL, day TEXT NOT NULL, reason TEXT NOT NULL, at_ns INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS leases (
+  key TEXT PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL, taken_ns INTEGER NOT NULL,
+  renewed_ns INTEGER NOT NULL, reserved INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS tokens (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
+INSERT OR IGNORE INTO tokens VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS aging (one INTEGER PRIMARY KEY CHECK (one = 1), level REAL NOT NULL);
+INSERT OR IGNORE INTO aging VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS contents (identity TEXT PRIMARY KEY, digest BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, body TEXT NOT NULL);
+"""
+
+
+class Row(NamedTuple):
+    """A stored day as the manifest knows it, column by column; `path` is relative to the root.
+
+    `seconds` is what computing it took, `uses` how often it was asked for since. `hot_bytes` is above 0
+    while it lies in the hot tier too, in the file that `hot_identity` tells. What has the lowest `priority`
+    is evicted first (`research.eviction`).
+    """
+
+    key: str
+    feature_set: str
+    fingerprint: str
+    symbol: str
+    day: str
+    start_ts: int
+    end_ts: int
+    rows: int
+    parts: str
+    frames: str
+    path: str
+    bytes: int
+    checksum: str
+    seconds: float
+    created_ns: int
+    accessed_ns: int
+    uses: int = 0
+    pinned: int = 0
+    hot_bytes: int = 0
+    hot_identity: str = ""
+    priority: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        facts: DayFacts,
+        path: str,
+        *,
+        size: int,
+        checksum: str,
+        seconds: float,
+        created_ns: int,
+        now_ns: int,
+    ) -> Row:
+        """The row of a day that is being stored."""
+        f = facts
+        day = f.key, f.feature_set, f.fingerprint, f.symbol, f.day, f.start_ts, f.end_ts, f.rows
+        return cls(*day, ",".join(f.parts), f.frames, path, size, checksum, seconds, created_ns, now_ns)
+
+    @property
+    def facts(self) -> DayFacts:
+        """What the footer of its file says."""
+        return DayFacts(*self[:8], tuple(self.parts.split(",")), self.frames)
+
+    def aged(self, level: float) -> Row:
+        """The row with the priority it has when the level of eviction is this one."""
+        worth = (self.uses + 1) * max(self.seconds, _SECONDS_LEAST) / max(self.bytes, 1)
+        return self._replace(priority=level + worth)
+
+
+_COLUMNS: Final = ", ".join(Row._fields)
+_FIND: Final = f"SELECT {_COLUMNS} FROM manifest WHERE key = ?"  # noqa: S608 - a constant
+
+
+class Manifest:
+    """The manifest of a root; made if it is not there, unless `read_only`.
+
+    Raises `StoreError` for one that a newer version wrote, and `sqlite3.DatabaseError` for one that is
+    damaged, whenever that shows.
+    """
+
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+        self.path = root / MANIFEST_NAME
+        self.read_only = read_only
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._open: list[sqlite3.Connection] = []
+        self.connection()
+
+    def connection(self) -> sqlite3.Connection:
+        """That of this thread of this process: one that was inherited by a fork is not used."""
+        local, pid = self._local, os.getpid()
+        if getattr(local, "pid", None) != pid:
+            local.connection, local.pid = self._connected(), pid
+        found: sqlite3.Connection = local.connection
+        return found
+
+    def _connected(self) -> sqlite3.Connection:
+        options: dict[str, Any] = {
+            "timeout": _BUSY_SECONDS,
+            "isolation_level": None,
+            "cached_statements": 256,
+            "check_same_thread": False,  # closed by whoever closes the store
+        }
+        made: sqlite3.Connection
+        made = self._reading(options) if self.read_only else sqlite3.connect(self.path, **options)
+        version = made.execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            made.close()
+            raise StoreError(
+                f"{self.path.parent}: a root in format {version}, this is format {_VERSION}",
+                hint="a newer featureplane wrote it; use that one, or another root",
+            )
+        if not self.read_only:
+            made.execute("PRAGMA journal_mode = WAL")
+            made.execute("PRAGMA synchronous = NORMAL")
+            if version < _VERSION:
+                made.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
+        with self._lock:
+            self._open.append(made)
+        return made
+
+    def _reading(self, options: dict[str, Any]) -> sqlite3.Connection:
+        """WHY the second way: a WAL needs a file beside it, which a read-only folder cannot take."""
+        for ending in ("mode=ro", "mode=ro&immutable=1"):
+            uri = f"{self.path.absolute().as_uri()}?{ending}"
+            made: sqlite3.Connection = sqlite3.connect(uri, uri=True, **options)
+            try:
+                made.execute("SELECT count(*) FROM manifest").fetchone()
+            except sqlite3.OperationalError:
+                made.close()
+            else:
+                return made
+        raise StoreError(f"{self.path}: cannot be opened for reading")
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that writes; all of it happens or nothing does."""
+        connection = self.connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        with self._lock:
+            opened, self._open = self._open, []
+        for connection in opened:
+            connection.close()
+        self._local = threading.local()
+
+    # -- days
+
+    def find(self, key: str) -> Row | None:
+        """The stored day of that key."""
+        told = self.connection().execute(_FIND, (key,)).fetchone()
+        return None if told is None else Row._make(told)
+
+    def rows(
+        self,
+        where: str = "",
+        values: Iterable[Any] = (),
+        *,
+        order: str = "symbol, start_ts, feature_set, key",
+        most: int = -1,
+    ) -> list[Row]:
+        """All stored days, or those of a condition; both texts are ours, never a user's."""
+        condition = f" WHERE {where}" if where else ""
+        text = f"SELECT {_COLUMNS} FROM manifest{condition} ORDER BY {order} LIMIT {most}"  # noqa: S608 - see above
+        return [Row._make(told) for told in self.connection().execute(text, tuple(values))]
+
+    def put(self, row: Row, connection: sqlite3.Connection) -> None:
+        """Write a row, in the place of one of the same key."""
+        marks = ", ".join("?" * len(row))
+        text = f"INSERT OR REPLACE INTO manifest ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 - a constant
+        connection.execute(text, row)
+        connection.execute("DELETE FROM gone WHERE key = ?", (row.key,))
+
+    def drop(self, row: Row, reason: str, now_ns: int, connection: sqlite3.Connection) -> None:
+        """Forget a stored day, and remember why."""
+        connection.execute("DELETE FROM manifest WHERE key = ?", (row.key,))
+        told = (row.key, row.symbol, row.day, reason, now_ns)
+        connection.execute("INSERT OR REPLACE INTO gone VALUES (?, ?, ?, ?, ?)", told)
+
+    def why_gone(self, key: str) -> str | None:
+        """Why a day that was stored is not any more: `evicted`, `corrupt`, `cleared`."""
+        told = self.connection().execute("SELECT reason FROM gone WHERE key = ?", (key,)).fetchone()
+        return None if told is None else str(told[0])
+
+    def totals(self) -> tuple[int, int, int, int]:
+        """Days stored, their bytes, days in the hot tier, and the bytes there."""
+        text = (
+            "SELECT count(*), ifnull(sum(bytes), 0), ifnull(sum(hot_bytes > 0), 0), ifnull(sum(hot_bytes), 0)"
+        )
+        told = self.connection().execute(f"{text} FROM manifest").fetchone()
+        return int(told[0]), int(told[1]), int(told[2]), int(told[3])
+
+    def taken_bytes(self, now_ns: int, connection: sqlite3.Connection) -> int:
+        """Bytes stored, in both tiers, and bytes promised to whoever is writing and alive."""
+        stored = connection.execute("SELECT ifnull(sum(bytes + hot_bytes), 0) FROM manifest").fetchone()[0]
+        text = "SELECT ifnull(sum(reserved), 0) FROM leases WHERE abs(? - renewed_ns) <= ?"
+        return int(stored) + int(connection.execute(text, (now_ns, LEASE_DEAD_NS)).fetchone()[0])
+
+    def note_uses(self, uses: dict[str, tuple[int, int]]) -> None:
+        """Count uses, by key: how many, and when the last was."""
+        told = [(count, at_ns, key) for key, (count, at_ns) in uses.items()]
+        text = (
+            "UPDATE manifest SET uses = uses + ?, accessed_ns = max(accessed_ns, ?), priority = "
+            "(SELECT level FROM aging) + (uses + 1) * max(seconds, 1e-3) / max(bytes, 1) WHERE key = ?"
+        )
+        with self.writing() as connection:
+            connection.executemany(text, told)
+
+    # -- what was found out about raw files (`datasets.Memory`)
+
+    def content(self, identity: Identity) -> bytes | None:
+        """The content hash of a raw file."""
+        text = "SELECT digest FROM contents WHERE identity = ?"
+        told = self.connection().execute(text, (_said(identity),)).fetchone()
+        return None if told is None else bytes(told[0])
+
+    def remember_content(self, identity: Identity, digest: bytes) -> None:
+        """Keep the content hash of a raw file."""
+        told = (_said(identity), digest)
+        self.connection().execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", told)
+
+    def facts(self, key: str) -> str | None:
+        """What was found in a raw file."""
+        told = self.connection().execute("SELECT body FROM facts WHERE key = ?", (key,)).fetchone()
+        return None if told is None else str(told[0])
+
+    def remember_facts(self, key: str, facts: str) -> None:
+        """Keep what was found in a raw file."""
+        self.connection().execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, facts))
+
+
+def _said(identity: Identity) -> str:
+    return ",".join(map(str, identity))

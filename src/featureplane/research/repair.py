@@ -1,0 +1,280 @@
+"""What does not fit: rows without files, files without rows, damaged files; found, and mended.
+
+The manifest can be made anew from the footers of the files. What a footer does not say begins again: when
+a day was used, how often, and what computing it took.
+
+Leans on `manifest`, `shelf`, `dayfile`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featureplane.clock import SYSTEM, Clock
+from featureplane.errors import StoreError
+from featureplane.research.books import BookCheckpoint
+from featureplane.research.dayfile import file_digest, frames_digest, read_facts
+from featureplane.research.hot import hot_path, said_identity
+from featureplane.research.manifest import LEASE_DEAD_NS, MANIFEST_NAME, Manifest, Row
+from featureplane.research.shelf import BOOKS, HOT, QUARANTINE, VERIFY, Damaged, OpenFile, Shelf
+
+__all__ = ["FsckReport", "fsck", "opened_manifest", "rebuild"]
+
+_SECONDS_A_ROW: Final = 1e-6  # until a day has been computed again
+_PART: Final = ".part"
+_OWN: Final = (HOT, BOOKS, QUARANTINE, VERIFY, "metrics")
+
+
+@dataclass(slots=True)
+class FsckReport:
+    """What was looked at and what was wrong; `mended` says whether it is put right."""
+
+    days: int = 0
+    files: int = 0
+    missing_files: list[str] = field(default_factory=list)  # rows without files
+    missing_rows: list[str] = field(default_factory=list)  # files without rows
+    damaged: list[str] = field(default_factory=list)  # bytes that are not those published
+    torn: list[str] = field(default_factory=list)  # files that were being written when it ended
+    hot: list[str] = field(default_factory=list)  # hot files that are none, or that no row knows
+    leases: list[str] = field(default_factory=list)  # of the dead
+    mended: bool = False
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was wrong."""
+        return not any(getattr(self, name) for name in PROBLEMS)
+
+
+PROBLEMS: Final = ("missing_files", "missing_rows", "damaged", "torn", "hot", "leases")
+"""What `FsckReport` lists."""
+
+
+def opened_manifest(root: Path, shelf: Shelf, clock: Clock = SYSTEM) -> Manifest:
+    """The manifest of a root, made anew from the files where it is damaged."""
+    try:
+        return Manifest(root)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        rebuild(root, shelf, clock, only_damaged=True)
+        return Manifest(root)
+
+
+def rebuild(root: Path, shelf: Shelf, clock: Clock = SYSTEM, *, only_damaged: bool = False) -> int:
+    """Make the manifest anew from the footers of the files; how many days it has then.
+
+    The old one is put into quarantine. `only_damaged`: not if another process has just done it.
+    """
+    with _alone(root):
+        if only_damaged and (count := _whole(root)) is not None:
+            return count
+        used: dict[str, Row] = {}
+        try:
+            old = Manifest(root)
+        except sqlite3.DatabaseError:
+            pass  # then nothing is known of use
+        else:
+            with suppress(sqlite3.DatabaseError, ValueError):
+                used = {row.key: row for row in old.rows()}
+            old.close()
+        for name in (MANIFEST_NAME, f"{MANIFEST_NAME}-wal", f"{MANIFEST_NAME}-shm"):
+            if (root / name).exists():
+                shelf.quarantine(name)
+        manifest = Manifest(root)
+        rows = [row for path in _day_files(root) if (row := _row_of(root, path, clock)) is not None]
+        with manifest.writing() as connection:
+            for row in rows:
+                manifest.put(_as_used(row, used.get(row.key)), connection)
+        manifest.close()
+    return len(rows)
+
+
+def _whole(root: Path) -> int | None:
+    """How many days the manifest has; None for a damaged one."""
+    try:
+        manifest = Manifest(root)
+    except sqlite3.DatabaseError:
+        return None
+    try:
+        return manifest.totals()[0]
+    except sqlite3.DatabaseError:
+        return None
+    finally:
+        manifest.close()
+
+
+def fsck(manifest: Manifest, shelf: Shelf, *, repair: bool = False, clock: Clock = SYSTEM) -> FsckReport:
+    """Hold rows and files against each other and every file against its checksum; mend it if asked to.
+
+    A damaged file goes into quarantine with its row, and is computed anew when it is asked for.
+    """
+    report = FsckReport()
+    root = shelf.root
+    known: dict[str, Row] = {}
+    for row in manifest.rows():
+        report.days += 1
+        known[row.path] = row
+        _check_row(report, manifest, shelf, row, repair=repair, clock=clock)
+    for path in _day_files(root):
+        report.files += 1
+        if path not in known and manifest.rows("path = ?", (path,)) == []:
+            report.missing_rows.append(path)
+            if repair:
+                _adopt(manifest, shelf, path, clock)
+    _check_parts(report, root, clock, repair=repair)
+    _check_hot(report, manifest, shelf, repair=repair)
+    _check_books(report, shelf, repair=repair)
+    _check_leases(report, manifest, clock, repair=repair)
+    report.mended = repair
+    return report
+
+
+def _check_row(
+    report: FsckReport, manifest: Manifest, shelf: Shelf, row: Row, *, repair: bool, clock: Clock
+) -> None:
+    try:
+        opened = shelf.open(row)
+        with pq.ParquetFile(pa.BufferReader(opened.mapped())) as file:
+            as_told = read_facts(file) == row.facts and frames_digest(file) == row.frames
+        sound = as_told and file_digest(opened.descriptor) == row.checksum
+    except (Damaged, StoreError, pa.ArrowException, OSError):
+        sound = False
+    if not sound:
+        there = (shelf.root / row.path).exists()
+        (report.damaged if there else report.missing_files).append(row.path)
+        if repair:
+            shelf.remove(str(hot_path(row.key)))
+            shelf.quarantine(row.path)
+            with manifest.writing() as connection:
+                manifest.drop(row, "corrupt" if there else "evicted", clock.wall_ns(), connection)
+
+
+def _adopt(manifest: Manifest, shelf: Shelf, path: str, clock: Clock) -> None:
+    """Give a file its row if it is whole, else put it aside."""
+    row = _row_of(shelf.root, path, clock)
+    if row is None:
+        shelf.quarantine(path)
+        return
+    with manifest.writing() as connection:
+        manifest.put(row, connection)
+
+
+def _row_of(root: Path, path: str, clock: Clock) -> Row | None:
+    """The row of a file by its footer; None for one that is damaged or lies in the wrong place."""
+    try:
+        opened = OpenFile(root / path)
+        with pq.ParquetFile(pa.BufferReader(opened.mapped())) as file:
+            facts = read_facts(file)
+            if frames_digest(file) != facts.frames:
+                return None
+        if Shelf(root).day_path(facts.feature_set, facts.symbol, facts.day, facts.key) != Path(path):
+            return None
+        checksum = file_digest(opened.descriptor)
+    except (StoreError, pa.ArrowException, OSError):
+        return None
+    seconds = facts.rows * _SECONDS_A_ROW
+    size, now_ns = opened.identity[2], clock.wall_ns()
+    row = Row.of(
+        facts,
+        path,
+        size=size,
+        checksum=checksum,
+        seconds=seconds,
+        created_ns=opened.identity[3],
+        now_ns=now_ns,
+    )
+    return row.aged(0.0)
+
+
+def _as_used(row: Row, old: Row | None) -> Row:
+    """A row with what an older manifest knew of its use."""
+    if old is None or old.checksum != row.checksum:
+        return row
+    return old
+
+
+def _day_files(root: Path) -> Iterator[str]:
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        if folder.is_dir() and folder.name not in _OWN:
+            yield from (str(path.relative_to(root)) for path in sorted(folder.glob("*/*/*.parquet")))
+
+
+def _check_parts(report: FsckReport, root: Path, clock: Clock, *, repair: bool) -> None:
+    """Files that nobody can be writing any more: no lease lives as long without being renewed."""
+    for path in sorted(root.rglob(f".*{_PART}")):
+        with suppress(OSError):
+            if abs(clock.wall_ns() - path.stat().st_mtime_ns) > LEASE_DEAD_NS and not _is_locked(path):
+                report.torn.append(str(path.relative_to(root)))
+                if repair:
+                    path.unlink(missing_ok=True)
+
+
+def _is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _check_hot(report: FsckReport, manifest: Manifest, shelf: Shelf, *, repair: bool) -> None:
+    known = {str(hot_path(row.key)): row for row in manifest.rows("hot_bytes > 0")}
+    there = {str(path.relative_to(shelf.root)) for path in (shelf.root / HOT).glob("*.arrow")}
+    for name in sorted(there | set(known)):
+        row = known.get(name)
+        if (
+            row is not None
+            and name in there
+            and said_identity((shelf.root / name).stat()) == row.hot_identity
+        ):
+            continue
+        report.hot.append(name)
+        if repair:
+            shelf.remove(name)
+            if row is not None:
+                text = "UPDATE manifest SET hot_bytes = 0, hot_identity = '' WHERE key = ?"
+                manifest.connection().execute(text, (row.key,))
+
+
+def _check_books(report: FsckReport, shelf: Shelf, *, repair: bool) -> None:
+    for path in sorted((shelf.root / BOOKS).glob("*.book")):
+        try:
+            BookCheckpoint.load(path)
+        except (StoreError, OSError):
+            report.damaged.append(str(path.relative_to(shelf.root)))
+            if repair:
+                shelf.quarantine(str(path.relative_to(shelf.root)))
+
+
+def _check_leases(report: FsckReport, manifest: Manifest, clock: Clock, *, repair: bool) -> None:
+    now_ns = clock.wall_ns()
+    text = "SELECT key, token FROM leases WHERE abs(? - renewed_ns) > ?"
+    for key, token in manifest.connection().execute(text, (now_ns, LEASE_DEAD_NS)).fetchall():
+        report.leases.append(key)
+        if repair:
+            gone = "DELETE FROM leases WHERE key = ? AND token = ?"
+            manifest.connection().execute(gone, (key, token))
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """While no other process makes this root's manifest anew."""
+    descriptor = os.open(root / ".rebuild", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,212 @@
+"""The folder of a store as one process has it: manifest, files, leases, room, and whether it may write.
+
+Leans on `manifest`, `shelf`, `leases`, `eviction`, `hot`. Knows nothing of datasets.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sqlite3
+import threading
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from featureplane.clock import SYSTEM, Clock
+from featureplane.errors import StoreError
+from featureplane.research.eviction import Eviction
+from featureplane.research.hot import MappedDay, hot_bytes, open_hot, publish_hot
+from featureplane.research.leases import Lease, LeaseLost, Leases
+from featureplane.research.limits import StoreLimits
+from featureplane.research.manifest import Manifest, Row
+from featureplane.research.repair import opened_manifest
+from featureplane.research.resolving import Resolved
+from featureplane.research.shelf import Damaged, OpenFile, Shelf
+from featureplane.telemetry import log_event
+from featureplane.units import NANOS_PER_SECOND
+
+__all__ = ["Root"]
+
+_USES_HELD: Final = 256
+_USES_NS: Final = 5 * NANOS_PER_SECOND
+_HOT: Final = "hot:"
+
+_log = logging.getLogger("featureplane.store")
+
+
+class Root:
+    """One root, opened for writing, else for reading; `read_only` where nothing is stored.
+
+    Raises `StoreError` for a root that a newer version wrote.
+    """
+
+    def __init__(
+        self, path: Path, limits: StoreLimits, clock: Clock = SYSTEM, shelf: Shelf | None = None
+    ) -> None:
+        self.path = path
+        self.limits = limits
+        self.clock = clock
+        self.shelf = shelf or Shelf(path)
+        self.read_only = False
+        self._warned: set[str] = set()
+        self._uses: dict[str, tuple[int, int]] = {}
+        self._uses_since_ns = clock.monotonic_ns()
+        self._lock = threading.Lock()
+        self.manifest = self._manifest()
+        if self.manifest is not None:
+            self.leases = Leases(self.manifest, clock)
+            self.eviction = Eviction(self.manifest, self.shelf, clock)
+        atexit.register(_flush, weakref.ref(self))
+
+    @property
+    def written(self) -> Manifest:
+        """The manifest of a root that is not read-only."""
+        assert self.manifest is not None
+        return self.manifest
+
+    def _manifest(self) -> Manifest | None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            made = opened_manifest(self.path, self.shelf, self.clock)
+            with made.writing():
+                pass
+        except (OSError, sqlite3.OperationalError) as error:
+            self.lose(error)
+            with suppress(StoreError, sqlite3.Error):
+                return Manifest(self.path, read_only=True)
+            return None
+        return made
+
+    def lose(self, error: Exception) -> None:
+        """The root cannot be written: nothing more is stored, and that is said once."""
+        self.read_only = True
+        self.warn_once(f"{self.path} cannot be written ({error}); features are computed and not stored")
+
+    def warn_once(self, text: str) -> None:
+        """A warning that is not repeated."""
+        if text not in self._warned:
+            self._warned.add(text)
+            log_event(_log, logging.WARNING, text)
+
+    # -- what is stored
+
+    def find(self, key: str) -> Row | None:
+        """The stored day of a key."""
+        return None if self.manifest is None else self.manifest.find(key)
+
+    def used(self, key: str) -> None:
+        """Count a use; told to the manifest now and then, many at once."""
+        now_ns = self.clock.wall_ns()
+        with self._lock:
+            count, _ = self._uses.get(key, (0, 0))
+            self._uses[key] = count + 1, now_ns
+            due = len(self._uses) >= _USES_HELD or self.clock.monotonic_ns() - self._uses_since_ns > _USES_NS
+        if due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tell the manifest what was used."""
+        with self._lock:
+            uses, self._uses = self._uses, {}
+            self._uses_since_ns = self.clock.monotonic_ns()
+        if uses and self.manifest is not None and not self.read_only:
+            with suppress(sqlite3.Error):
+                self.manifest.note_uses(uses)
+
+    def discard(self, row: Row) -> None:
+        """Put a damaged day aside and forget it."""
+        if self.manifest is None or self.read_only:
+            return
+        with suppress(sqlite3.OperationalError, OSError):
+            self.eviction.drop_hot(row)
+            self.shelf.quarantine(row.path)
+            with self.manifest.writing() as connection:
+                self.manifest.drop(row, "corrupt", self.clock.wall_ns(), connection)
+
+    def why_missing(self, resolved: Resolved) -> str:
+        """Why a day is not stored: `corrupt`, `evicted`, `new_symbol`, `new_features` or `new_data`."""
+        gone = self.written.why_gone(resolved.key.key)
+        if gone is not None:
+            return "corrupt" if gone == "corrupt" else "evicted"
+        beside = self.written.rows("symbol = ?", (resolved.symbol,), most=1)
+        if not beside:
+            return "new_symbol"
+        print_ = resolved.feature_set.fingerprint
+        same = self.written.rows("symbol = ? AND fingerprint = ?", (resolved.symbol, print_), most=1)
+        return "new_data" if same else "new_features"
+
+    def expected_seconds(self, resolved: Resolved) -> float:
+        """How long the last day of this symbol and set took; 0 where none was computed."""
+        place = resolved.symbol, resolved.feature_set.fingerprint
+        last = self.written.rows("symbol = ? AND fingerprint = ?", place, order="created_ns DESC", most=1)
+        return last[0].seconds if last else 0.0
+
+    # -- the hot tier
+
+    def open_hot(self, row: Row) -> MappedDay | None:
+        """A hot day, mapped; None where the file is not the one that was written."""
+        try:
+            return open_hot(self.shelf, row)
+        except Damaged:
+            if self.manifest is not None and not self.read_only:
+                with suppress(sqlite3.OperationalError):
+                    self.eviction.drop_hot(row)
+            return None
+
+    def wants_hot(self, row: Row) -> bool:
+        """Whether a day is read for the second time, and a hot tier is there for it."""
+        pending = self._uses.get(row.key, (0, 0))[0]
+        return not self.read_only and self.limits.hot_max > 0 and row.uses + pending > 1
+
+    def fill_hot(self, row: Row, opened: OpenFile) -> MappedDay | None:
+        """Put a day into the hot tier; None where it has no room. Raises `Damaged` for a damaged file."""
+        key = row.key
+        known = self.written.find(key)
+        if known is None or self.read_only:
+            return None
+        if known.hot_bytes and (mapped := self.open_hot(known)) is not None:
+            return mapped
+        lease = self.leases.take(_HOT + key)
+        if lease is None:
+            return None
+        with self.leases.held(lease), suppress(LeaseLost, OSError, sqlite3.OperationalError):
+            with self.shelf.parquet(row, opened) as file:
+                table = file.read()
+            if self._hot_room(lease, hot_bytes(table, key)):
+                size, identity = publish_hot(self.shelf, table, key)
+                with self.written.writing() as connection:
+                    self.leases.check(lease, connection)
+                    told = (size, identity, key)
+                    text = "UPDATE manifest SET hot_bytes = ?, hot_identity = ? WHERE key = ?"
+                    connection.execute(text, told)
+                    connection.execute("UPDATE leases SET reserved = 0 WHERE key = ?", (lease.key,))
+                found = self.written.find(key)
+                return None if found is None or not found.hot_bytes else self.open_hot(found)
+        return None
+
+    def _hot_room(self, lease: Lease, size: int) -> bool:
+        limits = self.limits
+        if size > limits.hot_max:
+            return False
+        over = self.written.totals()[3] + size - limits.hot_max
+        if over > 0:
+            self.eviction.free_hot(over)
+            if self.written.totals()[3] + size > limits.hot_max:
+                return False
+        return not self.leases.reserve(lease, size, limits.bytes_max)
+
+    def close(self) -> None:
+        """Tell what was used, and let go of the manifest."""
+        self.flush()
+        if self.manifest is not None:
+            self.leases.close()
+            self.manifest.close()
+
+
+def _flush(root: weakref.ref[Root]) -> None:
+    """At the end of the process."""
+    found = root()
+    if found is not None:
+        found.flush()
