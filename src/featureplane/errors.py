@@ -25,6 +25,7 @@
     |- StateError            asked for in a state that does not allow it
     |  |- NotReady
     |  |- IllegalTransition
+    |  |- NoService
     |  |- BackendUnavailable
     |  `- ExtraUnavailable
     |- StoreError            the store or its manifest cannot be trusted
@@ -57,6 +58,7 @@ __all__ = [
     "MalformedEvent",
     "MissingDay",
     "MissingSnapshot",
+    "NoService",
     "NotReady",
     "ParityBreach",
     "PlanError",
@@ -387,6 +389,17 @@ class IllegalTransition(StateError):
             hint=f"from `{state}` one can: {_listed(allowed)}",
         )
         self.who, self.state, self.event, self.allowed = who, state, event, tuple(allowed)
+
+
+class NoService(StateError):
+    """Nobody listens where a running service was asked."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(
+            f"{place}: no service answers ({why})",
+            hint="is it running? --control names the place `featureplane run` was given",
+        )
+        self.place, self.why = place, why
 
 
 class BackendUnavailable(StateError):

@@ -135,6 +135,24 @@ METRICS: Final = (
         "1 for the set that is computed, 0 for those that were before",
         ("feature_set", "fingerprint", "backend"),
     ),
+    Metric("feature_rollout_phase", "gauge", "1 for the phase that the rollout is in", ("phase",)),
+    Metric(
+        "feature_rollout_rollback_total",
+        "counter",
+        "versions that were rolled back, by people and by themselves, over the whole history",
+        ("cause",),
+    ),
+    Metric(
+        "feature_rollout_frozen",
+        "gauge",
+        "1 while the state of the rollout cannot be read, or not be written when it has to be",
+    ),
+    Metric(
+        "feature_rollout_criterion_reached",
+        "gauge",
+        "1 for each criterion that the candidate has reached; 0 without one",
+        ("criterion",),
+    ),
     Metric(
         "strategy_decisions_total",
         "counter",

@@ -342,7 +342,8 @@ def test_a_criteria_file_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_a_report_is_what_the_backtest_printed(tmp_path: Path) -> None:
     path = tmp_path / "ab.json"
     said = {
-        "strategy": "some.module:MarketMaker",
+        "strategy": "some.module:FORMS",
+        "form": "MarketMaker",
         "fingerprint": B.fingerprint,
         "same": True,
         "decisions": {"legacy": 4, "shared": 4},

@@ -27,6 +27,7 @@ from featureplane.cli.instruments import instruments
 from featureplane.cli.ops import ops
 from featureplane.cli.parity import parity
 from featureplane.cli.replay import replay
+from featureplane.cli.rollout import rollout
 from featureplane.cli.run import run
 from featureplane.cli.shadow import shadow
 from featureplane.cli.strategy import strategy
@@ -68,6 +69,7 @@ app.command(instruments)
 app.command(ops)
 app.command(parity)
 app.command(replay)
+app.command(rollout)
 app.command(run)
 app.command(shadow)
 app.command(strategy)

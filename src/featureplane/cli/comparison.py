@@ -57,7 +57,8 @@ def compare(
             found = compare_forms(forms, market, fset, progress=lambda n: tell(f"{n:,} messages"))
     if json:
         symbol = market.batch().instrument.symbol
-        print_json({"symbol": symbol, "set": fset.feature_set_id} | _answer(found))
+        about = {"strategy": name, "form": type(shared).__name__, "fingerprint": fset.fingerprint}
+        print_json({"symbol": symbol, "set": fset.feature_set_id, **about} | _answer(found))
     else:
         _tell(found)
     return 0 if found.divergence is None else 1

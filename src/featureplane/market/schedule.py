@@ -45,12 +45,19 @@ class Schedule:
 
     def is_open(self, clock_ns: int) -> bool:
         """Whether the session of this clock, if there are sessions, is a trading one."""
+        return not self._sessions or self.session(clock_ns) is not None
+
+    def session(self, clock_ns: int) -> tuple[int, int] | None:
+        """When the trading session of this clock opens and closes; None outside, or where there are none."""
         if not self._sessions:
-            return True
+            return None
         self._look_up(clock_ns)
-        return any(
-            opens <= clock_ns < closes and state == "trading" for opens, closes, state in self._intervals
+        found = (
+            (opens, closes)
+            for opens, closes, state in self._intervals
+            if opens <= clock_ns < closes and state == "trading"
         )
+        return next(found, None)
 
     def resets(self, before_ns: int, clock_ns: int) -> bool:
         """Whether a daily reset lies in (before, clock]."""

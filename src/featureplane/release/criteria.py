@@ -38,10 +38,20 @@ from featureplane.release.evidence import FLAGS, THIRDS, Evidence, Run, Tail
 from featureplane.release.reports import Report
 from featureplane.release.rollout import Proof
 
-__all__ = ["CRITERIA", "Criteria", "GuardCriteria", "Verdict", "judge", "proof_of", "read_criteria"]
+__all__ = [
+    "CRITERIA",
+    "REPORTS",
+    "Criteria",
+    "GuardCriteria",
+    "Verdict",
+    "judge",
+    "proof_of",
+    "read_criteria",
+]
 
 _BYTES_MAX: Final = 1 << 20
 _SLACK_FRAMES: Final = 10_000
+REPORTS: Final = "ab_report"
 CRITERIA: Final = (
     "shadow",
     "abs_tol",
@@ -51,7 +61,7 @@ CRITERIA: Final = (
     "flags",
     "raw_queue_depth",
     "pipeline_latency_ns",
-    "ab_report",
+    REPORTS,
 )
 """What is asked for, in order."""
 
@@ -311,11 +321,11 @@ def _tails(
 def _reports(found: Evidence, reports: tuple[Report, ...], strategies: Sequence[str]) -> Verdict:
     needed = "a report of each strategy that consumes the candidate, equal or signed"
     if not strategies:
-        return Verdict("ab_report", reached=False, found="no strategy consumes it", needed=needed)
+        return Verdict(REPORTS, reached=False, found="no strategy consumes it", needed=needed)
     said, reached = [], True
     for name in strategies:
         mine = [one for one in reports if one.strategy == name]
         verdicts = [one.against(found.candidate) for one in mine] or [(False, "none")]
         reached = reached and all(good for good, _ in verdicts)
         said += [f"{name}: {words}" for _, words in verdicts]
-    return Verdict("ab_report", reached, "; ".join(said), needed)
+    return Verdict(REPORTS, reached, "; ".join(said), needed)

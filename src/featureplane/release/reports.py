@@ -61,7 +61,7 @@ class Report:
 
 
 def read_report(text: str, signed_by: str = "") -> Report:
-    """The report in a file, given as `NAME=FILE`, or as `FILE` where the strategy is called as its class.
+    """The report in a file, given as `NAME=FILE`, or as `FILE` where a strategy has the name of its class.
 
     Raises `UnreadableFile` for a file that is none.
     """
@@ -77,12 +77,13 @@ def read_report(text: str, signed_by: str = "") -> Report:
         raise UnreadableFile(str(path), error.strerror or str(error), _WHAT) from None
     except (ValueError, RecursionError):
         raise UnreadableFile(str(path), "no JSON", _WHAT) from None
-    if not isinstance(table, dict) or not {"same", "decisions", "strategy", "fingerprint"} <= table.keys():
+    if not isinstance(table, dict) or not {"same", "decisions", "form", "fingerprint"} <= table.keys():
         raise UnreadableFile(str(path), "something else", _WHAT)
-    said, decisions = table["strategy"], table["decisions"]
-    cls = str(said).rpartition(":")[2]
+    decisions = table["decisions"]
     counts = (
         tuple(decisions.get(form) for form in ("legacy", "shared")) if isinstance(decisions, dict) else ()
     )
     digest = hashlib.sha256(data).hexdigest()
-    return Report(name if equals else cls, table["fingerprint"], table["same"], counts, digest, signed_by)
+    return Report(
+        name if equals else str(table["form"]), table["fingerprint"], table["same"], counts, digest, signed_by
+    )

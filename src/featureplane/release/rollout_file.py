@@ -51,17 +51,33 @@ class RolloutFile:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise self._unreadable(f"{type(error).__name__}: {error}") from None
 
-    def change(self, step: Callable[[RolloutState], RolloutState]) -> RolloutState:
+    def change(
+        self,
+        step: Callable[[RolloutState], RolloutState],
+        act: Callable[[RolloutState], None] = lambda _: None,
+    ) -> RolloutState:
         """Read, let `step` make the next state, and write that; nobody else changes it meanwhile.
 
-        Raises what `read` and `step` raise, and `StateError` where it cannot be written: then nothing was
-        changed.
+        `act` is called with the next state when that stands on the disk and is not yet the file's: where it
+        raises, nothing was changed. Raises what `read`, `step` and `act` raise, and `StateError` where it
+        cannot be written.
         """
         with self._alone():
             before = self.read()
             after = step(before)
-            if after != before:
-                self._write(after)
+            if after == before:
+                return before
+            try:
+                beside = _written_beside(self.path, _packed(after))
+            except OSError as error:
+                raise self._frozen(error) from None
+            try:
+                act(after)
+                _take_place(beside, self.path)
+            except OSError as error:
+                raise self._frozen(error) from None
+            finally:
+                beside.unlink(missing_ok=True)
             return after
 
     def stamp(self) -> tuple[int, int, int] | None:
@@ -71,12 +87,6 @@ class RolloutFile:
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
-
-    def _write(self, state: RolloutState) -> None:
-        try:
-            write_whole(self.path, _packed(state))
-        except OSError as error:
-            raise self._frozen(error) from None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -104,16 +114,28 @@ class RolloutFile:
 def write_whole(path: Path, data: bytes) -> None:
     """Put data into a file whole or not at all, on the disk when this returns; raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    beside = _written_beside(path, data)
+    try:
+        _take_place(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _written_beside(path: Path, data: bytes) -> Path:
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(beside).replace(path)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
+    return Path(beside)
+
+
+def _take_place(beside: Path, path: Path) -> None:
+    beside.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

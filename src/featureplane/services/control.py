@@ -2,6 +2,8 @@
 
     GET  /strategies          in which form each runs
     POST /strategies/NAME     {"form": "legacy" | "shared" | "off"}
+    GET  /rollout             where it stands
+    POST /rollout             a change of it
 
 Never a port. A switch is thrown between two messages, and answered then; throwing it again changes nothing.
 Leans on `marketdata` and `health`; asking needs no extra.
@@ -20,8 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from featureplane.errors import FeaturePlaneError, SettingError, StateError, UnknownStrategy
+from featureplane.errors import FeaturePlaneError, NoService, SettingError, StateError, UnknownStrategy
+from featureplane.services.answers import ANSWER_S, body_of, refusal
 from featureplane.services.marketdata import MarketDataService
+from featureplane.services.rollout_routes import rollout_routes
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -31,11 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ask_service", "bind_unix", "check_unix", "control_app"]
 
-_ANSWER_S: Final = 10.0
 _WAIT_S: Final = 15.0
 _PATH_BYTES_MAX: Final = 107
 _BACKLOG: Final = 16
-_BODY_BYTES_MAX: Final = 1 << 16
 
 
 def bind_unix(path: Path) -> socket.socket:
@@ -105,12 +107,12 @@ def control_app(service: MarketDataService) -> Starlette:
         return {"strategy": name, "form": form, "changed": changed, "message": service.runner.messages}
 
     async def switch(request: Request) -> Response:
-        form = _form_in(await _body(request))
+        form = _form_in(await body_of(request))
         if form is None:
             return refusal(SettingError("no form", hint='{"form": "legacy" | "shared" | "off"}'), 422)
         name = request.path_params["name"]
         try:
-            answer = await run_in_threadpool(service.ask, lambda: throw(name, form), _ANSWER_S)
+            answer = await run_in_threadpool(service.ask, lambda: throw(name, form), ANSWER_S)
         except UnknownStrategy as error:
             return refusal(error, 404)
         except FeaturePlaneError as error:
@@ -124,6 +126,7 @@ def control_app(service: MarketDataService) -> Starlette:
 
     return Starlette(
         routes=[
+            *rollout_routes(service),
             *shadow_routes(service),
             Route("/strategies", forms),
             Route("/strategies/{name:path}", switch, methods=["POST"]),
@@ -154,7 +157,7 @@ def shadow_routes(service: MarketDataService) -> list[Route]:
         if service.shadow is None:
             return refusal(off, 409)
         try:
-            service.shadow.sample_every = _number_in(await _body(request), "sample_every")
+            service.shadow.sample_every = _number_in(await body_of(request), "sample_every")
         except SettingError as error:
             return refusal(error, 422)
         return JSONResponse({"sample_every": service.shadow.sample_every})
@@ -167,13 +170,6 @@ def shadow_routes(service: MarketDataService) -> list[Route]:
     ]
 
 
-def refusal(error: FeaturePlaneError, status: int) -> Response:
-    """An error as an answer."""
-    from starlette.responses import JSONResponse  # noqa: PLC0415 - an extra
-
-    return JSONResponse({"error": str(error), "hint": error.hint}, status_code=status)
-
-
 def _number_in(body: bytes, name: str) -> int:
     try:
         said = json.loads(body)
@@ -183,15 +179,6 @@ def _number_in(body: bytes, name: str) -> int:
     if type(number) is not int:
         raise SettingError(f"no {name}", hint=f'{{"{name}": 64}}')
     return number
-
-
-async def _body(request: Request) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _BODY_BYTES_MAX:
-            return b""
-    return body
 
 
 def _form_in(body: bytes) -> str | None:
@@ -220,7 +207,8 @@ class _Connection(http.client.HTTPConnection):
 def ask_service(path: Path, where: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
     """What the service that listens there answers; with a body it is told something.
 
-    Raises `StateError` where none does, and for what it refuses, with its hint.
+    Raises `NoService` where nobody listens, `StateError` where no service answers in time and for what it
+    refuses, with its hint.
     """
     connection = _Connection(path)
     try:
@@ -231,9 +219,11 @@ def ask_service(path: Path, where: str, body: Mapping[str, object] | None = None
             connection.request("POST", f"/{parts}", json.dumps(body))
         answer = connection.getresponse()
         said = json.loads(answer.read())
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise NoService(str(path), error.strerror or type(error).__name__) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        hint = "is it running? --control names the place `featureplane run` was given"
+        hint = "is it busy, or another program? --control names the place `featureplane run` was given"
         raise StateError(f"{path}: no service answers ({why})", hint=hint) from None
     finally:
         connection.close()

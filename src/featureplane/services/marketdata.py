@@ -14,11 +14,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import (
@@ -34,11 +34,13 @@ from featureplane.features.pipeline import Pipeline
 from featureplane.features.shadow import Shadow
 from featureplane.features.spec import FeatureSet
 from featureplane.market.feed import MessageFeed
+from featureplane.services.ends import Feed, Subscriber
 from featureplane.services.numbers import Latencies, write_numbers
 from featureplane.services.raw_queue import Item, RawQueue
 from featureplane.services.readiness import Readiness
 from featureplane.services.recording import START
 from featureplane.services.rollout_engines import RolloutEngines
+from featureplane.services.rollout_pilot import RolloutPilot
 from featureplane.services.story import Story
 from featureplane.settings import Settings
 from featureplane.strategy.api import BaseStrategy
@@ -55,44 +57,6 @@ _PUBLISH_NS: Final = 100 * NANOS_PER_MS
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class Feed(Protocol):
-    """Where raw messages come from. `waits`: the loop itself reads `items`, else `run` puts them."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether the next message waits until it is asked for."""
-
-    def items(self) -> Iterator[Item]:
-        """Messages and reconnects, in order."""
-
-    def run(self, queue: RawQueue) -> None:
-        """Put messages until there are no more, or `stop`; in a thread of its own."""
-
-    def stop(self) -> None:
-        """Put nothing more."""
-
-
-class Subscriber(Protocol):
-    """Hears every message before it is taken, and its frames behind it. Frames stand until it returns.
-
-    One that has a method `on_candidate` is told by it, before that, what the message made of a candidate.
-    """
-
-    name: str
-
-    def on_message(self, data: bytes, local_ts_ns: int | None, symbol: str | None) -> None:
-        """A message came."""
-
-    def on_reconnect(self, symbol: str | None, reason: str) -> None:
-        """What comes next comes over another connection."""
-
-    def on_frames(self, frames: Sequence[FeatureFrame]) -> None:
-        """What the last message made."""
-
-    def finish(self) -> None:
-        """Nothing more comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +107,7 @@ class MarketDataService:
         self.readiness = Readiness(runner, self.fset)
         self.shadow = shadow
         self.rollout = RolloutEngines(self)
+        self.pilot: RolloutPilot | None = None
         if isinstance(feed, Pipeline):
             feed.watch(shadow)
         self._subscribers: list[Subscriber] = []
@@ -165,9 +130,23 @@ class MarketDataService:
         self.queue_breaks = self.resubscribes = 0
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Tell it of all that comes from now on; before `run`."""
+        """Tell it of all that comes from now on; before `run`, or between two messages."""
         self._subscribers.append(subscriber)
-        self._gone[subscriber.name] = 0
+        self._gone.setdefault(subscriber.name, 0)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Tell it of nothing more; between two messages."""
+        if subscriber in self._subscribers:
+            self._subscribers.remove(subscriber)
+
+    @property
+    def subscribers(self) -> tuple[Subscriber, ...]:
+        """Those that are told now."""
+        return tuple(self._subscribers)
+
+    def look_soon(self) -> None:
+        """Look before the next message what is to be done between two of them."""
+        self._watch_at = self._due = self.messages + 1
 
     # -- the loop
 
@@ -178,6 +157,8 @@ class MarketDataService:
         """
         log_event(_log, logging.INFO, "running", **self.about())
         self._say_unheard()
+        if self.pilot is not None:
+            self.pilot.start()
         self.telemetry.publish()  # WHY before the first message: every series is there, at 0
         try:
             if source.waits:
@@ -271,12 +252,16 @@ class MarketDataService:
             self._watch_at = messages + _WATCH_EVERY
             self.readiness.look()
             self.story.tell_late(self.runner.states.values())
+            if self.pilot is not None:
+                self.pilot.look()
         self._due = min(self._timed_at, self._watch_at)
         if not is_timed:
             return self._push(data, local_ts_ns, symbol)
         frames, spent = self.runner.push_timed(data, local_ts_ns, symbol)
         self.latencies.add(spent, made_frames=bool(frames))
         self._tell_candidate()
+        if self.pilot is not None:
+            self.pilot.timed(spent, len(self.queue))
         return frames
 
     def _push_both(
@@ -348,12 +333,16 @@ class MarketDataService:
         if self.is_over:
             return
         self.is_over = True
+        if self.pilot is not None:
+            self.pilot.look()
         self.runner.finish()
         self.runner.hear(self.runner.now_ns + self._answers_ns)
         self._tell("finish")
         if self.shadow is not None:
             self.feed.finish()
             self.shadow.close()
+        if self.pilot is not None:
+            self.pilot.finish()
         self.story.tell()
         self.story.tell_late(self.runner.states.values())
         self.telemetry.publish()

@@ -14,17 +14,20 @@ from featureplane.features.shadow_queue import names_of
 from featureplane.features.spec import FeatureSet
 from featureplane.market.quality import Drop, Quality, ResetCause
 from featureplane.market.stages import ASIDE, CANDIDATE, ENGINE_STAGES
+from featureplane.release.criteria import CRITERIA, REPORTS
+from featureplane.release.rollout import Cause, Phase, RolloutState
 from featureplane.telemetry import Histogram, Telemetry
 
 if TYPE_CHECKING:
     from featureplane.services.marketdata import MarketDataService
+    from featureplane.services.rollout_pilot import RolloutPilot
 
-__all__ = ["NO_SET", "STAGES", "UNREAD", "Latencies", "write_numbers"]
+__all__ = ["FLAG_NAMES", "NO_SET", "STAGES", "UNREAD", "Latencies", "write_numbers"]
 
 STAGES: Final = (*(one for one in ENGINE_STAGES if one != ASIDE), "dispatch", "risk", "order")
 """Stages of a message that are timed."""
 
-_FLAGS: Final = {
+FLAG_NAMES: Final = {
     "GAP_DETECTED": "gap",
     "STATE_RESET": "state_reset",
     "STALE_INPUT": "stale_input",
@@ -32,6 +35,8 @@ _FLAGS: Final = {
     "PARTIAL_FEATURES": "partial",
     "CROSSED_BOOK": "crossed",
 }
+"""Labels of quality flags."""
+
 _CAUSES: Final = {one.value: "session" if one is ResetCause.TRADING else one.value for one in ResetCause}
 _BREAKS: Final = ("gap", "crossed", "malformed", "queue")
 NO_SET: Final = "none"  # where no features are computed
@@ -78,10 +83,23 @@ def write_numbers(service: MarketDataService, telemetry: Telemetry) -> None:
     telemetry.put_all("book_broken_total", {reason: broken[reason] for reason in _BREAKS})
     resets, rises = Counter(counts.get("resets")), Counter(counts.get("flags"))
     telemetry.put_all("feature_resets_total", {_CAUSES[one]: resets[one] for one in _CAUSES})
-    telemetry.put_all("feature_quality_flags_total", {_FLAGS[one]: rises[one] for one in _FLAGS})
+    telemetry.put_all("feature_quality_flags_total", {FLAG_NAMES[one]: rises[one] for one in FLAG_NAMES})
     _write_symbols(service, telemetry)
     _write_updates(service, telemetry)
     _write_shadow(service.fset, service.shadow, telemetry)
+    _write_rollout(service.pilot, telemetry)
+
+
+def _write_rollout(pilot: RolloutPilot | None, telemetry: Telemetry) -> None:
+    """As of a rollout that has not begun where nobody steers by one."""
+    state = RolloutState() if pilot is None else pilot.state
+    telemetry.put_all("feature_rollout_phase", {one.value: int(one is state.phase) for one in Phase})
+    causes = Counter(one.cause for one in state.history)
+    telemetry.put_all("feature_rollout_rollback_total", {one.value: causes[one] for one in Cause})
+    telemetry.put("feature_rollout_frozen", int(pilot is not None and pilot.frozen is not None))
+    reached = {} if pilot is None else pilot.reached()
+    judged = {one: int(reached.get(one, False)) for one in CRITERIA if one != REPORTS}
+    telemetry.put_all("feature_rollout_criterion_reached", judged)
 
 
 def _write_symbols(service: MarketDataService, telemetry: Telemetry) -> None:
@@ -95,7 +113,7 @@ def _write_symbols(service: MarketDataService, telemetry: Telemetry) -> None:
     standing = [flags for _, flags in filter(None, seen)]
     for flag in Quality:
         count = sum(bool(flags & flag) for flags in standing)
-        telemetry.put("feature_quality_flags_standing", count, _FLAGS[str(flag.name)])
+        telemetry.put("feature_quality_flags_standing", count, FLAG_NAMES[str(flag.name)])
 
 
 def _write_shadow(fset: FeatureSet | None, shadow: Shadow | None, telemetry: Telemetry) -> None:

@@ -17,8 +17,7 @@ from featureplane import __version__, native
 from featureplane.errors import FeaturePlaneError, SettingError, UnknownSymbol
 from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venues.paper import PaperOptions, PaperVenue
-from featureplane.features.catalog import registry
-from featureplane.features.loading import resolve_feature_set, to_toml
+from featureplane.features.loading import to_toml
 from featureplane.features.pipeline import Pipeline
 from featureplane.features.shadow import Shadow
 from featureplane.features.spec import FeatureSet
@@ -26,6 +25,7 @@ from featureplane.market.feed import MessageFeed
 from featureplane.market.instruments import Instrument, infer, load_instruments
 from featureplane.market.sources import find_source, source_names
 from featureplane.market.sources.detect import guess_source
+from featureplane.release.rollout import Version
 from featureplane.services.configuration import SHADOW_LAST, ServiceConfiguration, nearest, plain
 from featureplane.services.diary import Diary
 from featureplane.services.marketdata import MarketDataService, StrategyForms
@@ -38,6 +38,7 @@ from featureplane.services.replay_source import (
     recorded_states,
     starts,
 )
+from featureplane.services.rollout_start import RolloutStart
 from featureplane.services.story import Story
 from featureplane.strategy.api import BaseStrategy, required_by
 from featureplane.strategy.loading import load_either, make
@@ -102,10 +103,15 @@ def problems(asked: ServiceConfiguration, *, allow_code: bool = False) -> list[F
     attempt(lambda: native.resolve(_backend(asked)))
     market = attempt(lambda: _market(asked))
     made = attempt(lambda: _strategies(asked, allow_code=allow_code))
-    fset = attempt(lambda: _features(asked, made or [], allow_code=allow_code))
-    wanted = asked.settings.engine_enabled
+    start = attempt(lambda: RolloutStart.read(asked.settings))
+    computed = (
+        None if start is None else attempt(lambda: _features(asked, start, made or [], allow_code=allow_code))
+    )
+    fset = None if computed is None else computed[0]
+    if start is not None and made is not None:
+        attempt(lambda: start.check([one.strategy for one in made], allow_code=allow_code))
     if not found and paper is not None and market is not None and made is not None:
-        attempt(lambda: _service(asked, market, made, fset if wanted else None, paper))
+        attempt(lambda: _service(asked, market, made, fset, paper))
     if market is not None and asked.record is not None:
         folder = Path(asked.record)
         attempt(lambda: check_folder(folder, market.venue, market.instruments, fset))
@@ -119,8 +125,13 @@ def prepare(asked: ServiceConfiguration, *, allow_code: bool = False) -> Prepare
     native.resolve(_backend(asked))
     market = _market(asked)
     made = _strategies(asked, allow_code=allow_code)
-    fset = _features(asked, made, allow_code=allow_code)
+    start = RolloutStart.read(asked.settings)
+    fset, version = _features(asked, start, made, allow_code=allow_code) or (None, None)
+    start.check([one.strategy for one in made], allow_code=allow_code)
     service = _service(asked, market, made, fset, paper)
+    start.steer(
+        service, asked.settings, version, lambda one: _shadow(asked, market, one), allow_code=allow_code
+    )
     diary = nullcontext() if asked.record is None else _record(asked, market, service)
     return Prepared(service, _source(market), diary)
 
@@ -236,17 +247,14 @@ def _strategy(asked: ServiceConfiguration, text: str, *, allow_code: bool) -> _M
     return _Made(strategy, StrategyForms(makers, first))
 
 
-def _features(asked: ServiceConfiguration, made: list[_Made], *, allow_code: bool) -> FeatureSet | None:
+def _features(
+    asked: ServiceConfiguration, start: RolloutStart, made: list[_Made], *, allow_code: bool
+) -> tuple[FeatureSet, Version] | None:
     """The set to compute, None where the engine is switched off; then no name is looked up."""
     if not asked.settings.engine_enabled:
         return None
     required = [name for one in made for name in required_by(one.strategy)]
-    wanted = asked.features or next(iter(required), None)
-    if wanted is None:
-        hint = "--features names a set; HFT_FEATURE_ENGINE_ENABLED=0 runs without any"
-        raise SettingError("no feature set is named", hint=hint)
-    fset = resolve_feature_set(wanted, allow_code=allow_code)
-    return registry.register(fset) if fset.feature_set_id in registry else fset
+    return start.features(asked.features, required, allow_code=allow_code)
 
 
 def _source(market: _Market) -> ReplaySource:
@@ -294,6 +302,11 @@ def _service(
     )
 
 
-def _shadow(asked: ServiceConfiguration, market: _Market) -> Shadow | None:
+def _shadow(
+    asked: ServiceConfiguration, market: _Market, candidate: FeatureSet | None = None
+) -> Shadow | None:
+    """The other backend's shadow, or that of a candidate; None where shadows are switched off."""
     paths = [str(path) for path in market.paths]
-    return Shadow.of(asked.settings, mode=asked.shadow_mode, last_path=Path(SHADOW_LAST), recording=paths)
+    return Shadow.of(
+        asked.settings, candidate, mode=asked.shadow_mode, last_path=Path(SHADOW_LAST), recording=paths
+    )

@@ -1,0 +1,291 @@
+"""The candidate of a rollout in a running service: in the shadow's process, or beside the active set.
+
+What it begins it ends, and gathers evidence of meanwhile. Leans on `rollout_engines` and `rollout_evidence`.
+Knows no files and no reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from featureplane.errors import FeaturePlaneError, StateError
+from featureplane.features.frame import FeatureFrame
+from featureplane.features.pipeline import Pipeline
+from featureplane.features.shadow import Shadow
+from featureplane.features.spec import FeatureSet
+from featureplane.release.criteria import GuardCriteria
+from featureplane.release.evidence import Evidence
+from featureplane.release.guard import CanaryGuard, Trip
+from featureplane.release.rollout import Phase, RolloutState, Version
+from featureplane.services.rollout_evidence import EvidenceKeeper, FrameComparison, promoted_in_both
+
+if TYPE_CHECKING:
+    from featureplane.services.marketdata import MarketDataService
+
+__all__ = ["RolloutCandidate"]
+
+_STAGES: Final = ("candidate", "dispatch", "risk", "order")
+_CLOSE_S: Final = 10.0
+
+
+class _Onlooker:
+    """A subscriber that hands the frames of both sets to their comparison, message by message."""
+
+    name = "rollout"
+
+    def __init__(self, comparison: FrameComparison) -> None:
+        self.comparison = comparison
+        self._candidate: Sequence[FeatureFrame] = ()
+
+    def on_message(self, _data: bytes, _local_ts_ns: int | None, _symbol: str | None) -> None:
+        """See `Subscriber`."""
+        self._candidate = ()
+
+    def on_reconnect(self, _symbol: str | None, _reason: str) -> None:
+        """See `Subscriber`."""
+
+    def on_candidate(self, frames: Sequence[FeatureFrame]) -> None:
+        """See `Subscriber`."""
+        self._candidate = frames
+
+    def on_frames(self, frames: Sequence[FeatureFrame]) -> None:
+        """See `Subscriber`."""
+        self.comparison.take(frames, self._candidate)
+
+    def finish(self) -> None:
+        """See `Subscriber`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shadowed:
+    """Computed in a process of its own."""
+
+    version: Version
+    began: int
+    shadow: Shadow
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """Computed beside the active set, and consumed by those listed: symbols, strategies."""
+
+    version: Version
+    began: int
+    listed: tuple[tuple[str, ...], tuple[str, ...]]
+    onlooker: _Onlooker
+    guard: CanaryGuard
+
+
+class RolloutCandidate:
+    """At most one candidate. `shadow_for` makes its shadow; None where shadows are switched off.
+
+    `load` finds the set of a version. Every method is called between two messages.
+    """
+
+    def __init__(
+        self,
+        service: MarketDataService,
+        keeper: EvidenceKeeper,
+        guard: GuardCriteria,
+        *,
+        shadow_for: Callable[[FeatureSet], Shadow | None],
+        load: Callable[[Version], FeatureSet],
+        abs_tol: float,
+        sample_every: int,
+    ) -> None:
+        self._service, self._keeper, self._criteria = service, keeper, guard
+        self._shadow_for, self._load = shadow_for, load
+        self._abs_tol, self._sample_every = abs_tol, sample_every
+        self._own_shadow = service.shadow  # the other backend's
+        self._running: _Shadowed | _Beside | None = None
+        self._ended: list[Shadow] = []
+        self._lost: str | None = None
+        service.rollout.on_lost = self._was_lost
+
+    @property
+    def phase(self) -> Phase | None:
+        """In which phase one is computed; None: none is."""
+        match self._running:
+            case None:
+                return None
+            case _Shadowed():
+                return Phase.SHADOW
+        return Phase.CANARY
+
+    def bring(self, state: RolloutState) -> None:
+        """Compute the candidate of a state, as its phase has it.
+
+        Raises what refuses it: by name a strategy that does not accept it, `StateError` where shadows are
+        switched off or no features are computed, what loading it raises. Then what was before goes on.
+        """
+        version, running = state.candidate, self._running
+        if version is None or not state.has_candidate:
+            self.leave()
+            return
+        is_same = running is not None and (running.version, running.began) == (version, state.began)
+        if is_same and self.phase is state.phase:
+            if isinstance(running, _Beside):
+                self._list(running, state)
+            return
+        if self._service.fset is None:
+            raise StateError("no features are computed here", hint="HFT_FEATURE_ENGINE_ENABLED=1")
+        fset = self._load(version)
+        if state.phase is Phase.SHADOW:
+            self._shadow(state, version, fset)
+        else:
+            self._beside(state, version, fset)
+
+    def _list(self, running: _Beside, state: RolloutState) -> None:
+        listed = (state.canary_symbols, state.canary_strategies)
+        if listed == running.listed:
+            return  # WHY: who waits for a value would begin to wait anew
+        self._service.rollout.set_canary(*listed)
+        self._running = _Beside(running.version, running.began, listed, running.onlooker, running.guard)
+
+    def _shadow(self, state: RolloutState, version: Version, fset: FeatureSet) -> None:
+        shadow = self._shadow_of(fset)
+        self.leave()
+        self._watch(shadow)
+        self._running = _Shadowed(version, state.began, shadow)
+        self._keeper.begin(self._about(state, fset), lambda: shadow.counts)
+
+    def _shadow_of(self, fset: FeatureSet) -> Shadow:
+        shadow = self._shadow_for(fset)
+        if shadow is None:
+            hint = "HFT_FEATURE_SHADOW_PARITY=1, and start the service again"
+            raise StateError("shadows are switched off: nothing would be compared", hint=hint)
+        return shadow
+
+    def _beside(self, state: RolloutState, version: Version, fset: FeatureSet) -> None:
+        """Strategies are asked first: one that refuses leaves everything as it is."""
+        self._shadow_of(fset)  # made and not begun: whether comparing is switched on
+        live = self._service.fset
+        assert live is not None
+        if isinstance(self._running, _Beside):
+            self.leave()
+        listed = (state.canary_symbols, state.canary_strategies)
+        engines = self._service.rollout
+        engines.begin_candidate(fset)
+        try:
+            engines.set_canary(*listed)
+        except FeaturePlaneError:
+            engines.withdraw()
+            raise
+        self.leave()
+        guard = CanaryGuard(self._criteria, *self._keeper.tails)
+        comparison = FrameComparison(
+            live, fset, every=self._every, abs_tol=self._abs_tol, differs=self._telling(guard)
+        )
+        onlooker = _Onlooker(comparison)
+        self._service.subscribe(onlooker)
+        self._running = _Beside(version, state.began, listed, onlooker, guard)
+        self._keeper.begin(self._about(state, fset), lambda: comparison.counts)
+
+    def _telling(self, guard: CanaryGuard) -> Callable[[int, str], None]:
+        def differs(at_ns: int, names: str) -> None:
+            guard.mismatch(at_ns, names)
+            if guard.trip is not None:
+                self._service.look_soon()
+
+        return differs
+
+    @property
+    def _every(self) -> int:
+        return self._sample_every if self._own_shadow is None else self._own_shadow.sample_every
+
+    def _about(self, state: RolloutState, fset: FeatureSet) -> Evidence:
+        live = self._service.fset
+        assert live is not None
+        return Evidence(
+            active=live.fingerprint,
+            candidate=fset.fingerprint,
+            began=state.began,
+            shadow=True,
+            abs_tol=self._abs_tol,
+            features=promoted_in_both(live, fset),
+        )
+
+    def is_beside(self, fingerprint: str) -> bool:
+        """Whether this set is computed beside the active one."""
+        return isinstance(self._running, _Beside) and self._running.version.fingerprint == fingerprint
+
+    def leave(self) -> None:
+        """Compute no candidate any more."""
+        running = self._running
+        if isinstance(running, _Beside):
+            self._service.rollout.withdraw()
+            self.handed_over()
+        elif running is not None:
+            self._close()
+            self._ended.append(running.shadow)
+            self._watch(self._own_shadow)
+
+    def handed_over(self) -> None:
+        """It is not computed beside the active set any more; whoever ended that has done so."""
+        running = self._running
+        if isinstance(running, _Beside):
+            self._service.unsubscribe(running.onlooker)
+            self._close()
+
+    def _watch(self, shadow: Shadow | None) -> None:
+        service = self._service
+        if isinstance(service.feed, Pipeline):
+            service.feed.watch(shadow)
+            service.shadow = shadow
+
+    def _close(self) -> None:
+        self._keeper.count(self._service.runner.now_ns)
+        self._keeper.end()
+        self._running = None
+
+    def finish(self) -> None:
+        """Behind the last message: wait for what shadows still hold."""
+        running, self._running = self._running, None
+        shadows = [running.shadow] if isinstance(running, _Shadowed) else []
+        for one in (*self._ended, *shadows):
+            one.close(_CLOSE_S)
+
+    # -- how it does
+
+    def timed(self, spent: Mapping[str, int], depth: int) -> None:
+        """A message that was timed, and how many waited behind it.
+
+        Beside the active set the latency is that of a strategy that consumes the candidate, as if that were
+        the only set.
+        """
+        running = self._running
+        if not isinstance(running, _Beside):
+            self._keeper.timed(depth, sum(spent.values()))
+            return
+        latency_ns = sum(spent.get(stage, 0) for stage in _STAGES)
+        self._keeper.timed(depth, latency_ns)
+        running.guard.timed(self._service.runner.now_ns, depth, latency_ns)
+        if running.guard.trip is not None:
+            self._service.look_soon()
+
+    def diverged(self, strategy: str, what: str) -> None:
+        """The two forms of a strategy decided differently."""
+        running = self._running
+        self._keeper.divergences[strategy] += 1
+        if isinstance(running, _Beside):
+            running.guard.divergence(self._service.runner.now_ns, strategy, what)
+            self._service.look_soon()
+
+    def _was_lost(self, why: str) -> None:
+        self._lost = why
+        self._service.look_soon()
+
+    def trip(self) -> Trip | None:
+        """Why it is to be called back, if it is."""
+        running = self._running
+        if not isinstance(running, _Beside):
+            return None
+        now_ns = self._service.runner.now_ns
+        if self._lost is not None:
+            running.guard.fails(now_ns, self._lost)
+            self._lost = None
+        elif running.onlooker not in self._service.subscribers:
+            running.guard.fails(now_ns, "its frames could not be compared")
+        return running.guard.trip
