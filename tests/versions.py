@@ -11,6 +11,7 @@ from featureplane.features.profiles import profile_of
 from featureplane.market.synthetic import symbol_name
 from featureplane.services.marketdata import MarketDataService
 from featureplane.services.raw_queue import Item, Reconnect
+from featureplane.services.story import Story
 from featureplane.strategy.api import BaseStrategy
 from tests.binance_render import SAYABLE, SOURCE, Way, instruments, rendered
 from tests.orders import WIDE
@@ -72,6 +73,22 @@ class Both(Frames):
 
     def on_candidate(self, frames: Iterable[fp.FeatureFrame]) -> None:
         self.candidates += [frame.pack() for frame in frames]
+
+
+class Everything(Story):
+    """Keeps all decisions and what became of orders."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[Any] = []
+
+    def on_decision(self, decision: Any) -> None:
+        super().on_decision(decision)
+        self.said.append(decision)
+
+    def on_order_event(self, strategy: str, event: Any) -> None:
+        super().on_order_event(strategy, event)
+        self.said.append((strategy, event))
 
 
 def accidents(seed: int, events: int, symbols: int = 2, *, crossed: int = 0) -> list[Item]:

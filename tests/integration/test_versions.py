@@ -14,12 +14,11 @@ from featureplane import native
 from featureplane.errors import NotReady, StateError, UnknownStrategy, UnknownSymbol
 from featureplane.features.frame import FrameLayout
 from featureplane.features.profiles import profile_of
-from featureplane.services.story import Story
 from featureplane.strategy.examples.market_maker import LegacyMarketMaker, SharedMarketMaker
 from featureplane.strategy.examples.ofi_taker import SharedOfiTaker
 from tests.binance_render import instruments
 from tests.services import SYMBOL, V1, sample_lines, service
-from tests.versions import FASTER, V2, Both, Scribe, accidents, made_up, play
+from tests.versions import FASTER, V2, Both, Everything, Scribe, accidents, made_up, play
 
 BACKENDS = ("rust", "python") if native.available() else ("python",)
 EACH_BACKEND = pytest.mark.parametrize("backend", BACKENDS)
@@ -252,22 +251,6 @@ def test_a_candidate_that_raises_is_gone_before_anybody_sees_it(
 
 
 UNREAD = profile_of(V1, "unread", {"depth_imbalance_ppm": {"levels": 4}})
-
-
-class Everything(Story):
-    """Keeps all decisions and what became of orders."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[Any] = []
-
-    def on_decision(self, decision: Any) -> None:
-        super().on_decision(decision)
-        self.said.append(decision)
-
-    def on_order_event(self, strategy: str, event: Any) -> None:
-        super().on_order_event(strategy, event)
-        self.said.append((strategy, event))
 
 
 class Pinned(Scribe):

@@ -276,6 +276,7 @@ class MarketDataService:
         candidate = self.runner.candidate
         if candidate is not None and candidate.frames:
             self._tell("on_candidate", candidate.pipeline.pushed)
+        self.rollout.tell()
 
     def _publish(self) -> None:
         self._publish_at = self.frames + self._publish_every
@@ -363,8 +364,16 @@ class MarketDataService:
                 )
 
     def follow_candidate(self) -> None:
-        """Look whether there is a candidate, whose frames are told of then; for the rollout."""
-        self._push = self.runner.push if self.runner.candidate is None else self._push_both
+        """Look whether there is a candidate, or a silent form, to be told of; for the rollout."""
+        runner = self.runner
+        self._push = self._push_both if runner.candidate or runner.twins else runner.push
+
+    def legacy_form(self, name: str) -> BaseStrategy | None:
+        """A new strategy of that name in its legacy form; None if it has none, or runs in it."""
+        forms = self._forms.get(name)
+        if forms is None or self._running[name] == "legacy" or "legacy" not in forms.makers:
+            return None
+        return forms.makers["legacy"]()
 
     def adopt(self) -> None:
         """Look which set is the active one now; for the rollout."""

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from featureplane.features.spec import FeatureSet
 from featureplane.services.numbers import NO_SET, UNREAD
+from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.candidate import Candidate
+from featureplane.strategy.twins import Twin
 from featureplane.telemetry import log_event
 
 if TYPE_CHECKING:
@@ -44,16 +46,26 @@ class VersionFigures:
 class RolloutEngines:
     """The versions that a service computes.
 
-    `on_lost` is told why, when an error of its own has ended a candidate; everybody consumes the active
-    version then, that message included.
+    Behind the message at which it happened, `on_lost` is told why an error of its own ended a candidate
+    (everybody consumes the active version then, that message included), and `on_divergence` which strategy's
+    two forms parted, and how. Both may change the versions.
     """
 
     def __init__(self, service: MarketDataService) -> None:
         self._service, self._runner = service, service.runner
-        self._runner.on_lost = self._lost
+        self._runner.on_lost, self._runner.on_parted = self._lost, self._parted
         self.on_lost: Callable[[str], None] | None = None
+        self.on_divergence: Callable[[str, str], None] | None = None
         self.lost = 0
         """Candidates that an error ended."""
+
+        self.divergences: Counter[str] = Counter()
+        """By strategy, how often its two forms parted."""
+
+        self.first_divergence: dict[str, dict[str, Any]] = {}
+        """By strategy, the first time, with its message."""
+
+        self._news: list[Callable[[], None]] = []
 
         self._frames_before, self._rises_before = 0, Counter[str]()
         self._past: dict[str, Counter[str]] = {}
@@ -83,8 +95,18 @@ class RolloutEngines:
         at once. Raises `UnknownStrategy`, `UnknownSymbol`, `StateError` by name for a strategy that does not
         accept the candidate, reads no features or does not run; nothing is changed then.
         """
-        self._runner.set_canary(symbols, strategies)
+        self._runner.set_canary(symbols, strategies, self._legacy_of(strategies))
         self._say("who consumes the candidate has changed")
+
+    def compare(self, strategies: Collection[str]) -> None:
+        """Run the legacy forms of these strategies silently beside them, as those of a canary are.
+
+        Begun with the service a silent form is in step at once; later it has to get there first. Strategies
+        without a legacy form are passed over. Raises `UnknownStrategy`, and `StateError` by name for one that
+        does not run in its shared form.
+        """
+        self._runner.compare(self._legacy_of(strategies))
+        self._service.follow_candidate()
 
     def withdraw(self) -> FeatureSet | None:
         """Let everybody consume the active set at once, and compute the candidate no more; the set it was."""
@@ -147,8 +169,34 @@ class RolloutEngines:
             candidate=set_id,
             error=repr(error),
         )
-        if self.on_lost is not None:
-            self.on_lost(why)
+        self._news.append(lambda: self.on_lost and self.on_lost(why))
+
+    def _parted(self, twin: Twin, why: str) -> None:
+        name, message = twin.real.name, self._runner.messages
+        self.divergences[name] += 1
+        about = {"message": message, "agreed": twin.desk.agreed, "what": why}
+        self.first_divergence.setdefault(name, about)
+        log_event(
+            _log,
+            logging.ERROR,
+            "the legacy form of a strategy decided otherwise than its shared form; they are compared no more",
+            trace=f"m{message}",
+            strategy=name,
+            agreed=twin.desk.agreed,
+            what=why,
+        )
+        self._news.append(lambda: self.on_divergence and self.on_divergence(name, why))
+
+    def tell(self) -> None:
+        """Tell what the last message brought; between two messages."""
+        while self._news:
+            self._news.pop(0)()
+
+    def _legacy_of(self, strategies: Collection[str]) -> dict[str, BaseStrategy]:
+        made = {
+            name: self._service.legacy_form(name) for name in strategies if name not in self._runner.twins
+        }
+        return {name: form for name, form in made.items() if form is not None}
 
     def _say(self, what: str, **more: object) -> None:
         log_event(_log, logging.WARNING, what, trace=f"m{self._runner.messages}", **self.about(), **more)
@@ -207,10 +255,15 @@ class RolloutEngines:
             "active": _named(fset),
             "candidate": _named(None if candidate is None else candidate.fset),
             "consuming": [f"{name} {symbol}" for name, symbol in sorted(runner.consuming)],
-            "waiting": {
-                f"{name} {symbol}": list(what) for (name, symbol), what in runner.waits_for().items()
-            },
+            "waiting": {f"{name} {symbol}": what for (name, symbol), what in runner.waits_for().items()},
+            "compared": {name: _compared(twin) for name, twin in runner.twins.items()},
+            "divergences": dict(self.divergences),
+            "first_divergence": dict(self.first_divergence),
         }
+
+
+def _compared(twin: Twin) -> dict[str, object]:
+    return {"in_step": twin.in_step, "agreed": twin.desk.agreed}
 
 
 def _named(fset: FeatureSet | None) -> dict[str, str] | None:

@@ -63,6 +63,7 @@ class Exchange:
         self.asked = False  # whether the venue has something new to answer
         self.owners: dict[int, Desk] = {}
         self.stages: Stages | None = None  # of a message that is timed
+        self.late: set[int] | None = None  # cancels that came too late for the venue, if somebody asks
 
     def review(self, risk: RiskCheck, intent: OrderIntent) -> Approved[OrderIntent] | Refused[OrderIntent]:
         """What the risk check says of an order."""
@@ -98,6 +99,11 @@ class Desk:
         self.working: Mapping[int, Order] = self._working
         self._ending: set[int] = set()  # asked to end, and not answered
         self.refused = 0
+
+    @property
+    def ending(self) -> frozenset[int]:
+        """Orders that were asked to end and have not."""
+        return frozenset(self._ending)
 
     @property
     def now_ns(self) -> int:
@@ -146,6 +152,8 @@ class Desk:
         try:
             exchange.venue.cancel(order_id, exchange.now_ns)
         except StateError:
+            if exchange.late is not None:
+                exchange.late.add(order_id)
             return False  # over for the venue; we are about to hear of it
         self._ending.add(order_id)
         exchange.asked = True
@@ -164,8 +172,11 @@ class Desk:
         if event.kind is EventKind.CANCEL_REJECTED or order.is_final:
             self._ending.discard(event.client_id)
         if order.is_final:
-            del self._working[event.client_id]
-            del self._exchange.owners[event.client_id]
+            self._forget(event.client_id)
+
+    def _forget(self, order_id: int) -> None:
+        del self._working[order_id]
+        del self._exchange.owners[order_id]
 
     def take_over(self, other: Desk) -> None:
         """Go on with the positions of a desk that was closed."""
@@ -178,22 +189,24 @@ class Desk:
             self.cancel(number)
 
     def _tell(self, action: str, intent: OrderIntent, outcome: str) -> None:
+        told = self._exchange.told
+        if told is not None:
+            told(self._decision(action, intent, outcome))
+
+    def _decision(self, action: str, intent: OrderIntent, outcome: str) -> Decision:
         exchange = self._exchange
-        if exchange.told is not None:
-            exchange.told(
-                Decision(
-                    exchange.message,
-                    exchange.ts_ns,
-                    exchange.local_ts_ns,
-                    self.name,
-                    action,
-                    intent.client_id,
-                    intent.symbol,
-                    int(intent.side),
-                    intent.qty,
-                    intent.price,
-                    intent.tif.value,
-                    intent.reduce_only,
-                    outcome,
-                )
-            )
+        return Decision(
+            exchange.message,
+            exchange.ts_ns,
+            exchange.local_ts_ns,
+            self.name,
+            action,
+            intent.client_id,
+            intent.symbol,
+            int(intent.side),
+            intent.qty,
+            intent.price,
+            intent.tif.value,
+            intent.reduce_only,
+            outcome,
+        )

@@ -4,7 +4,7 @@ The active set is everybody's. A candidate is computed beside it from the same m
 consume it of listed symbols, from the message on behind which all they need of it has had a value. Books,
 venue and orders are one. Everything changes between two messages, and nothing that a candidate does can stop
 the active set. Without a candidate a message takes the way of `StrategyRunner`. Leans on
-`strategy.runner` and `features.view`. Knows nothing of phases, files or services.
+`strategy.accompanied` and `features.view`. Knows nothing of phases, files or services.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from featureplane.features.latest import LatestFrames
 from featureplane.features.pipeline import Pipeline
 from featureplane.features.spec import FeatureSet
 from featureplane.features.view import FeatureView
+from featureplane.strategy.accompanied import AccompaniedRunner
 from featureplane.strategy.api import BaseStrategy, StrategyContext, check_features, required_by
 from featureplane.strategy.candidate import BothFeeds, Candidate, Warming
 from featureplane.strategy.desk import Desk
 from featureplane.strategy.dispatch import has_gap
 from featureplane.strategy.market import Did
-from featureplane.strategy.runner import StrategyRunner
 from featureplane.strategy.states import OWN, StrategyState
 
 __all__ = ["Consumer", "VersionedRunner"]
@@ -38,7 +38,7 @@ Consumer = tuple[str, str]
 """A strategy's name and a symbol."""
 
 
-class VersionedRunner(StrategyRunner):
+class VersionedRunner(AccompaniedRunner):
     """A `StrategyRunner` with one feature set or two.
 
     `on_lost` is called when a candidate was ended by an error of its own, behind the end of it: everybody
@@ -73,14 +73,21 @@ class VersionedRunner(StrategyRunner):
         candidate = Candidate(active.successor(fset), self._frames_for(fset))
         self.candidate = candidate
         self._feed = cast("Pipeline", BothFeeds(active, candidate, self._lose))
-        self.__dict__["_dispatch"] = self._dispatch_both  # WHY: nobody is asked while there is none
+        self._watch()
 
-    def set_canary(self, symbols: Collection[str], strategies: Collection[str]) -> None:
+    def set_canary(
+        self,
+        symbols: Collection[str],
+        strategies: Collection[str],
+        legacy: Mapping[str, BaseStrategy] | None = None,
+    ) -> None:
         """Let these strategies consume the candidate of these symbols, of all if none is named.
 
-        Who does and is not named consumes the active set again at once. Raises `UnknownStrategy`,
-        `UnknownSymbol`, and `StateError`, by name, for a strategy that reads no features, does not run, or
-        does not accept the candidate, and where there is none; nothing is changed then.
+        Who does and is not named consumes the active set again at once. `legacy` are forms that run silently
+        beside these strategies from now on; such a strategy consumes the candidate only once both are in
+        step. Raises `UnknownStrategy`, `UnknownSymbol`, and `StateError`, by name, for a strategy that reads
+        no features, does not run, or does not accept the candidate, and where there is none; nothing is
+        changed then.
         """
         candidate = self._candidate()
         known = [one.symbol for one in self.instruments]
@@ -92,7 +99,19 @@ class VersionedRunner(StrategyRunner):
             if name not in self.states:
                 raise UnknownStrategy(name, "this service", list(self.states))
             self._check_accepts(self.states[name], candidate.fset)
+        self._accompany(legacy or {}, kept=strategies)
         self._route(frozenset((name, symbol) for name in strategies for symbol in meant))
+
+    def compare(self, legacy: Mapping[str, BaseStrategy]) -> None:
+        """Let these forms run silently beside the strategies of their names.
+
+        Raises `UnknownStrategy`, `StateError` for one that does not run or reads no features.
+        """
+        for name in legacy:
+            if name not in self.states:
+                raise UnknownStrategy(name, "this service", list(self.states))
+            self._check_reads(self.states[name])
+        self._accompany(legacy, kept=self.twins)
 
     def withdraw(self) -> FeatureSet | None:
         """Everybody consumes the active set from the next message on; the candidate there was, if any."""
@@ -102,7 +121,7 @@ class VersionedRunner(StrategyRunner):
         self._route(frozenset())
         self.candidate = None
         self._feed = self._active()
-        self.__dict__.pop("_dispatch", None)
+        self._accompany({}, kept=())
         candidate.pipeline.follow(None)
         return candidate.fset
 
@@ -138,12 +157,17 @@ class VersionedRunner(StrategyRunner):
         self._adopt(after, latest)
         return active.fset
 
-    def waits_for(self) -> dict[Consumer, tuple[str, ...]]:
-        """Who is to consume the candidate and does not yet, and the features that had no value yet."""
-        return {
-            one: self._warming[one].missing if one in self._warming else ()
-            for one in sorted(self.wanted - self.consuming)
-        }
+    def waits_for(self) -> dict[Consumer, str]:
+        """Who is to consume the candidate and does not yet, and what has to come first."""
+        return {one: self._reason(one) for one in sorted(self.wanted - self.consuming)}
+
+    def _reason(self, consumer: Consumer) -> str:
+        warming, twin = self._warming.get(consumer), self.twins.get(consumer[0])
+        if warming is None:
+            return "it does not run in its shared form, or its legacy form raised"
+        if warming.missing:
+            return f"no value yet: {', '.join(warming.missing)}"
+        return "its next frame" if twin is None or twin.in_step else "its legacy form is not in step yet"
 
     def _active(self) -> Pipeline:
         if not isinstance(self._engine, Pipeline):
@@ -186,7 +210,18 @@ class VersionedRunner(StrategyRunner):
         self.candidate = None
         self.wanted = self.consuming = frozenset()
         self._warming = {}
-        self.__dict__.pop("_dispatch", None)
+        self._accompany({}, kept=())
+
+    def _watch(self) -> None:
+        """Let messages go the longer way while there is somebody to look at them, and only then."""
+        super()._watch()
+        if self.candidate is None and not self.twins:
+            self.__dict__.pop("_dispatch", None)
+        else:
+            self.__dict__["_dispatch"] = self._dispatch_both
+
+    def _parted(self, name: str) -> None:
+        self._warming = {one: what for one, what in self._warming.items() if one[0] != name}
 
     def _lose(self, error: BaseException) -> None:
         """The candidate raised: it is gone before anybody sees what it made of this message."""
@@ -234,11 +269,7 @@ class VersionedRunner(StrategyRunner):
     def _check_accepts(self, state: StrategyState, fset: FeatureSet) -> None:
         """Raise `StateError`, with its name, for a strategy that cannot consume this set."""
         name = state.name
-        if not state.is_running:
-            raise StateError(f"{name} does not run", hint="`featureplane strategy list` says what does")
-        if not required_by(state.strategy):
-            hint = "name strategies in their shared form"
-            raise StateError(f"{name} reads no features, as it runs now", hint=hint)
+        self._check_reads(state)
         try:
             check_features(state.strategy, fset)
         except FeaturePlaneError as error:
@@ -249,6 +280,14 @@ class VersionedRunner(StrategyRunner):
             if gone:
                 why = f"{name} reads {gone[0]}, which {fset.feature_set_id} does not have"
                 raise StateError(why, hint="a set that has all features it holds handles to")
+
+    def _check_reads(self, state: StrategyState) -> None:
+        if not state.is_running:
+            hint = "`featureplane strategy list` says what does"
+            raise StateError(f"{state.name} does not run", hint=hint)
+        if not required_by(state.strategy):
+            hint = "name strategies in their shared form"
+            raise StateError(f"{state.name} reads no features, as it runs now", hint=hint)
 
     def _check_all_accept(self, fset: FeatureSet) -> None:
         for state in self.states.values():
@@ -324,17 +363,21 @@ class VersionedRunner(StrategyRunner):
         exchange.message += 1
         exchange.ts_ns, exchange.local_ts_ns = head[1], head[2]
         exchange.now_ns = max(exchange.now_ns, head[2])
-        others = self._candidate().frames_of(head[0])
+        others = () if self.candidate is None else self.candidate.frames_of(head[0])
         if frames or others or bits & _MOVES:
             self._before_both(bits, frames, others)
         if self._follows is not None and (self._follows(self._events, start, stop) or exchange.asked):
             self._hear()
+        for twin in self.twins.values():
+            twin.mark()
         if bits & self._heard:
             self._tell_all(bits, start, stop, ())
         if frames or others:
             self._frames_of_both(frames, others)
         if exchange.asked:
             self._hear()
+        if self.twins:
+            self._follow_twins(bits, start, stop)
         if self._warming:
             self._look_who_is_ready(bits, others)
 
@@ -353,6 +396,10 @@ class VersionedRunner(StrategyRunner):
             whole = not self._onlookers.broke_crossed(room.head[0])
         if gap_there and there_whole:
             there_whole = not self._candidate().broke_crossed()
+        for name, twin in self.twins.items():
+            there = (name, symbol) in self.consuming
+            if bits & _GAP or (gap_there if there else gap):
+                twin.gap = there_whole if there else whole
         for state, call in self._on_gap:
             there = (state.name, symbol) in self.consuming
             if bits & _GAP or (gap_there if there else gap):
@@ -363,8 +410,8 @@ class VersionedRunner(StrategyRunner):
 
     def _frames_of_both(self, frames: tuple[FeatureFrame, ...], others: tuple[FeatureFrame, ...]) -> None:
         symbol = self._room.names[self._room.head[0]]
-        candidate = self._candidate()
-        if any(one == symbol for _, one in self.consuming):
+        candidate = self.candidate
+        if candidate is not None and any(one == symbol for _, one in self.consuming):
             candidate.handed += len(others)
         for state, call in self._on_features:
             theirs = others if (state.name, symbol) in self.consuming else frames
@@ -375,13 +422,16 @@ class VersionedRunner(StrategyRunner):
                     self._fail(state, "on_features", error)
                     break
         self._active().retire()
-        candidate.pipeline.retire()
+        if candidate is not None:
+            candidate.pipeline.retire()
 
     def _look_who_is_ready(self, bits: int, others: tuple[FeatureFrame, ...]) -> None:
         symbol = self._room.names[self._room.head[0]]
         for consumer, warming in tuple(self._warming.items()):
             if consumer[1] == symbol and warming.see(others, is_whole=bits & _WHOLE != 0):
-                self._hand_over(consumer)
+                twin = self.twins.get(consumer[0])
+                if twin is None or twin.in_step:
+                    self._hand_over(consumer)
 
     def _lost(self, count: int, frames: tuple[FeatureFrame, ...]) -> None:
         if self.candidate is None:

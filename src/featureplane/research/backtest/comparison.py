@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ from featureplane.research.backtest.hft import hft_backtest
 from featureplane.research.backtest.library import HftMarket
 from featureplane.research.backtest.replay import replay_backtest
 from featureplane.research.backtest.result import BacktestResult
+from featureplane.strategy.agreement import first_difference
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.compatibility import Forms
 from featureplane.strategy.desk import Decision
@@ -167,13 +168,12 @@ def compare_forms(
 def _divergence(
     legacy: BacktestResult, shared: BacktestResult, market: Exchanged, fset: FeatureSet
 ) -> Divergence | None:
-    for number, (mine, other) in enumerate(zip_longest(legacy.decisions, shared.decisions)):
-        if mine != other:
-            first = min((one for one in (mine, other) if one is not None), key=lambda one: one.message)
-            messages = list(islice(market.messages(), first.message))
-            features = _features_behind(messages, first.symbol, market.batch(), fset)
-            return Divergence(number, mine, other, messages[-1].copy(), features)
-    return None
+    found = first_difference(legacy.decisions, shared.decisions)
+    if found is None:
+        return None
+    messages = list(islice(market.messages(), found.first.message))
+    features = _features_behind(messages, found.first.symbol, market.batch(), fset)
+    return Divergence(*found, messages[-1].copy(), features)
 
 
 def _features_behind(
