@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 
 from featureplane.errors import SettingError
 
-__all__ = ["WholeFile", "check_target"]
+__all__ = ["WholeFile", "check_target", "is_text"]
 
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _KINDS: Final = (
@@ -33,6 +33,15 @@ _KINDS: Final = (
 )
 
 
+def is_text(path: Path) -> bool:
+    """Whether a path can be said in UTF-8: in a message, in a file's metadata, to another language."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_target(path: str | os.PathLike[str], inputs: object = ()) -> Path:
     """Where a file would be written: `path`, or what it links to.
 
@@ -40,6 +49,9 @@ def check_target(path: str | os.PathLike[str], inputs: object = ()) -> Path:
     `SettingError` for a folder, a device, a pipe, a socket, and for one of the inputs.
     """
     target = Path(path)
+    if not is_text(target):
+        found = str(target).encode(errors="surrogateescape")
+        raise SettingError(f"{found!r}: cannot be written (no name in UTF-8)", hint="name another file")
     if target.is_symlink():
         target = target.resolve()
     with suppress(OSError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
 from featureplane import native
 from featureplane.cli import main
 from featureplane.features.native_engine import NativeEngine
+from featureplane.market.synthetic import synthetic_instruments
 
 WORDS = ["parity", "synthetic:3:4000", "--source", "synthetic", "--features", "lob_shared_v1"]
 
@@ -34,7 +36,25 @@ def test_disagreement_is_1_and_shows_the_first(
     first = json.loads(capsys.readouterr().out)["first_mismatch"]
     assert first["differs"]
     assert main([*WORDS, "--until", "2000"]) == 1
-    assert f"--until {first['event']}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"--until {first['event']}" in told
+    assert f"reference frame: {first['reference']}" in told
+
+
+@pytest.mark.native
+def test_the_command_that_is_told_shows_the_mismatch_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = NativeEngine.process
+    monkeypatch.setattr(NativeEngine, "process", lambda engine, events: list(whole(engine, events))[:-1])
+    reading = ["--seed", "increments", "--seed-after", "7", "--on-gap", "continue", "--on-malformed", "drop"]
+    symbol = ["--symbol", synthetic_instruments(1)[0].symbol]
+    assert main([*WORDS, *symbol, *reading, "--allow-code", "--until", "2000"]) == 1
+    *_, told = capsys.readouterr().err.splitlines()
+    command = shlex.split(told.partition("see it again: featureplane ")[2])
+    assert {*reading, *symbol, "--allow-code"} <= {*command}
+    assert main(command) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == told
 
 
 @pytest.mark.native

@@ -105,6 +105,11 @@ def parquet(path: Path, times: int) -> tuple[str, str]:
     return "hftbacktest", "ABC"
 
 
+def packed_rows(path: Path, times: int) -> tuple[str, str]:
+    np.savez_compressed(path, data=rows(SHORT * times))
+    return "hftbacktest", "ABC"
+
+
 def lines(path: Path, times: int) -> tuple[str, str]:
     """A snapshot, then diffs of four levels each."""
     snapshot = '1723161255000000000 {"lastUpdateId":1000,"bids":[["100.0","1"]],"asks":[["101.0","1"]]}'
@@ -123,7 +128,13 @@ def lines(path: Path, times: int) -> tuple[str, str]:
 
 @pytest.mark.parametrize(
     ("make", "suffix"),
-    [(lines, ".gz"), (plain_capture, ".capture"), (packed_capture, ".capture"), (parquet, ".parquet")],
+    [
+        (lines, ".gz"),
+        (plain_capture, ".capture"),
+        (packed_capture, ".capture"),
+        (parquet, ".parquet"),
+        (packed_rows, ".npz"),
+    ],
 )
 def test_ten_times_the_stream_raises_the_peak_by_less_than_five_percent(
     make: Callable[[Path, int], tuple[str, str]], suffix: str, tmp_path: Path

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers, sampled_from
 
 import featureplane as fp
 from featureplane import native
@@ -25,6 +27,9 @@ from tests.parity.streams import ODD, SETS, TRADES, V1, V2, synthetic
 BACKENDS = ("python", "rust") if native.available() else ("python",)
 EACH_BACKEND = pytest.mark.parametrize("backend", BACKENDS)
 Engine = ReferenceEngine | NativeEngine
+DROP = StreamOptions(on_malformed="drop", on_gap="continue")
+SIZES = (1, 2, 511, 512, 513, 1023, 1024, 1025)
+"""Steps of a block: smallest ones, and those around powers of two."""
 Call = tuple[int, str, int]
 """After so many events, what, for which symbol."""
 
@@ -75,6 +80,29 @@ def test_rule_3_6_calls_in_a_market_with_accidents(seed: int) -> None:
     resets = check(events, SETS[seed % len(SETS)], drawn(events, random.Random(seed), 12))
     assert resets["explicit"] > 0
     assert resets["reconnect"] > 0
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("fset", SETS, ids=lambda fset: fset.feature_set_id)
+def test_rule_10_5_blocks_of_any_size(fset: fp.FeatureSet) -> None:
+    events = synthetic(16_000, seed=31, faults=Faults(corrupt=500), options=DROP)
+    calls = drawn(events, random.Random(31), 3)
+    stream = fset, events.instruments, events.source, events.options
+    wanted = made(ReferenceEngine(*stream), events, calls)
+    assert len(wanted[0]) > max(SIZES)
+    for size in SIZES:
+        assert made(NativeEngine(*stream, block_steps=size), events, calls) == wanted, size
+
+
+@pytest.mark.native
+@settings(max_examples=30, deadline=None)
+@given(size=sampled_from(SIZES) | integers(1, 1100), seed=integers(0, 10_000))
+def test_rule_10_5_blocks_of_any_size_among_any_messages(size: int, seed: int) -> None:
+    events = any_batch(seed, 120)
+    stream = SETS[seed % len(SETS)], events.instruments, events.source, events.options
+    calls = drawn(events, random.Random(seed), 4)
+    wanted = made(ReferenceEngine(*stream), events, calls)
+    assert made(NativeEngine(*stream, block_steps=size), events, calls) == wanted
 
 
 @pytest.mark.native

@@ -152,7 +152,7 @@ def test_rule_10_1_whatever_comes_for_hours(
 @FEW
 @given(ops=streams(), feed=feeds())
 def test_rule_10_5_blocks_are_cut_at_any_step(fset: FeatureSet, ops: list[Op], feed: Feed) -> None:
-    # Long enough for several blocks of 1,024 steps, with their accidents anywhere in them.
+    # Long enough for several blocks of 512 steps, with their accidents anywhere in them.
     # Hours between messages would take them beyond the days whose sessions are known.
     brisk = [op._replace(source_ms=min(op.source_ms, 300_000)) for op in ops]
     check_executions(fset, brisk * (2_200 // len(ops)), feed, {1_500})

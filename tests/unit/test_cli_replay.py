@@ -34,6 +34,20 @@ def test_the_file_and_the_answer_agree(tmp_path: Path, capsys: pytest.CaptureFix
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_one_frame_in_so_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "day.parquet"
+    assert main([*WORDS, "--out", str(out), "--every", "100", "--json"]) == 0
+    capsys.readouterr()
+    assert pq.read_table(out)["seq"].to_pylist() == list(range(100, 3_401, 100))
+
+
+def test_an_answer_that_nobody_can_hear_is_none(tmp_path: Path) -> None:
+    words = [*WORDS, "--out", str(tmp_path / "day.parquet"), "--json"]
+    shell = ["bash", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "featureplane", *words]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_without_json_people_get_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*WORDS, "--out", str(tmp_path / "day.parquet")]) == 0
     said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())

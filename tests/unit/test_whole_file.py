@@ -85,6 +85,19 @@ def test_an_input_is_no_output(tmp_path: Path) -> None:
     assert check_target(tmp_path / "new", [path, tmp_path / "absent"]) == tmp_path / "new"
 
 
+def test_a_name_that_is_no_text_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = os.fsdecode(bytes(tmp_path / "n") + b"\xff.gz")
+    words = ["replay", "--source", "binance-spot", "--features", "lob_shared_v1"]
+    for more in ([bad, "--out", str(tmp_path / "out")], ["sample.gz", "--out", bad]):
+        assert main([*words, *more]) == 2
+        error, hint = capsys.readouterr().err.splitlines()[-2:]
+        assert "UTF-8" in error + hint
+        assert "should not happen" not in hint
+    assert not any(tmp_path.iterdir())
+
+
 def test_no_command_writes_over_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "events.fpcap"
     batch = fp.sample_events()

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
@@ -82,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interrupt.watch()
     debug = "--debug" in tokens
     tokens = [word for word in tokens if word != "--debug"]
+    heard: object = sys.stdout  # WHY an object: a process begun without one has None there
+    if heard is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays
     logging.basicConfig(level=logging.WARNING, format="note: %(message)s", stream=sys.stderr)
     try:
         status = app(tokens)
@@ -90,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug and isinstance(error, Exception):
             traceback.print_exception(error)
         return _end(error)
-    return status if isinstance(status, int) else DONE
+    status = status if isinstance(status, int) else DONE
+    return status if heard is not None or status != DONE else UNHEARD
 
 
 def _end(error: BaseException) -> int:

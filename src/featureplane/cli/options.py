@@ -94,6 +94,11 @@ class Reading:
             "seed_after": self.seed_after,
         }
 
+    def words(self) -> list[str]:
+        """What was said of it, as words of a command."""
+        said = {name: value for name, value in self.options().items() if value != getattr(READING, name)}
+        return [word for name, value in said.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
 
 READING: Final = Reading()
 """Nothing said about it."""

@@ -57,14 +57,16 @@ def run(
     if through is None and not native.available():
         raise BackendUnavailable("rust")
     fset = set_to_run(features, allow_code=allow_code)
+    command = [*paths, "--source", source, "--features", features, *reading.words()]
+    command += [*(() if symbol is None else ("--symbol", symbol)), *(["--allow-code"] if allow_code else [])]
     if through is not None:
         names = through.split(",")
-        return paths_agree(names, where, fset, until=until, reading=options, features=features, json=json)
+        return paths_agree(names, where, fset, until=until, reading=options, command=command, json=json)
     report = _compared(where, options, fset, until)
     if json:
         print_json(_answer(report))
     else:
-        _tell(report, shlex.join([*paths, "--source", source, "--features", features]))
+        _tell(report, shlex.join(command))
     if report.mismatches:
         return 1
     if report.error is not None:
@@ -124,4 +126,6 @@ def _tell(report: ParityReport, command: str) -> None:
     say(f"the first is at event {first.event}, {first.symbol} frame {first.seq}, {first.execution}:")
     for name, (left, right) in first.differs.items():
         say(f"  {name}: reference {left}, {first.execution} {right}")
+    say(f"reference frame: {first.reference or 'none'}")
+    say(f"{first.execution} frame: {first.other or 'none'}")
     say(f"see it again: featureplane parity {command} --until {first.event}")

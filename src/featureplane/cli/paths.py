@@ -22,10 +22,10 @@ def paths_agree(
     *,
     until: int | None,
     reading: dict[str, Any],
-    features: str,
+    command: Sequence[str],
     json: bool,
 ) -> int:
-    """Compare and say what came of it; the exit status."""
+    """Compare and say what came of it; the exit status. `command` is what reads the same again."""
     from featureplane.ops.paths import Recording, compare_paths
 
     recording = Recording(*where, until=until, **reading)
@@ -34,8 +34,7 @@ def paths_agree(
     if json:
         print_json(_answer(report))
     else:
-        paths, source, _ = where
-        _tell(report, shlex.join([*paths, "--source", source, "--features", features]))
+        _tell(report, shlex.join(command))
     if report.mismatches:
         return 1
     if report.error is not None:

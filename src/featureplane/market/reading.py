@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from featureplane import native
-from featureplane.errors import EmptyStream, SettingError
+from featureplane.errors import EmptyStream, SettingError, UnreadableFile
 from featureplane.market.events import EventBatch, StreamOptions
 from featureplane.market.instruments import Instrument, check_ids, load_instruments
 from featureplane.market.sources import Request, find_source
+from featureplane.whole_file import is_text
 
 __all__ = ["EventsPaths", "InstrumentsLike", "iter_events", "read_events", "request_for"]
 
@@ -139,7 +140,7 @@ def request_for(
     """Arguments of a caller as a `Request`; raises `SettingError` for what cannot be meant."""
     if isinstance(paths, (str, os.PathLike, np.ndarray)):
         paths = (paths,)
-    inputs = tuple(item if isinstance(item, np.ndarray) else Path(item) for item in paths)
+    inputs = tuple(item if isinstance(item, np.ndarray) else _path(item) for item in paths)
     if not inputs:
         raise SettingError("no paths", hint="name at least one file")
     if not find_source(source).takes_arrays and any(isinstance(item, np.ndarray) for item in inputs):
@@ -153,6 +154,17 @@ def request_for(
         backend=native.resolve(backend),
         events_max=events_max,
     )
+
+
+def _path(given: str | os.PathLike[str]) -> Path:
+    """A path that can be said in errors and in what is computed; `UnreadableFile` for one that is no text."""
+    path = Path(given)
+    if not is_text(path):
+        found = f"the name {str(path).encode(errors='surrogateescape')!r}"
+        raise UnreadableFile(
+            path.name.encode(errors="replace").decode(), found, "a name in UTF-8", hint="rename it"
+        )
+    return path
 
 
 def _instruments(given: InstrumentsLike | None) -> tuple[Instrument, ...] | None:

@@ -38,6 +38,7 @@ ROW_DTYPE: Final = np.dtype(
 
 _REQUIRED: Final = ("ev", "exch_ts", "px", "qty")
 _CHUNK_ROWS: Final = 1 << 16
+_READ_BYTES: Final = 1 << 16
 _EXPECTED: Final = "an hftbacktest array: `ev, exch_ts, local_ts, px, qty, order_id, ival, fval`"
 _HINT: Final = "arrays of hftbacktest 1 (six columns of floats) must be converted with its own tools first"
 
@@ -96,10 +97,9 @@ class Rows:
             if "local_shift_ns.npy" in names:
                 with archive.open("local_shift_ns.npy") as stream:
                     dtype, shape = self._header(stream)
-                    shift = self._take(stream, 1, dtype)
-                if shape not in ((), (1,)) or dtype.kind not in "iu" or len(shift) != 1:
-                    raise self._unreadable("another `local_shift_ns`", "one integer")
-                self.local_shift_ns = int(shift[0])
+                    if shape not in {(), (1,)} or dtype.kind not in "iu":
+                        raise self._unreadable("another `local_shift_ns`", "one integer")
+                    self.local_shift_ns = int(self._take(stream, 1, dtype)[0])
 
     def _npz_chunks(self) -> Iterator[Array]:
         with self._zip() as archive, archive.open("data.npy") as stream:
@@ -134,18 +134,19 @@ class Rows:
         return dtype, shape
 
     def _take(self, stream: IO[bytes], count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        wanted = count * dtype.itemsize
-        parts: list[bytes] = []
-        while wanted:
+        taken = np.empty(count, dtype)
+        room = memoryview(taken.view(np.uint8))
+        while room:
             try:
-                part = stream.read(wanted)
+                # WHY in pieces: an archive makes as much again of what it is asked for.
+                part = stream.read(min(len(room), _READ_BYTES))
             except (zlib.error, zipfile.BadZipFile, EOFError, OSError) as error:
                 raise self._unreadable(f"damaged data ({error})", "an archive as it was written") from None
             if not part:
-                raise self._unreadable(f"{wanted} bytes less than its header says", "the whole array")
-            parts.append(part)
-            wanted -= len(part)
-        return np.frombuffer(b"".join(parts), dtype)
+                raise self._unreadable(f"{len(room)} bytes less than its header says", "the whole array")
+            room[: len(part)] = part
+            room = room[len(part) :]
+        return taken
 
     def _stream(self, stream: IO[bytes]) -> Iterator[Array]:
         dtype, shape = self._header(stream)
