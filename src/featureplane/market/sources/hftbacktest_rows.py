@@ -135,7 +135,7 @@ class Rows:
 
     def _take(self, stream: IO[bytes], count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         taken = np.empty(count, dtype)
-        room = memoryview(taken.view(np.uint8))
+        room = taken.view(np.uint8).data
         while room:
             try:
                 # WHY in pieces: an archive makes as much again of what it is asked for.
