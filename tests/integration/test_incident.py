@@ -14,7 +14,7 @@ import pytest
 
 import featureplane as fp
 from featureplane.cli.app import main
-from featureplane.errors import EmptyStream, SettingError, UnreadableFile
+from featureplane.errors import EmptyStream, SettingError, StateError, UnreadableFile
 from featureplane.features.frame import FrameLayout, read_head
 from featureplane.market.instruments import Instrument, load_instruments
 from featureplane.services import incident
@@ -39,6 +39,7 @@ from tests.binance_render import instruments as made_up
 from tests.integration.test_cli_run import Child, answer, options
 from tests.integration.test_service_faults import Feed
 from tests.services import INSTRUMENTS, SAMPLE, SOURCE, SYMBOL, V1, Frames, sample_lines, service
+from tests.versions import FASTER
 
 TWO = made_up(2)
 MINUTE_NS = 60_000_000_000
@@ -146,6 +147,50 @@ def test_states_come_with_each_file_and_with_time(tmp_path: Path) -> None:
     places = list(read_beginnings(tmp_path))
     assert [one.local_ts_ns for one in places] == [int(later[at][:19]) for at in (4_000, 8_000)]
     assert len({one.raw[0] for one in places}) == 1
+
+
+def test_where_another_set_became_the_active_one_a_span_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = list(Way(5, 2).items(rendered(12_000, 5, 2)))
+    folder, seen = tmp_path / "all", Frames()
+    running = service(instruments=TWO, source=USDM, subscribers=[seen])
+
+    def states() -> Any:
+        assert isinstance(running.feed, fp.Pipeline)
+        return running.feed.save()
+
+    running.subscribe(Recorder(folder, USDM, TWO, V1, states=states))
+    at = len(items) // 2
+    for number, item in enumerate(items):
+        if number == at - 500:
+            running.rollout.begin_candidate(FASTER)
+        if number == at:
+            running.rollout.promote()
+        if isinstance(item, tuple):
+            running.take(*item)
+        else:
+            running.reconnect(item.symbol, item.reason)
+    running.finish()
+    (here,) = [one for one in read_beginnings(folder) if one.about["feature_set"] == FASTER.feature_set_id]
+    assert here.states
+    came, sides = times(folder), []
+    with pytest.raises(StateError, match="from lob_shared_v1 to lob_shared_v1@faster") as caught:
+        export(folder, came[at - 600], came[-1], tmp_path / "both")
+    assert caught.value.hint == "export until that time, or from it on"
+    for name, begin, end in (("a", came[0], here.local_ts_ns), ("b", here.local_ts_ns, came[-1] + 1)):
+        out, again = tmp_path / name, tmp_path / f"{name}2"
+        words = export(folder, begin, end, out)["replay"].split()[1:]
+        assert main([*words, "--control", "off", "--record", str(again)]) == 0
+        bytes_ = [b"".join(path.read_bytes() for path in frame_files(one)) for one in (out, again)]
+        assert bytes_[0] == bytes_[1]
+        sides.append(bytes_[0])
+    assert len(sides[1]) > 10_000
+    assert b"".join(seen.packed) == b"".join(sides)
+    Recorder(folder, USDM, TWO, FASTER).finish()  # a service that begins with what was promoted goes on
+    with pytest.raises(SettingError, match="another feature_set"):
+        Recorder(folder, USDM, TWO, fp.feature_set("lob_shared_v2"))
+    capsys.readouterr()
 
 
 def test_the_oldest_files_go_and_what_is_left_can_be_played_back(tmp_path: Path) -> None:
@@ -392,6 +437,7 @@ def test_what_is_not_entered_writes_nothing(tmp_path: Path) -> None:
     assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {
         "raw",
         "frames",
+        "features",
         "recording.json",
         "instruments.toml",
     }

@@ -34,7 +34,8 @@ class Feed(Protocol):
 class Subscriber(Protocol):
     """Hears every message before it is taken, and its frames behind it. Frames stand until it returns.
 
-    One that has a method `on_candidate` is told by it, before that, what the message made of a candidate.
+    One that has a method `on_candidate` is told by it, before that, what the message made of a candidate; one
+    that has `on_set`, between two messages, which feature set is the active one from now on.
     """
 
     name: str

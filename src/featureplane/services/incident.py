@@ -17,15 +17,16 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from featureplane import __version__
-from featureplane.errors import EmptyStream, SettingError, UnreadableFile
+from featureplane.errors import EmptyStream, SettingError, StateError, UnreadableFile
 from featureplane.features.catalog import registry
 from featureplane.features.frame import HEADER_BYTES, read_head
 from featureplane.market.instruments import load_instruments
@@ -36,6 +37,7 @@ from featureplane.services.recording import (
     RUNS,
     Beginning,
     beginning_line,
+    features_file,
     files_of,
     frame_files,
     is_reconnect,
@@ -56,8 +58,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO: Final = timedelta(microseconds=1)
 _CHUNK_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 1 << 20
-
-T = TypeVar("T")
+_EDGE: Final = 4_096  # messages
 
 
 def read_instant(text: str, option: str) -> int:
@@ -82,6 +83,18 @@ def instant_text(ns: int) -> str:
 # -- taking it out
 
 
+@dataclass(slots=True)
+class _Edge:
+    """Times of messages on both sides of a span's end: where the clock went back, they overlap."""
+
+    before: deque[int | None] = field(default_factory=lambda: deque(maxlen=_EDGE))
+    behind: set[int] = field(default_factory=set)
+
+    def is_before(self, ns: int, to_ns: int) -> bool:
+        """Whether what has this time was made by a message on the near side."""
+        return ns in self.before if ns >= to_ns or ns in self.behind else True
+
+
 @dataclass(frozen=True, slots=True)
 class _Span:
     """What is taken of a recording, and between which times it has messages."""
@@ -92,9 +105,16 @@ class _Span:
     to_ns: int
     there: tuple[int, int]
 
-    def messages(self) -> Iterator[tuple[int | None, bytes]]:
+    def messages(self, edge: _Edge | None = None) -> Iterator[tuple[int | None, bytes]]:
         """From where a replay begins to the end."""
-        return _until(_messages(self.recording, self.begins), self.to_ns)
+        return _until(_messages(self.recording, self.begins), self.to_ns, edge)
+
+    def frames(self, edge: _Edge) -> Iterator[bytes]:
+        """What those messages made."""
+        for ns, frame in _frames(self.recording, self.begins):
+            if not edge.is_before(ns, self.to_ns):
+                return
+            yield frame
 
     @property
     def is_empty(self) -> bool:
@@ -132,7 +152,8 @@ def export(recording: Path, from_ns: int, to_ns: int, out: Path) -> dict[str, An
     place. The folder appears when it is whole.
 
     Raises `SettingError` for a span that ends before it begins and for an `out` that is there,
-    `UnreadableFile` for what is no recording, `EmptyStream` where nothing was received meanwhile.
+    `UnreadableFile` for what is no recording, `EmptyStream` where nothing was received meanwhile,
+    `StateError` where another feature set became the active one.
     """
     if not is_recording(recording):
         hint = "name the folder that `featureplane run --record` writes"
@@ -146,6 +167,7 @@ def export(recording: Path, from_ns: int, to_ns: int, out: Path) -> dict[str, An
         what = f"{recording} from {instant_text(from_ns)} until before {instant_text(to_ns)}"
         times = None if there is None else f"{instant_text(there[0])} to {instant_text(there[1])}"
         raise EmptyStream(what, hint=f"it has {'nothing' if times is None else f'messages from {times}'}")
+    _check_one_set(span)
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -158,6 +180,19 @@ def export(recording: Path, from_ns: int, to_ns: int, out: Path) -> dict[str, An
     return manifest
 
 
+def _check_one_set(span: _Span) -> None:
+    """Refuse a span in which another set became the active one: no run would give those frames."""
+    now, began = span.begins.about, False
+    for here in _beginnings(span.recording):
+        began = began or here.raw == span.begins.raw
+        if began and here.about != now and here.local_ts_ns < span.to_ns:
+            when = instant_text(here.local_ts_ns)
+            what = (
+                f"the feature set changed at {when}, from {now['feature_set']} to {here.about['feature_set']}"
+            )
+            raise StateError(what, hint="export until that time, or from it on")
+
+
 def _check_out(out: Path) -> None:
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise SettingError(f"{out} is there", hint="name a folder that is not, or that is empty")
@@ -168,20 +203,20 @@ def _fill(out: _Out, span: _Span, place: Path) -> dict[str, Any]:
     recording, begins, from_ns, to_ns = span.recording, span.begins, span.from_ns, span.to_ns
     day = begins.raw[0].split("-")[1]
     raw, frames = f"raw-{day}-000001.txt", f"frames-{day}-000001.bin"
-    counts, last_ns = _write_messages(out, raw, span)
-    made = out.write(frames, (piece for _, piece in _until(_frames(recording, begins), to_ns)))
-    here = Beginning(begins.local_ts_ns, (raw, 0), (frames, 0), begins.states)
+    edge = _Edge()
+    counts, last_ns = _write_messages(out, raw, span, edge)
+    made = out.write(frames, span.frames(edge))
+    here = Beginning(begins.local_ts_ns, (raw, 0), (frames, 0), begins.about, begins.states)
     out.write(f"state-{day}-000001.jsonl", [beginning_line(here)])
     metrics = out.write(f"metrics-{day}-000001.jsonl", _numbers(recording, from_ns, to_ns))
     log = out.write(f"log-{day}-000001.jsonl", _log_lines(recording, from_ns, to_ns))
     runs = _runs(recording, begins.local_ts_ns, to_ns)
     out.write(RUNS, map(_line, runs))
-    for name in (ABOUT, INSTRUMENTS):
-        out.write(name, [(recording / name).read_bytes()])
-    features = runs[-1].get("features_toml") if runs else None
-    if features:
-        out.write(_FEATURES, [features.encode()])
-    about = read_about(recording)
+    out.write(ABOUT, [_line(dict(begins.about))])
+    out.write(INSTRUMENTS, [(recording / INSTRUMENTS).read_bytes()])
+    features = _features(recording, begins)
+    if features is not None:
+        out.write(_FEATURES, [features.read_bytes()])
     manifest = {
         "featureplane": __version__,
         "from": instant_text(from_ns),
@@ -195,8 +230,8 @@ def _fill(out: _Out, span: _Span, place: Path) -> dict[str, Any]:
         "frames": made,
         "metrics": metrics,
         "log": log,
-        **about,
-        "replay": _command(place, out.folder, about, has_file=bool(features)),
+        **begins.about,
+        "replay": _command(place, out.folder, begins.about, has_file=features is not None),
         "files": dict(sorted(out.files.items())),
     }
     text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
@@ -204,14 +239,14 @@ def _fill(out: _Out, span: _Span, place: Path) -> dict[str, Any]:
     return manifest
 
 
-def _write_messages(out: _Out, name: str, span: _Span) -> tuple[Counter[str], int]:
+def _write_messages(out: _Out, name: str, span: _Span, edge: _Edge) -> tuple[Counter[str], int]:
     """Write them; how many stand before the span and in it, and the time of the last one."""
     counts: Counter[str] = Counter()
     last_ns = span.begins.local_ts_ns
 
     def counted() -> Iterator[bytes]:
         nonlocal last_ns
-        for ns, line in span.messages():
+        for ns, line in span.messages(edge):
             last_ns = last_ns if ns is None else ns
             where = "before" if last_ns < span.from_ns else "in it"
             counts["no message" if is_reconnect(line) else where] += 1
@@ -221,7 +256,13 @@ def _write_messages(out: _Out, name: str, span: _Span) -> tuple[Counter[str], in
     return counts, last_ns
 
 
-def _command(place: Path, folder: Path, about: dict[str, Any], *, has_file: bool) -> str:
+def _features(recording: Path, begins: Beginning) -> Path | None:
+    fingerprint = begins.about["fingerprint"]
+    path = None if fingerprint is None else features_file(recording, fingerprint)
+    return path if path is not None and path.exists() else None
+
+
+def _command(place: Path, folder: Path, about: Mapping[str, Any], *, has_file: bool) -> str:
     """What plays it back."""
     words = ["featureplane", "run", "--source", f"replay:{place}"]
     symbols = [one.symbol for one in load_instruments(folder / INSTRUMENTS)]
@@ -277,14 +318,14 @@ def _beginnings(recording: Path) -> Iterator[Beginning]:
         read = next((found for found in map(local_time, stream) if found is not None), None)
     if read is not None and raws[0].stem.endswith("-000001"):
         first = frames[0].name if frames else f"frames-{raws[0].stem.partition('-')[2]}.bin"
-        yield Beginning(read[0], (raws[0].name, 0), (first, 0))
+        yield Beginning(read[0], (raws[0].name, 0), (first, 0), read_about(recording))
         began = 1
     for here in known:
         if here.raw[0] in raw_names and here.frames[0] in frame_names:
             began = 1
             yield here
     if not began and read is not None and not frames:
-        yield Beginning(read[0], (raws[0].name, 0), ("", 0))
+        yield Beginning(read[0], (raws[0].name, 0), ("", 0), read_about(recording))
 
 
 def _messages(recording: Path, begins: Beginning) -> Iterator[tuple[int | None, bytes]]:
@@ -301,7 +342,7 @@ def _messages(recording: Path, begins: Beginning) -> Iterator[tuple[int | None, 
                     yield None if read is None else read[0], line
 
 
-def _frames(recording: Path, begins: Beginning) -> Iterator[tuple[int | None, bytes]]:
+def _frames(recording: Path, begins: Beginning) -> Iterator[tuple[int, bytes]]:
     """Whole frames from a place on, with their times; raises `MalformedEvent` for what are none."""
     name, at = begins.frames
     for path in frame_files(recording):
@@ -317,19 +358,27 @@ def _frames(recording: Path, begins: Beginning) -> Iterator[tuple[int | None, by
                 yield local_ts_ns, head + rest
 
 
-def _until(items: Iterable[tuple[int | None, T]], to_ns: int) -> Iterator[tuple[int | None, T]]:
+def _until(
+    items: Iterable[tuple[int | None, bytes]], to_ns: int, edge: _Edge | None = None
+) -> Iterator[tuple[int | None, bytes]]:
     """Those before a time. One that alone is behind it, as a broken line can seem to be, ends nothing."""
-    held: list[tuple[int | None, T]] = []
-    for ns, item in items:
+    held: list[tuple[int | None, bytes]] = []
+    rest = iter(items)
+    for ns, item in rest:
         late = ns is not None and ns >= to_ns
         if late and held:
-            return
+            held.append((ns, item))
+            break
         if late or (held and ns is None):
             held.append((ns, item))
             continue
-        yield from held
+        for one in (*held, (ns, item)):
+            if edge is not None:
+                edge.before.append(one[0])
+            yield one
         held.clear()
-        yield ns, item
+    if edge is not None:
+        edge.behind.update(ns for ns, _ in (*held, *islice(rest, _EDGE)) if ns is not None)
 
 
 def _line(said: dict[str, Any]) -> bytes:

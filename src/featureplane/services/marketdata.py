@@ -380,6 +380,7 @@ class MarketDataService:
         engine = self.runner.active
         if engine is not None and engine is not self.feed:
             self.feed, self.fset = engine, engine.fset
+            self._tell("on_set", engine.fset)
             self.readiness = Readiness(self.runner, engine.fset)
             if self.shadow is not None and self.shadow.candidate is None:
                 engine.watch(self.shadow)

@@ -17,7 +17,6 @@ from featureplane import __version__, native
 from featureplane.errors import FeaturePlaneError, SettingError, UnknownSymbol
 from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venues.paper import PaperOptions, PaperVenue
-from featureplane.features.loading import to_toml
 from featureplane.features.pipeline import Pipeline
 from featureplane.features.shadow import Shadow
 from featureplane.features.spec import FeatureSet
@@ -138,19 +137,22 @@ def prepare(asked: ServiceConfiguration, *, allow_code: bool = False) -> Prepare
 
 def _record(asked: ServiceConfiguration, market: _Market, service: MarketDataService) -> Diary:
     """Let the service be recorded."""
-    folder, feed, fset = Path(asked.record or ""), service.feed, service.fset
+    folder = Path(asked.record or "")
+
+    def states() -> dict[str, bytes] | None:
+        return service.feed.save() if isinstance(service.feed, Pipeline) else None
+
     most, keep = asked.record_mb << 20, asked.record_keep_mb << 20
     about = {"version": __version__, **service.about(), "configuration": plain(asked)}
-    about["features_toml"] = None if fset is None else to_toml(fset)
     diary = Diary(folder, service.telemetry.publish, about, bytes_max=most, keep_bytes=keep)
     recorder = Recorder(
         folder,
         market.venue,
         market.instruments,
-        fset,
+        service.fset,
         bytes_max=most,
         keep_bytes=keep,
-        states=feed.save if isinstance(feed, Pipeline) else None,
+        states=states,
         diary=diary,
     )
     service.subscribe(recorder)

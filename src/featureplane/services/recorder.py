@@ -18,6 +18,7 @@ from typing import Final
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import SettingError
 from featureplane.features.frame import FeatureFrame
+from featureplane.features.loading import to_toml
 from featureplane.features.spec import FeatureSet
 from featureplane.market.instruments import Instrument, instruments_text
 from featureplane.market.sources.binance_plain import local_time
@@ -28,6 +29,7 @@ from featureplane.services.recording import (
     START,
     Beginning,
     beginning_line,
+    features_file,
     is_recording,
     raw_files,
     read_about,
@@ -56,13 +58,16 @@ def check_folder(
 ) -> None:
     """Raise `SettingError` for a folder that cannot take this recording; nothing is written.
 
-    A recording that is there is gone on with if it is of the same source, instruments and feature set.
+    A recording that is there is gone on with if it is of the same source, instruments and feature set, or of
+    a set that became the active one while it was made.
     """
     at = next(one for one in (folder, *folder.parents) if one.exists())
     if not at.is_dir() or not os.access(at, os.W_OK):
         raise SettingError(f"--record {folder}: {at} cannot be written to", hint="name a folder of yours")
     if is_recording(folder):
         there, wanted = read_about(folder), _about(source, fset)
+        if fset is not None and features_file(folder, fset.fingerprint).exists():
+            there |= {name: wanted[name] for name in ("feature_set", "fingerprint")}
         named = next((key for key in wanted if there.get(key) != wanted[key]), None)
         known = (folder / INSTRUMENTS).read_text(encoding="utf-8") if (folder / INSTRUMENTS).exists() else ""
         if named is None and known != instruments_text(instruments):
@@ -113,7 +118,8 @@ class Recorder:
         if not is_recording(folder):
             (folder / INSTRUMENTS).write_text(instruments_text(instruments), encoding="utf-8")
             (folder / ABOUT).write_text(json.dumps(_about(source, fset)) + "\n", encoding="utf-8")
-        self.folder = folder
+        self.folder, self._source = folder, source
+        self._describe(fset)
         room = bytes_max, keep_bytes
         self._raw = RecordedFiles(folder, "raw", *room)
         self._frames = RecordedFiles(folder, "frames", *room)
@@ -164,6 +170,16 @@ class Recorder:
         except OSError as error:
             self._stop(error)
 
+    def on_set(self, fset: FeatureSet) -> None:
+        """Another set is the active one from the next message on."""
+        if self.is_stopped:
+            return
+        try:
+            self._describe(fset)
+        except OSError as error:
+            self._stop(error)
+        self._begun_ns = 0  # WHY: a replay of what follows begins there
+
     def finish(self) -> None:
         """Write what is left."""
         if self.is_stopped:
@@ -174,6 +190,11 @@ class Recorder:
                 files.close()
             except OSError as error:
                 self._stop(error)
+
+    def _describe(self, fset: FeatureSet | None) -> None:
+        self._about = _about(self._source, fset)
+        if fset is not None and not (path := features_file(self.folder, fset.fingerprint)).exists():
+            path.write_text(to_toml(fset), encoding="utf-8")
 
     def _note(self, line: bytes, local_ts_ns: int | None) -> None:
         if local_ts_ns is None:
@@ -220,7 +241,7 @@ class Recorder:
 
     def _write_beginning(self, local_ts_ns: int, states: Mapping[str, bytes]) -> None:
         raw, frames = self._raw.place(), self._frames.place()
-        here = Beginning(local_ts_ns, raw, frames, dict(states))
+        here = Beginning(local_ts_ns, raw, frames, self._about, dict(states))
         self._states.add(beginning_line(here))
 
     def _stop(self, error: OSError) -> None:

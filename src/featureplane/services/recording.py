@@ -1,7 +1,8 @@
 """A recording on disk: what its files are called, what is in them, and how they are read again.
 
-    recording.json       the source, and the feature set with its fingerprint
+    recording.json       the source, and the feature set it began with, with its fingerprint
     instruments.toml     the instruments
+    features-PREFIX.toml    a feature set whose frames are here; its fingerprint begins so
     raw-DAY-NUMBER.txt   messages as they came, a line each: what `featureplane replay` reads
     frames-DAY-NUMBER.bin   frames, packed one behind the other (rule 6)
     state-DAY-NUMBER.jsonl  places where a replay can begin, with the state of each symbol there
@@ -36,6 +37,7 @@ __all__ = [
     "Beginning",
     "Kind",
     "beginning_line",
+    "features_file",
     "files_of",
     "frame_files",
     "is_reconnect",
@@ -102,6 +104,11 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
+def features_file(folder: Path, fingerprint: str) -> Path:
+    """Where a feature set is described whose frames are in a recording."""
+    return folder / f"features-{fingerprint[:16]}.toml"
+
+
 def read_frames(paths: Iterable[Path], layout: FrameLayout) -> Iterator[FeatureFrame]:
     """The frames in files, in order, on bytes of their own; one cut off by the end of its file is left out.
 
@@ -123,20 +130,22 @@ def read_frames(paths: Iterable[Path], layout: FrameLayout) -> Iterator[FeatureF
 class Beginning:
     """A place between two messages where a replay can begin: file and byte of what comes next.
 
-    `states` has the state of each symbol; none of them: a stream begins here.
+    `about` is what `recording.json` would say there. `states` has the state of each symbol; none of them: a
+    stream begins here.
     """
 
     local_ts_ns: int
     raw: tuple[str, int]
     frames: tuple[str, int]
+    about: Mapping[str, Any]
     states: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def beginning_line(here: Beginning) -> bytes:
     """A line of a file of states."""
     states = {symbol: base64.b64encode(state).decode() for symbol, state in here.states.items()}
-    said = {"local_ts_ns": here.local_ts_ns, "raw": here.raw, "frames": here.frames, "states": states}
-    return json.dumps(said, separators=(",", ":")).encode() + b"\n"
+    place = {"local_ts_ns": here.local_ts_ns, "raw": here.raw, "frames": here.frames}
+    return json.dumps({**place, **here.about, "states": states}, separators=(",", ":")).encode() + b"\n"
 
 
 def read_beginnings(folder: Path) -> Iterator[Beginning]:
@@ -145,7 +154,8 @@ def read_beginnings(folder: Path) -> Iterator[Beginning]:
         try:
             raw, frames = (tuple(said[name]) for name in ("raw", "frames"))
             states = {name: base64.b64decode(text) for name, text in said["states"].items()}
-            yield Beginning(int(said["local_ts_ns"]), raw, frames, states)
+            about = {name: said[name] for name in ("source", "feature_set", "fingerprint")}
+            yield Beginning(int(said["local_ts_ns"]), raw, frames, about, states)
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             raise UnreadableFile(str(folder), repr(error), "a state as the recorder writes it") from None
 
