@@ -53,25 +53,39 @@ class Page:
         self.used += found[:1]
         return found[0]
 
-    def run(self, begins: str, *more: str, status: int = 0, **named: str) -> str:
+    def run(self, begins: str, *more: str, **named: str) -> str:
         """Run the first command of the page that begins so; what it said, data and talk.
 
         `named` is put in the place of what stands there in capitals, or of a path or time. `more` is what a
         command is told about where, which no page can know.
         """
-        words = shlex.split(self._find(f"featureplane {begins}"))[1:]
-        words = [named.pop(word, word) for word in words]
-        assert not named, f"{self.name}.md: {words} names no {list(named)}"
-        if words[0] in _BY_SOCKET and self.control is not None:
-            more = (*more, "--control", str(self.control))
-        self.capsys.readouterr()
-        assert main([*words, *more]) == status, self.capsys.readouterr().err
-        told = self.capsys.readouterr()
-        return told.out + told.err
+        status, said, told = self._done(begins, more, named)
+        assert status == 0, told
+        return said + told
+
+    def refuse(self, begins: str, *more: str, **named: str) -> str:
+        """As `run`, for a command that is refused: what it said."""
+        status, _, told = self._done(begins, more, named)
+        assert status == 2, told
+        return told
 
     def ask(self, begins: str, *more: str, **named: str) -> Any:
         """As `run`, with `--json`: what it answered."""
-        return json.loads(self.run(begins, *more, "--json", status=0, **named))
+        status, said, told = self._done(begins, (*more, "--json"), named)
+        assert status == 0, told
+        return json.loads(said)
+
+    def _done(self, begins: str, more: Sequence[str], named: dict[str, str]) -> tuple[int, str, str]:
+        words = shlex.split(self._find(f"featureplane {begins}"))[1:]
+        unnamed = set(named) - set(words)
+        assert not unnamed, f"{self.name}.md: {words} names no {unnamed}"
+        words = [named.get(word, word) for word in words]
+        if words[0] in _BY_SOCKET and self.control is not None:
+            more = (*more, "--control", str(self.control))
+        self.capsys.readouterr()
+        status = main([*words, *more])
+        told = self.capsys.readouterr()
+        return status, told.out, told.err
 
     def curl(self, path: str) -> tuple[int, str]:
         """What the page's `curl` of that path shows, of the lines it greps for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 from collections.abc import Iterable
@@ -78,6 +79,14 @@ def played(folder: Path, *, source: str = USDM, backend: str = "auto") -> list[b
     running.feed.go_on_from(recorded_states(f"replay:{folder}"))
     running.run(ReplaySource(paths, None, [one.symbol for one in known]))
     return seen.packed
+
+
+def command(manifest: dict[str, Any]) -> list[str]:
+    """What a manifest says that plays it back."""
+    words = shlex.split(str(manifest["replay"]))
+    at = words.index("featureplane")
+    assert words[:at] == ["env", f"HFT_FEATURE_ROLLOUT_STATE_PATH={words[at + 3][7:]}.rollout.json"]
+    return words[at + 1 :]
 
 
 def times(folder: Path) -> list[int]:
@@ -180,8 +189,7 @@ def test_where_another_set_became_the_active_one_a_span_ends(
     assert caught.value.hint == "export until that time, or from it on"
     for name, begin, end in (("a", came[0], here.local_ts_ns), ("b", here.local_ts_ns, came[-1] + 1)):
         out, again = tmp_path / name, tmp_path / f"{name}2"
-        words = export(folder, begin, end, out)["replay"].split()[1:]
-        assert main([*words, "--control", "off", "--record", str(again)]) == 0
+        assert main([*command(export(folder, begin, end, out)), "--record", str(again)]) == 0
         bytes_ = [b"".join(path.read_bytes() for path in frame_files(one)) for one in (out, again)]
         assert bytes_[0] == bytes_[1]
         sides.append(bytes_[0])
@@ -251,8 +259,7 @@ def test_everything_of_a_span_is_packed_and_plays_back(
     assert len(log) == manifest["log"] > 10
     assert all(begin <= one["local_ts_ns"] < end for one in log)
     assert {"order submit", "order accepted"} <= {one["message"] for one in log}
-    words = manifest["replay"].split()[1:]
-    assert main([*words, "--control", "off", "--record", str(again)]) == 0
+    assert main([*command(manifest), "--record", str(again)]) == 0
     assert packed(again) == packed(out) != []
     assert [one for one in packed(recorded) if read_head(one)[1] < end] == packed(out)
     assert main(["incident", "verify", str(out)]) == 0
@@ -290,9 +297,9 @@ def test_a_set_of_ones_own_comes_along(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["run", "--source", f"replay:{source}", *line, "--record", str(folder)]) == 0
     assert exported(folder, out) == 0
     mine.unlink()
-    words = read_manifest(out)["replay"].split()[1:]
+    words = command(read_manifest(out))
     assert str(out / "features.toml") in words
-    assert main([*words, "--control", "off", "--record", str(again)]) == 0
+    assert main([*words, "--record", str(again)]) == 0
     frames = [b"".join(path.read_bytes() for path in frame_files(one)) for one in (out, again)]
     assert frames[0] == frames[1] != b""
     capsys.readouterr()

@@ -263,16 +263,18 @@ def _features(recording: Path, begins: Beginning) -> Path | None:
 
 
 def _command(place: Path, folder: Path, about: Mapping[str, Any], *, has_file: bool) -> str:
-    """What plays it back."""
-    words = ["featureplane", "run", "--source", f"replay:{place}"]
+    """What plays it back, beside a service that runs here, and beside its rollout."""
+    set_ = ["env", f"HFT_FEATURE_ROLLOUT_STATE_PATH={place}.rollout.json"]
+    words = ["featureplane", "run", "--source", f"replay:{place}", "--control", "off"]
     symbols = [one.symbol for one in load_instruments(folder / INSTRUMENTS)]
     if len(symbols) > 1:
         words += ["--symbol", *symbols]
     name = about.get("feature_set")
     if name is None:
-        return shlex.join(["env", "HFT_FEATURE_ENGINE_ENABLED=0", *words])
+        return shlex.join([*set_, "HFT_FEATURE_ENGINE_ENABLED=0", *words])
+    file = str(place / _FEATURES)
     shipped = name in registry and registry.get(name).fingerprint == about.get("fingerprint")
-    return shlex.join([*words, "--features", name if shipped or not has_file else str(place / _FEATURES)])
+    return shlex.join([*set_, *words, "--features", name if shipped or not has_file else file])
 
 
 # -- what there is
