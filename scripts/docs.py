@@ -1,4 +1,4 @@
-"""Write the generated pages under docs/reference, and the rules in the package; they stand in the code.
+"""Write the generated pages under docs/reference, and rules and dashboards in the package.
 
     .venv/bin/python -m scripts.docs
 
@@ -19,6 +19,8 @@ from featureplane.features.kernels.declarations import KERNEL_ABI, KERNELS, Kern
 from featureplane.features.spec import FeatureFlags, FeatureSet, FeatureSpec
 from featureplane.features.syntax import signature_text
 from featureplane.ops import shipped
+from featureplane.ops.dashboards import DASHBOARDS
+from featureplane.ops.grafana import dashboard_text
 from featureplane.ops.rules import rules_text
 from featureplane.settings import PREFIX, SETTINGS, STORE_SETTINGS
 from featureplane.telemetry import LATENCY_EDGES_NS, METRICS
@@ -81,6 +83,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "metrics.md": "\n".join(metrics_page()),
         REFERENCE / "commands.md": "\n".join((GENERATED, "", *commands_page())),
         SHIPPED / shipped.RULES[0]: rules_text(),
+        **{SHIPPED / name: dashboard_text(board) for name, board in DASHBOARDS.items()},
     }
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from featureplane.cli.app import main
+from featureplane.errors import ExtraUnavailable
+from featureplane.ops.dashboards import DASHBOARDS
+from featureplane.ops.grafana import dashboard_text
 from featureplane.ops.rules import rules_text
 
 
@@ -19,6 +23,19 @@ def test_rules_are_written_into_a_folder_that_is_made(
         assert main(["ops", "rules", "--out", str(out), "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == {"written": [str(out / "featureplane.rules.yml")]}
         assert (out / "featureplane.rules.yml").read_text(encoding="utf-8") == rules_text()
+
+
+def test_dashboards_are_those_of_the_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ops", "dashboards", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().err.count("wrote ") == len(DASHBOARDS)
+    for name, board in DASHBOARDS.items():
+        assert json.loads((tmp_path / name).read_text(encoding="utf-8"))["uid"] == board.uid
+
+
+def test_who_makes_them_anew_is_told_of_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grafana_foundation_sdk.builders", None)
+    with pytest.raises(ExtraUnavailable, match="grafana-foundation-sdk"):
+        dashboard_text(DASHBOARDS["feature_plane.json"])
 
 
 def test_a_place_that_is_no_folder_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`featureplane ops`: what a service is watched by, written out."""
+"""`featureplane ops`: what is watched in Prometheus and Grafana, written out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Out = Annotated[Path, Parameter(help="The folder to write to; it is made where t
 
 ops = App(
     name="ops",
-    help="What a service is watched by, as files.",
+    help="Alert rules for Prometheus and dashboards for Grafana, as files.",
     help_epilogue="Example:\n  featureplane ops rules --out monitoring",
 )
 
@@ -32,6 +32,18 @@ def rules(*, out: Out, json: Json = False) -> int:
     from featureplane.ops.shipped import rule_files
 
     return _written(rule_files, out, json=json)
+
+
+@ops.command(
+    name="dashboards",
+    help_epilogue="Exit status: 0 written, 2 it cannot be written there\n\n"
+    "Example:\n  featureplane ops dashboards --out monitoring",
+)
+def dashboards(*, out: Out, json: Json = False) -> int:
+    """Write the dashboards; Grafana imports them, or loads them from that folder."""
+    from featureplane.ops.shipped import dashboard_files
+
+    return _written(dashboard_files, out, json=json)
 
 
 def _written(files: Callable[[], Mapping[str, str]], out: Path, *, json: bool) -> int:

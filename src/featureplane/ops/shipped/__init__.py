@@ -1,6 +1,6 @@
-"""The rules as files: written by `python -m scripts.docs`, and part of the package.
+"""The rules and dashboards as files: written by `python -m scripts.docs`, and part of the package.
 
-What makes them is `ops.rules`; to have them takes no extra.
+What makes them is `ops.rules` and `ops.grafana`; to have them takes no extra.
 """
 
 from __future__ import annotations
@@ -9,14 +9,20 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["RULES", "rule_files"]
+__all__ = ["DASHBOARDS", "RULES", "dashboard_files", "rule_files"]
 
 RULES: Final = ("featureplane.rules.yml",)
+DASHBOARDS: Final = ("feature_plane.json", "shadow_parity.json")
 
 
 def rule_files() -> Mapping[str, str]:
     """Names and texts of the files of rules."""
     return _read(RULES)
+
+
+def dashboard_files() -> Mapping[str, str]:
+    """Names and texts of the files of dashboards."""
+    return _read(DASHBOARDS)
 
 
 def _read(names: tuple[str, ...]) -> Mapping[str, str]:
