@@ -30,7 +30,7 @@ def test_before_the_first_message_every_series_is_there_at_0(fset: object) -> No
     without_set = {"feature_shadow_parity_mismatch_total"} if fset is None else set()
     missing = {one.name for one in METRICS if not OWN & {*one.labels}} - without_set - {*picture}
     assert missing == set()
-    stands = {"feature_set_info", "raw_queue_capacity", "features_ready"}
+    stands = {"feature_rollout_phase", "feature_set_info", "features_ready", "raw_queue_capacity"}
     for name, series in picture.items():
         for number in series.values():
             count = number if isinstance(number, int) else sum(number[0])

@@ -53,6 +53,11 @@ WELL: Series = {
     f'feature_shadow_parity_checks_total{{{AT},feature_set="s",result="mismatch"}}': "0x60",
     f'feature_shadow_parity_checks_total{{{AT},feature_set="s",result="skipped"}}': "0x60",
     f'feature_shadow_parity_checks_total{{{AT},feature_set="s",result="error"}}': "0x60",
+    f'feature_rollout_phase{{{AT},phase="active"}}': "1x60",
+    f'feature_rollout_phase{{{AT},phase="shadow"}}': "0x60",
+    f'feature_rollout_phase{{{AT},phase="canary"}}': "0x60",
+    f'feature_rollout_rollback_total{{{AT},cause="kernel"}}': "3x60",
+    f"feature_rollout_frozen{{{AT}}}": "0x60",
     f'strategy_running{{{AT},strategy="mm"}}': "1x60",
     f'strategy_stopped_total{{{AT},strategy="mm"}}': "0x60",
     f'strategy_over_budget_total{{{AT},strategy="mm",handler="on_features"}}': "0x60",
@@ -63,7 +68,7 @@ WELL: Series = {
 
 @dataclass(frozen=True)
 class Case:
-    """What makes an alert fire at minute 50: series that go otherwise from minute 40 on, or at all times.
+    """What makes an alert fire at a minute: series that go otherwise for a while before, or at all times.
 
     `labels` are those of the alert beside job and instance, `value` how its value is shown. `gone`: series
     whose absence is what is wrong.
@@ -73,6 +78,7 @@ class Case:
     labels: dict[str, str] = field(default_factory=dict)
     value: str = ""
     gone: tuple[str, ...] = ()
+    minute: int = 50
     at: dict[str, str] = field(default_factory=lambda: {"job": "featureplane", "instance": "a:8000"})
 
 
@@ -146,6 +152,20 @@ CASES = {
         {f'feature_shadow_parity_checks_total{{{AT},feature_set="s",result="error"}}': "0x40 0+1x20"},
         value="9",
     ),
+    "RolloutRolledBack": Case(
+        {f'feature_rollout_rollback_total{{{AT},cause="kernel"}}': "3x45 4x15"}, {"cause": "kernel"}
+    ),
+    "RolloutFrozen": Case({f"feature_rollout_frozen{{{AT}}}": "0x40 1x20"}),
+    "RolloutNotComparing": Case(
+        {
+            f'feature_rollout_phase{{{AT},phase="shadow"}}': "1x60",
+            f'feature_shadow_parity_checks_total{{{AT},feature_set="s",result="match"}}': "0x60",
+        },
+        {"phase": "shadow"},
+    ),
+    "RolloutLeftInCanary": Case(
+        {f'feature_rollout_phase{{{AT},phase="canary"}}': "1x1500"}, {"phase": "canary"}, minute=1450
+    ),
 }
 
 
@@ -216,7 +236,7 @@ def test_it_fires(alert: Alert, tmp_path: Path) -> None:
     case = CASES[alert.name]
     series = {name: values for name, values in WELL.items() if metric_of(name) not in case.gone}
     series = ({} if "*" in case.gone else series) | case.changes
-    judge(tmp_path, series, {alert.name: [expected(alert, case)]})
+    judge(tmp_path, series, {alert.name: [expected(alert, case)]}, case.minute)
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)

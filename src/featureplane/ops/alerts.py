@@ -32,6 +32,9 @@ ALWAYS_THERE: Final = (
     "feature_set_info",
     "feature_shadow_sample_every",
     "feature_shadow_parity_checks_total",
+    "feature_rollout_phase",
+    "feature_rollout_rollback_total",
+    "feature_rollout_frozen",
 )
 """Series that rules read and that every service has from its start: where one is missing, a rule is blind."""
 
@@ -269,12 +272,55 @@ SHADOW: Final = (
     ),
 )
 
+ROLLOUT: Final = (
+    Alert(
+        "RolloutRolledBack",
+        "warning",
+        grown("feature_rollout_rollback_total", "1h", by="cause") + " > 0",
+        "rollback-order",
+        "a version was rolled back on {{ $labels.instance }}: {{ $labels.cause }}",
+        "By somebody, or by the guard of a canary. What strategies consume has changed to the last version "
+        "in good standing; the history says who, what and why.",
+    ),
+    Alert(
+        "RolloutFrozen",
+        "critical",
+        "feature_rollout_frozen == 1",
+        "rollback-order",
+        "the rollout of {{ $labels.instance }} is frozen",
+        "Its state cannot be read or written. The service goes on as it is, and nothing can be promoted or "
+        "rolled back.",
+        "1m",
+    ),
+    Alert(
+        "RolloutNotComparing",
+        "warning",
+        f'feature_rollout_phase{{phase="shadow"}} == 1 and {ON} instance:shadow_compared:increase15m == 0',
+        "canary",
+        "the candidate of {{ $labels.instance }} is compared with nothing",
+        "It has been in the shadow for half an hour and not a frame was compared in the last quarter of it: "
+        "its criteria are never reached like this.",
+        "30m",
+    ),
+    Alert(
+        "RolloutLeftInCanary",
+        "warning",
+        'feature_rollout_phase{phase="canary"} == 1',
+        "canary",
+        "{{ $labels.instance }} has had a canary for a day",
+        "Some strategies consume a candidate, all others the active version. A canary ends: it is promoted "
+        "or taken back.",
+        "1d",
+    ),
+)
+
 GROUPS: Final[Mapping[str, tuple[Alert, ...]]] = {
     "service": SERVICE,
     "books": BOOKS,
     "speed": SPEED,
     "strategies": STRATEGIES,
     "shadow": SHADOW,
+    "rollout": ROLLOUT,
 }
 """All alerts, by group."""
 

@@ -324,6 +324,32 @@ _COMPARED: Final = Row(
     ),
 )
 
+_ROLLOUT: Final = Row(
+    "Rollout",
+    (
+        _lines(
+            "Phase",
+            "1 for the phase that a rollout is in.",
+            (_of("feature_rollout_phase"), "{{phase}} {{instance}}"),
+        ),
+        _lines(
+            "Criteria",
+            "1 for each that the candidate has reached; the report of the strategy is asked for at the end.",
+            (_of("feature_rollout_criterion_reached"), "{{criterion}} {{instance}}"),
+        ),
+        _lines(
+            "Rolled back",
+            "Versions, by cause, over the whole history.",
+            (_of("feature_rollout_rollback_total"), "{{cause}} {{instance}}"),
+        ),
+        _lines(
+            "Frozen",
+            "1 while the state cannot be read or written: nothing can be promoted or rolled back.",
+            (_of("feature_rollout_frozen"), "{{instance}}"),
+        ),
+    ),
+)
+
 _COST: Final = Row(
     "That it costs nothing",
     (
@@ -348,8 +374,8 @@ DASHBOARDS: Final = {
     "shadow_parity.json": Board(
         f"{JOB}-shadow",
         "Shadow parity",
-        "Live engines and what is compared with them.",
-        (_PARITY, _COMPARED, _COST),
+        "Live engines, what is compared with them, and what is rolled out.",
+        (_PARITY, _COMPARED, _ROLLOUT, _COST),
     ),
 }
 """The dashboards by the names of their files."""
