@@ -52,13 +52,16 @@ class _Counting(BaseStrategy):
 
 
 class _OnFeatures(_Counting):
-    """Reads frames."""
+    """Reads features by handle when a frame comes, as `peer_nautilus` asks a book it has looked up once."""
 
     required_features: ClassVar[str | None] = "lob_shared_v1"
 
-    def on_features(self, frame: FeatureUpdateEvent) -> None:
+    def on_start(self) -> None:
+        self.bid, self.ask = self.ctx.handle("l1_bid_qty"), self.ctx.handle("l1_ask_qty")
+
+    def on_features(self, _frame: FeatureUpdateEvent) -> None:
         self.books += 1
-        self.wanted += frame["l1_bid_qty"] > frame["l1_ask_qty"]
+        self.wanted += self.bid.value > self.ask.value
 
     def on_stop(self) -> None:
         symbol = self.ctx.symbols[0]

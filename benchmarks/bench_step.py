@@ -188,6 +188,8 @@ def _forms_job(messages: _Messages, name: str) -> Job:
     for orders, kind in ((True, "orders"), (False, "no orders")):
         for form in ("legacy", "shared"):
             one = _Form(messages, _EXAMPLES[name], form, orders=orders)
+            if orders:
+                deciding.append(one)
             for ask, of, word in (
                 (one.first, _mean, "mean"),
                 (one.again, _median, "p50"),

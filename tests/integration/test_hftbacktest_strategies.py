@@ -266,7 +266,7 @@ def test_a_clock_that_somebody_moved_is_noticed() -> None:
     adapter = HftBacktestAdapter(asset, feature_mode="stats_only")
     with Simulation([asset], HftMarket()) as simulation:
         stream = adapter._stream([5])
-        walk = Walk(stream, simulation, lambda: True)
+        walk = Walk(stream, simulation, ((), ()))
         for _ in islice(walk.lag(), 100):
             pass
         walk.catch_up()

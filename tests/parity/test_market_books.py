@@ -42,6 +42,12 @@ class Carried(MarketBooks):
         self.engine.reconnect(symbol_id)
 
 
+def told(books: MarketBooks) -> tuple[Any, ...]:
+    """What was taken until now, and the trades of the last message."""
+    tape = books.tape
+    return tape.messages, tape.ts_ns, tape.local_ts_ns, tape.now_ns, tuple(books.trades())
+
+
 def seen(books: MarketBooks, did: Did) -> tuple[Any, ...]:
     """What may be looked at behind a message."""
     room = books.room
@@ -53,7 +59,17 @@ def seen(books: MarketBooks, did: Did) -> tuple[Any, ...]:
         room[HEAD_WORDS : HEAD_WORDS + 2 * bids].tolist(),
         room[first : first + 2 * asks].tolist(),
         room[6:13].tolist() if did & Did.TWO_SIDED else None,
+        told(books),
     )
+
+
+def answer(books: MarketBooks, start: int, stop: int) -> tuple[Did, tuple[Any, ...]]:
+    """What a message did, and what is seen then; or the error."""
+    try:
+        did = books.push(start, stop)
+    except FeaturePlaneError as error:
+        return Did(0), (type(error), str(error))
+    return did, seen(books, did)
 
 
 def compare(events: EventBatch, *, levels: bool = True, sums: bool = True) -> Did:
@@ -67,17 +83,19 @@ def compare(events: EventBatch, *, levels: bool = True, sums: bool = True) -> Di
         one.watch(levels=levels, sums=sums)
     start, all_did = 0, Did(0)
     for number, stop in enumerate(events.message_ends.tolist()):
-        answers = []
         if number % 97 == 96:
             for one in books:
                 one.reconnect(events.instruments[0].symbol_id)
-        for one in books:
-            try:
-                did = one.push(start, stop)
-                answers.append((did, seen(one, did)))
-            except FeaturePlaneError as error:
-                answers.append((Did(0), (type(error), str(error))))
-        assert all(answer == answers[0] for answer in answers), (start, stop)
+                one.tape.lose(events.instruments[0].symbol_id)
+        if number % 7 == 6:
+            touches = [list(one.tape.touches()) for one in books]
+            assert all(one == touches[0] for one in touches)
+        answers = [answer(one, start, stop) for one in books]
+        assert all(one == answers[0] for one in answers), (start, stop)
+        if number % 11 == 10:
+            for one in books:
+                one.tape.take_back()
+        assert len({told(one)[:4] for one in books}) == 1
         all_did |= answers[0][0]
         if isinstance(answers[0][1][0], type):
             break

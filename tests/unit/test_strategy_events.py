@@ -145,6 +145,31 @@ def test_arrays_that_are_kept_stay_as_they_were(backend: str) -> None:
     assert len({str(said) for _, said in arrays.kept}) > 50
 
 
+@EACH_BACKEND
+def test_statistics_are_the_same_behind_arrays_that_are_kept(backend: str) -> None:
+    class Both(BaseStrategy):
+        def __init__(self, *, keeps: bool) -> None:
+            super().__init__()
+            self.keeps, self.kept = keeps, list[Any]()
+            self.seen: list[tuple[Any, ...]] = []
+
+        def on_bid_ask(self, event: BidAskEvent) -> None:
+            if self.keeps:
+                self.kept.append(event.bids)
+
+        def on_lob_stats(self, event: LOBStatsEvent) -> None:
+            self.seen.append(event.as_tuple())
+
+    found = []
+    for keeps in (False, True):
+        both = Both(keeps=keeps)
+        run(both, backend, 500)
+        found.append(both.seen)
+    assert len(both.kept) > 100
+    assert found[0] == found[1]
+    assert len(set(found[0])) > 100
+
+
 def test_fields_are_those_of_the_contract() -> None:
     assert TickEvent.FIELDS == ("symbol", "ts", "local_ts", "price", "qty", "side")
     assert BidAskEvent.FIELDS == ("symbol", "ts", "local_ts", "seq", "bids", "asks")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import featureplane as fp
+from featureplane import native
 from featureplane.errors import MalformedEvent, SettingError, StateError, UnknownSymbol
 from featureplane.execution.limits import RiskLimits
 from featureplane.execution.orders import EventKind, OrderEvent, OrderIntent, Side, TimeInForce
@@ -336,7 +337,32 @@ def test_a_message_nobody_can_read_leaves_no_value_behind() -> None:
     bad = EventBatch(array, events.instruments, events.source, events.options, checked=True)
     with pytest.raises(MalformedEvent):
         run.run(bad)
+    for later in (bad, events):
+        with pytest.raises(StateError, match="has ended with an error"):
+            run.run(later)
+    with pytest.raises(StateError, match="has ended with an error"):
+        run.reconnect()
+    assert run.messages == len(events.message_ends)
+    assert run.now_ns == int(events.array["local_ts_ns"].max())
     assert not handle.is_ready
+
+
+@pytest.mark.parametrize("engine", [None, "python", "rust"])
+def test_what_is_no_message_is_refused_and_changes_nothing(engine: str | None) -> None:
+    if engine == "rust" and not native.available():
+        pytest.skip("the extension is not installed")
+    events = fp.sample_events().part(0, 1_000)
+    feed = None if engine is None else fp.FeatureEngine(V1, engine)
+    run = StrategyRunner([], events.instruments, engine=feed, stream=events.options)
+    first, second = events.message_ends[:2].tolist()
+    assert second - first > 1 or first > 1
+    for _ in range(2):
+        for start, stop in ((0, len(events) + 1), (-1, first), (0, 0 if first == 1 else first - 1)):
+            with pytest.raises(SettingError):
+                run.step(events, start, stop)
+        assert run.messages == 0
+    run.step(events, 0, first)
+    assert run.messages == 1
 
 
 def _names() -> Iterator[str]:

@@ -12,7 +12,7 @@ use featureplane_core::quality::{Cause, Reason};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::array::as_events;
 use crate::errors::into_py;
@@ -124,6 +124,12 @@ impl Engine {
         self.door.outlet.bind_room(room)
     }
 
+    /// What `push` gives back: a list of views on the first 0, 1, 2 … frames in the room.
+    #[pyo3(signature = (runs, /))]
+    fn bind_runs(&mut self, runs: Py<PyList>) {
+        self.door.outlet.bind_runs(runs);
+    }
+
     /// Where `push` puts the last values of each symbol, or None.
     #[pyo3(signature = (latest, /))]
     fn bind_latest(&mut self, latest: Option<&Latest>) {
@@ -146,14 +152,31 @@ impl Engine {
     }
 
     /// Takes events `start` to `stop` of those bound, event by event, and puts their frames into the room,
-    /// as many as fit; how many there are. None, and nothing has happened, if those events are not there
-    /// or begin or end inside a message; nor, with books bound, if they are not one message of those.
+    /// as many as fit; the views bound for so many, or, as a negative number, how many there are. None, and nothing has
+    /// happened, if those events are not there or begin or end inside a message; nor, with books bound, if they
+    /// are not one message of those.
     #[pyo3(signature = (start, stop, /))]
-    fn push(&mut self, py: Python<'_>, start: isize, stop: isize) -> PyResult<Option<usize>> {
+    fn push(&mut self, py: Python<'_>, start: isize, stop: isize) -> PyResult<Option<Py<PyAny>>> {
         let Self { core, layout, door, market, .. } = self;
-        match (usize::try_from(start), usize::try_from(stop)) {
-            (Ok(start), Ok(stop)) => door.push(py, core, layout, market.as_ref(), (start, stop)),
-            _ => Ok(None),
+        let (Ok(start), Ok(stop)) = (usize::try_from(start), usize::try_from(stop)) else {
+            return Ok(None);
+        };
+        let frames = door.push(py, core, layout, market.as_ref(), (start, stop))?;
+        frames.map(|frames| door.outlet.seen(py, frames)).transpose()
+    }
+
+    /// As `push`, for one message of the books bound: what it did, as their bits, where it makes no frame, and
+    /// how many there are, as a negative number, where nobody made views for so many.
+    #[pyo3(signature = (start, stop, /))]
+    fn step(&mut self, py: Python<'_>, start: isize, stop: isize) -> PyResult<Option<Py<PyAny>>> {
+        let Self { core, layout, door, market: Some(market), .. } = self else { return Ok(None) };
+        let (Ok(start), Ok(stop)) = (usize::try_from(start), usize::try_from(stop)) else {
+            return Ok(None);
+        };
+        match door.push(py, core, layout, Some(market), (start, stop))? {
+            None => Ok(None),
+            Some(0) => Ok(Some(market.bind(py).try_borrow()?.did().into_pyobject(py)?.into_any().unbind())),
+            Some(frames) => door.outlet.seen(py, frames).map(Some),
         }
     }
 

@@ -11,6 +11,7 @@ use featureplane_core::units::{half_even_div, to_i64};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
 
 use crate::errors::into_py;
 use crate::push::Intake;
@@ -27,6 +28,29 @@ const LEVELS: u32 = 64;
 /// Words of the head behind what statistics have: what the message did, messages taken, and their events.
 const DID: usize = 13;
 
+/// Price, size and side of a trade.
+type Trade = (i64, i64, u8);
+
+/// Messages taken, the times of the last, and the latest at which one was received.
+#[derive(Clone, Copy, Default)]
+struct Clock {
+    messages: u64,
+    ts_ns: i64,
+    local_ts_ns: i64,
+    now_ns: i64,
+}
+
+/// The best prices in force, none where they cannot be known, and since when.
+#[derive(Clone, Copy)]
+struct Touch {
+    book: usize,
+    prices: Option<(i64, i64)>,
+    now_ns: i64,
+}
+
+/// Symbol, best bid, best ask, and since when.
+type ToldTouch = (Py<PyString>, Option<i64>, Option<i64>, i64);
+
 /// Books by symbol. Not frozen: it is one running state.
 #[pyclass(module = "featureplane._native")]
 pub(crate) struct MarketBooks {
@@ -37,6 +61,16 @@ pub(crate) struct MarketBooks {
     intake: Intake,
     room: Option<PyBuffer<i64>>,
     seen: Vec<i64>,
+    /// Trades of the last message that were not there before.
+    trades: Vec<Trade>,
+    clock: Clock,
+    /// The touch of each book that messages moved and nobody has asked for yet, in the order in which they did.
+    touches: Vec<Touch>,
+    /// What the clock said before the last message, how many touches there were, and the one it changed.
+    before: (Clock, usize, Option<(usize, Touch)>),
+    /// What trades are told with: the name of each book, and the objects that stand for sides.
+    names: Vec<Py<PyString>>,
+    sides: Py<PyTuple>,
 }
 
 /// What is written to the room beside what messages did.
@@ -48,29 +82,126 @@ struct Shows {
 
 #[pymethods]
 impl MarketBooks {
-    /// `symbols` are (symbol, id, tick, whether locked is valid).
+    /// `symbols` are (symbol, id, tick, whether locked is valid), `sides` what stands for each side in `trades`.
     #[new]
-    #[pyo3(signature = (symbols, levels, *, on_gap, seed, drop_malformed))]
+    #[pyo3(signature = (symbols, levels, sides, *, on_gap, seed, drop_malformed))]
     fn new(
-        symbols: Vec<(String, u32, i64, bool)>,
+        symbols: Vec<(Bound<'_, PyString>, u32, i64, bool)>,
         levels: usize,
+        sides: Py<PyTuple>,
         on_gap: &str,
         seed: &str,
         drop_malformed: bool,
-    ) -> Self {
+    ) -> PyResult<Self> {
         let policy = Policy {
             pass_gaps: on_gap == "continue",
             refuse_gaps: on_gap == "refuse",
             seed_increments: seed == "increments",
         };
         let depth = levels.max(STATS_LEVELS);
-        let book = |(symbol, id, tick, locked)| {
-            let empty = GuardedBook::new(symbol, id, tick, policy, drop_malformed, locked);
-            (id, empty.with_levels(tick, depth))
-        };
-        let books = symbols.into_iter().map(book).collect();
+        let (mut books, mut names) = (Vec::new(), Vec::new());
+        for (symbol, id, tick, locked) in symbols {
+            let empty = GuardedBook::new(symbol.extract()?, id, tick, policy, drop_malformed, locked);
+            books.push((id, empty.with_levels(tick, depth)));
+            names.push(symbol.unbind());
+        }
         let shows = Shows { levels: true, sums: true };
-        Self { books, levels, shows, intake: Intake::default(), room: None, seen: Vec::new() }
+        Ok(Self {
+            books,
+            levels,
+            shows,
+            intake: Intake::default(),
+            room: None,
+            seen: Vec::new(),
+            trades: Vec::new(),
+            clock: Clock::default(),
+            touches: Vec::new(),
+            before: (Clock::default(), 0, None),
+            names,
+            sides,
+        })
+    }
+
+    /// The trades of the last message: symbol, the venue's and the local time, price, size and side of each.
+    fn trades<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let Clock { ts_ns, local_ts_ns, .. } = self.clock;
+        let id = self.seen.first();
+        let told = |(name, &(price, qty, side)): (&Py<PyString>, &Trade)| {
+            let side = self.sides.bind(py).get_item(side.into())?;
+            (name.bind(py), ts_ns, local_ts_ns, price, qty, side).into_pyobject(py)
+        };
+        match self.books.iter().position(|(of, _)| id == Some(&i64::from(*of))) {
+            Some(book) => {
+                let name = &self.names[book];
+                if let [trade] = self.trades[..] {
+                    return PyTuple::new(py, [told((name, &trade))?]);
+                }
+                let trades = self.trades.iter().map(|trade| told((name, trade)));
+                PyTuple::new(py, trades.collect::<PyResult<Vec<_>>>()?)
+            }
+            None => Ok(PyTuple::empty(py)),
+        }
+    }
+
+    /// Messages taken.
+    #[getter]
+    fn messages(&self) -> u64 {
+        self.clock.messages
+    }
+
+    /// The venue's time of the last message taken.
+    #[getter]
+    fn ts_ns(&self) -> i64 {
+        self.clock.ts_ns
+    }
+
+    /// When the last message taken was received.
+    #[getter]
+    fn local_ts_ns(&self) -> i64 {
+        self.clock.local_ts_ns
+    }
+
+    /// The latest of those times, and of those that were told.
+    #[getter]
+    fn now_ns(&self) -> i64 {
+        self.clock.now_ns
+    }
+
+    /// It is at least so late.
+    #[pyo3(signature = (now_ns, /))]
+    fn pass_time(&mut self, now_ns: i64) {
+        self.clock.now_ns = self.clock.now_ns.max(now_ns);
+    }
+
+    /// The best prices of each symbol that moved since they were asked for last, None where there are none, and
+    /// the latest time when they did; in the order of the first moves.
+    fn touches(&mut self, py: Python<'_>) -> Vec<ToldTouch> {
+        let told = |Touch { book, prices, now_ns }| {
+            let (bid, ask) = prices.unzip();
+            (self.names[book].clone_ref(py), bid, ask, now_ns)
+        };
+        self.before.1 = 0;
+        self.touches.drain(..).map(told).collect()
+    }
+
+    /// No best prices of a symbol are known until a message moves its book.
+    #[pyo3(signature = (symbol_id, /))]
+    fn lose(&mut self, symbol_id: u32) {
+        if let Some(book) = self.books.iter().position(|(id, _)| *id == symbol_id) {
+            self.note(book, None);
+        }
+    }
+
+    /// The last message does not count: whoever else had to take it could not.
+    pub(crate) fn take_back(&mut self) {
+        let (clock, touches, changed) = self.before;
+        self.clock = clock;
+        self.touches.truncate(touches);
+        if let Some((at, touch)) = changed
+            && let Some(now) = self.touches.get_mut(at)
+        {
+            *now = touch;
+        }
     }
 
     /// The array of events that `push` takes from.
@@ -116,7 +247,10 @@ impl MarketBooks {
     /// Takes one message, events `start` to `stop`; what it did, as bits. None, and nothing has happened, if
     /// that is no whole message of a symbol that is here.
     #[pyo3(signature = (start, stop, /))]
-    fn push(&mut self, start: usize, stop: usize) -> PyResult<Option<u32>> {
+    fn push(&mut self, start: isize, stop: isize) -> PyResult<Option<u32>> {
+        let (Ok(start), Ok(stop)) = (usize::try_from(start), usize::try_from(stop)) else {
+            return Ok(None);
+        };
         // WHY taken out: the events are read while the books are written.
         let mut intake = std::mem::take(&mut self.intake);
         let taken = match intake.take(start, stop) {
@@ -129,6 +263,11 @@ impl MarketBooks {
 }
 
 impl MarketBooks {
+    /// What the last message did.
+    pub(crate) fn did(&self) -> i64 {
+        self.seen.get(DID).copied().unwrap_or_default()
+    }
+
     /// Whether events are one whole message of a symbol that is here.
     pub(crate) fn is_message(&self, events: &[Event]) -> bool {
         count_messages(events) == 1
@@ -140,12 +279,37 @@ impl MarketBooks {
     pub(crate) fn follow(&mut self, events: &[Event]) -> Result<u32, Error> {
         self.seen.clear();
         self.seen.resize(HEAD, 0);
+        self.trades.clear();
         let messages = count_messages(events);
         let done = if messages == 1 { self.step(events) } else { Ok(0) };
         let code = done.as_ref().map_or(0, |&code| code);
+        self.before = (self.clock, self.touches.len(), None);
+        if messages == 1 && done.is_ok() {
+            self.count(code);
+        }
         self.seen[DID..HEAD].copy_from_slice(&[code.into(), as_word(messages), as_word(events.len())]);
         self.show();
         done
+    }
+
+    /// Counts a message that was taken, and notes the touch if it moved it.
+    fn count(&mut self, code: u32) {
+        let (id, ts_ns, local_ts_ns) = (self.seen[0], self.seen[1], self.seen[2]);
+        let Clock { messages, now_ns, .. } = self.clock;
+        self.clock = Clock { messages: messages + 1, ts_ns, local_ts_ns, now_ns: now_ns.max(local_ts_ns) };
+        if code & (BOOK | GAP) != 0
+            && let Some(book) = self.books.iter().position(|(of, _)| i64::from(*of) == id)
+        {
+            self.note(book, (code & TWO_SIDED != 0).then(|| (self.seen[6], self.seen[7])));
+        }
+    }
+
+    fn note(&mut self, book: usize, prices: Option<(i64, i64)>) {
+        let touch = Touch { book, prices, now_ns: self.clock.now_ns };
+        match self.touches.iter().position(|one| one.book == book) {
+            Some(at) => self.before.2 = Some((at, std::mem::replace(&mut self.touches[at], touch))),
+            None => self.touches.push(touch),
+        }
     }
 
     fn step(&mut self, events: &[Event]) -> Result<u32, Error> {
@@ -156,6 +320,10 @@ impl MarketBooks {
         let did = book.step(events)?;
         let mut code = if did.book { BOOK } else { 0 };
         code |= if did.trades { TRADES } else { 0 } | if did.gap { GAP } else { 0 };
+        if did.trades {
+            let told = events.iter().filter(|event| event.is_market_trade() && event.qty != 0);
+            self.trades.extend(told.map(|event| (event.price, event.qty, event.side)));
+        }
         code |= if book.state() == State::Whole { WHOLE } else { 0 };
         let source_ts_ns =
             book.source_ts_ns().filter(|_| did.book && code & WHOLE != 0).unwrap_or(head.source_ts_ns);

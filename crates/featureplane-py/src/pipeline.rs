@@ -75,8 +75,9 @@ impl Pipeline {
         self.market = market;
     }
 
-    /// Takes one whole message, as recorded, or alone with the local time given; how many frames it makes.
-    /// None, and nothing has happened, for a time that is none. `lane` is the instrument that was asked for.
+    /// Takes one whole message, as recorded, or alone with the local time given; the views bound for as many
+    /// frames as it makes, or, as a negative number, how many those are. None, and nothing has happened, for a
+    /// time that is none. `lane` is the instrument that was asked for.
     #[pyo3(signature = (data, local_ts_ns = None, lane = None, /))]
     fn push(
         &mut self,
@@ -84,7 +85,7 @@ impl Pipeline {
         data: &[u8],
         local_ts_ns: Option<i64>,
         lane: Option<usize>,
-    ) -> PyResult<Option<usize>> {
+    ) -> PyResult<Option<Py<PyAny>>> {
         let how = Received { local_ts_ns, lane };
         self.take(py, data.len(), local_ts_ns, |core, behind| match behind {
             Some((engine, sink)) => core.push(engine, data, how, sink),
@@ -94,7 +95,7 @@ impl Pipeline {
 
     /// As `push`; and how long each part took, in nanoseconds, None for one that the message did not go through:
     /// `normalize`, `guard`, `book`, `features`, and what was done for a shadow.
-    #[allow(clippy::type_complexity, reason = "a count and its parts")]
+    #[allow(clippy::type_complexity, reason = "what `push` gives and its parts")]
     #[pyo3(signature = (data, local_ts_ns = None, lane = None, /))]
     fn push_timed(
         &mut self,
@@ -102,7 +103,7 @@ impl Pipeline {
         data: &[u8],
         local_ts_ns: Option<i64>,
         lane: Option<usize>,
-    ) -> PyResult<Option<(usize, [Option<u64>; 5])>> {
+    ) -> PyResult<Option<(Py<PyAny>, [Option<u64>; 5])>> {
         let how = Received { local_ts_ns, lane };
         let mut laps = Laps::begin();
         let taken = self.take(py, data.len(), local_ts_ns, |core, behind| match behind {
@@ -141,7 +142,7 @@ impl Pipeline {
         local_ts_ns: Option<i64>,
         run: impl FnOnce(&mut CorePipeline, Option<(&mut CoreEngine, &mut Packing<'_>)>) -> Result<(), Error>
         + Send,
-    ) -> PyResult<Option<usize>> {
+    ) -> PyResult<Option<Py<PyAny>>> {
         if local_ts_ns.is_some_and(|local| !(1..TIME_LIMIT_NS).contains(&local)) {
             return Ok(None);
         }
@@ -159,7 +160,11 @@ impl Pipeline {
         if let Some(market) = &self.market {
             market.bind(py).try_borrow_mut()?.follow(self.core.events()).map_err(into_py)?;
         }
-        Ok(Some(taken))
+        let seen = match &self.engine {
+            Some(engine) => engine.bind(py).try_borrow()?.door.outlet.seen(py, taken)?,
+            None => taken.into_pyobject(py)?.into_any().unbind(),
+        };
+        Ok(Some(seen))
     }
 
     /// Puts events where Python looks, as many as there is room for.

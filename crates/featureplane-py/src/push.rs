@@ -11,6 +11,7 @@ use featureplane_core::frame::{Frame, FrameSink, Layout};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::array::WORDS;
@@ -83,6 +84,8 @@ pub(crate) struct Outlet {
     room: Option<PyBuffer<u64>>,
     /// Where the last frame of each symbol is read value by value.
     latest: Option<Arc<Words>>,
+    /// The first 0, 1, 2 … of the views on the room, as Python made them.
+    runs: Option<Py<PyList>>,
     packed: Vec<u8>,
     /// Frames of the last push.
     pub(crate) frames: usize,
@@ -144,7 +147,11 @@ impl Door {
             market.follow(events).map_err(into_py)?;
         }
         let long = (stop - start > LONG).then_some(py);
-        outlet.collect(long, layout, |sink| core.run(events, sink)).map(Some).map_err(into_py)
+        let taken = outlet.collect(long, layout, |sink| core.run(events, sink));
+        if let (Err(_), Some(market)) = (&taken, market) {
+            market.bind(py).try_borrow_mut()?.take_back();
+        }
+        taken.map(Some).map_err(into_py)
     }
 }
 
@@ -162,6 +169,22 @@ impl Outlet {
         self.room = Some(room);
         self.show();
         Ok(())
+    }
+
+    /// Binds the views on the room that a push gives back: the first 0, 1, 2 … frames.
+    pub(crate) fn bind_runs(&mut self, runs: Py<PyList>) {
+        self.runs = Some(runs);
+    }
+
+    /// So many frames as views on the room; less than nothing, their number, where there are no such views.
+    pub(crate) fn seen(&self, py: Python<'_>, frames: usize) -> PyResult<Py<PyAny>> {
+        match &self.runs {
+            Some(runs) if frames < runs.bind(py).len() => Ok(runs.bind(py).get_item(frames)?.unbind()),
+            _ => {
+                let frames = isize::try_from(frames).unwrap_or(isize::MAX);
+                Ok((-frames).into_pyobject(py)?.into_any().unbind())
+            }
+        }
     }
 
     /// Forgets the frames of the last push.

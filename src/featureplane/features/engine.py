@@ -24,7 +24,7 @@ from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.counts import COUNTS
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.latest import LatestFrames
-from featureplane.features.native_engine import NativeEngine
+from featureplane.features.native_engine import Doors, NativeEngine
 from featureplane.features.reference import ReferenceEngine
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
@@ -118,12 +118,30 @@ class FeatureEngine:
         try:
             return pushing.push(start, len(events) if stop is None else stop)
         except InputError:
-            self._events, self._failed = None, True
-            if self._shadow is not None:
-                self._shadow.end()
-            if self._latest is not None:
-                self._latest.clear()
+            self.fail()
             raise
+
+    def fail(self) -> None:
+        """End the stream with an error; for who pushes through `doors`."""
+        self._events, self._failed = None, True
+        if self._shadow is not None:
+            self._shadow.end()
+        if self._latest is not None:
+            self._latest.clear()
+
+    def doors(self, events: EventBatch) -> Doors | None:
+        """`push` and `retire` for one message of this batch after the other, without a call of ours around.
+
+        None where Python computes; books have to be bound. The first, given where the message begins and
+        ends, gives its frames; where there are none, the bits of what it did to the books; a negative
+        number for more frames than anybody thought of, which `pushed` shows; None if it is no message, and
+        `push` says why. Behind an `InputError` of it the caller calls `fail`. The second is told how many
+        frames there are. Both are good until the stream ends or somebody pushes from another batch.
+        """
+        pushing = self._pushing
+        if pushing is None or events is not self._events:
+            pushing = self._turn_to(events)
+        return pushing.doors if isinstance(pushing, NativeEngine) else None
 
     def follow(self, latest: LatestFrames | None) -> None:
         """Let `latest` have the last frame of each symbol pushed from now on; None: nobody.

@@ -45,7 +45,7 @@ class NativeMessages(NativeEngine):
         """Make ready to take messages, of which this is the first."""
         begins_ns = self.begins_ns = _begins_ns(self._settings, data, local_ts_ns)
         engine = self._started(np.array([(begins_ns,)], np.dtype([("source_ts_ns", "<i8")])))
-        engine.bind_room(self._room.words)
+        self._bind_room(engine)
         self.feed = NativeFeed(self._settings, engine)
         self._take = self.feed.push
 
@@ -60,11 +60,10 @@ class NativeMessages(NativeEngine):
 
     def take(self, data: bytes, local_ts_ns: int | None, lane: int | None = None) -> tuple[FeatureFrame, ...]:
         """The frames of one message; `lane` is the instrument that was asked for."""
-        count = self._take(data, local_ts_ns, lane)
-        if count is None:
+        frames = self._take(data, local_ts_ns, lane)
+        if frames is None:
             raise no_time(local_ts_ns)
-        runs = self._room.runs
-        return runs[count] if count < len(runs) else self._seen(count)
+        return self._seen(-frames) if isinstance(frames, int) else frames
 
 
 class ReferenceMessages(ReferenceEngine):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, lru_cache, partial
 from typing import Any, Final, Literal, NoReturn
 
@@ -31,7 +31,10 @@ from featureplane.market.instruments import Instrument
 from featureplane.market.sessions import daily_instants, session_intervals
 from featureplane.units import NANOS_PER_SECOND
 
-__all__ = ["BLOCK_STEPS", "Execution", "NativeEngine", "is_dated"]
+__all__ = ["BLOCK_STEPS", "Doors", "Execution", "NativeEngine", "is_dated"]
+
+Doors = tuple[Callable[[int, int], tuple[FeatureFrame, ...] | int | None], Callable[[int], None]]
+"""What takes one message, events `start` to `stop`, and what ends so many of its frames."""
 
 Execution = Literal["streaming", "block"]
 """Event by event, or over blocks of steps; the same bytes."""
@@ -115,8 +118,17 @@ class NativeEngine:
         """Let `push` take from this batch."""
         engine = self._started(events.array)
         engine.bind_events(_words(events.array))
-        engine.bind_room(self._room.words)
+        self._bind_room(engine)
         self._pushed_from, self._push = events, engine.push
+
+    def _bind_room(self, engine: Any) -> None:
+        engine.bind_room(self._room.words)
+        engine.bind_runs(self._room.runs)
+
+    @property
+    def doors(self) -> Doors:
+        """See `FeatureEngine.doors`."""
+        return self._engine.step, self._room.retire
 
     def follow(self, latest: LatestFrames | None) -> None:
         """Put the last frame of each symbol there from now on."""
@@ -137,11 +149,10 @@ class NativeEngine:
 
     def push(self, start: int, stop: int) -> tuple[FeatureFrame, ...]:
         """The frames of whole messages, event by event; see `FeatureEngine.push`."""
-        count = self._push(start, stop)
-        if count is None:
+        frames = self._push(start, stop)
+        if frames is None:
             self._refuse(start, stop)
-        runs = self._room.runs
-        return runs[count] if count < len(runs) else self._seen(count)
+        return self._seen(-frames) if isinstance(frames, int) else frames
 
     @property
     def pushed(self) -> tuple[FeatureFrame, ...]:

@@ -31,10 +31,11 @@ class FrameRoom:
     __slots__ = ("_alone", "_first_alone", "_layout", "_views", "runs", "words")
 
     runs: list[tuple[FeatureFrame, ...]]
-    """The first 0, 1, 2 … frames in the room; more are `seen`."""
+    """The first 0, 1, 2 … frames in the room, one list for good; more are `seen`."""
 
     def __init__(self, layout: FrameLayout) -> None:
         self._layout = layout
+        self.runs = []
         self.grow(_FRAMES)
 
     @property
@@ -49,7 +50,7 @@ class FrameRoom:
 
     def _show(self, views: tuple[FeatureFrame, ...]) -> None:
         self._views = views
-        self.runs = [views[:count] for count in range(_FRAMES + 1)]
+        self.runs[:] = [views[:count] for count in range(_FRAMES + 1)]
         self._alone = [_references(views, at) for at in range(len(views))]
         self._first_alone = sys.getrefcount(views[0])
 

@@ -88,7 +88,7 @@ class NativeFeed:
         )
         self._make_room(_EVENTS)
         self.push = self._pipe.push
-        """Takes a message, its time and the lane asked for; the number of frames, None for no time."""
+        """Takes a message, its time and the lane asked for; frames or their number, None for no time."""
 
     def take(self, data: bytes, local_ts_ns: int | None, lane: int | None = None) -> None:
         """Read one message."""
@@ -102,8 +102,8 @@ class NativeFeed:
             self.push = pipe.push
             return
 
-        def push(data: bytes, local_ts_ns: int | None, lane: int | None) -> int | None:
-            told: tuple[int, list[int | None]] | None = pipe.push_timed(data, local_ts_ns, lane)
+        def push(data: bytes, local_ts_ns: int | None, lane: int | None) -> Any:
+            told: tuple[Any, list[int | None]] | None = pipe.push_timed(data, local_ts_ns, lane)
             if told is None:
                 return None
             stages.note(told[1])

@@ -45,10 +45,10 @@ class AccompaniedRunner(StrategyRunner):
         if twin is not None:
             twin.desk.told.append(decision)
 
-    def _follow_twins(self, bits: int, start: int, stop: int) -> None:
+    def _follow_twins(self, bits: int) -> None:
         for name, twin in self.twins.items():
             if twin.real.is_running:
-                twin.follow(self._room, bits, (start, stop))
+                twin.follow(self._room, bits)
             why = twin.why_over
             if why is None and twin.real.is_running:
                 continue

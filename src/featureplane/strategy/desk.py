@@ -14,6 +14,7 @@ from featureplane.execution.orders import EventKind, Order, OrderEvent, OrderInt
 from featureplane.execution.risk import Approved, Refused, RiskCheck
 from featureplane.execution.venue import OrderVenue
 from featureplane.market.stages import Stages
+from featureplane.strategy.market import Tape
 
 __all__ = ["Decision", "Desk", "Exchange"]
 
@@ -43,7 +44,8 @@ class Decision(NamedTuple):
 class Exchange:
     """What the desks of one runner share: risk check, venue, the next number, and the message at hand.
 
-    `mark` is called before a review, so that the risk check knows the touch in force.
+    `mark` is called before a review, so that the risk check knows the touch in force. `tape` has the messages
+    that were taken.
     """
 
     def __init__(
@@ -52,18 +54,25 @@ class Exchange:
         venue: OrderVenue | None,
         mark: Callable[[], None],
         told: Callable[[Decision], None] | None,
+        tape: Tape,
     ) -> None:
-        self.risk, self.venue = risk, venue
+        self.risk, self.venue, self.tape = risk, venue, tape
         self.mark, self.told = mark, told
         self.last_id = 0
-        self.message = 0
-        self.ts_ns = 0
-        self.local_ts_ns = 0
-        self.now_ns = 0
         self.asked = False  # whether the venue has something new to answer
         self.owners: dict[int, Desk] = {}
         self.stages: Stages | None = None  # of a message that is timed
         self.late: set[int] | None = None  # cancels that came too late for the venue, if somebody asks
+
+    @property
+    def message(self) -> int:
+        """The number of the message at hand."""
+        return self.tape.messages
+
+    @property
+    def now_ns(self) -> int:
+        """The latest time at which a message was received, or that was told."""
+        return self.tape.now_ns
 
     def review(self, risk: RiskCheck, intent: OrderIntent) -> Approved[OrderIntent] | Refused[OrderIntent]:
         """What the risk check says of an order."""
@@ -194,11 +203,11 @@ class Desk:
             told(self._decision(action, intent, outcome))
 
     def _decision(self, action: str, intent: OrderIntent, outcome: str) -> Decision:
-        exchange = self._exchange
+        tape = self._exchange.tape
         return Decision(
-            exchange.message,
-            exchange.ts_ns,
-            exchange.local_ts_ns,
+            tape.messages,
+            tape.ts_ns,
+            tape.local_ts_ns,
             self.name,
             action,
             intent.client_id,

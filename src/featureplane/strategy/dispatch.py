@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureplane.features.frame import FeatureFrame
-from featureplane.market.events import EventBatch, EventFlag, Kind, Side
+from featureplane.market.events import EventBatch, EventFlag
 from featureplane.strategy.events import (
     BidAskEvent,
     GapEvent,
@@ -34,22 +34,21 @@ __all__ = ["EventRoom", "has_gap"]
 _Listening: TypeAlias = "list[tuple[StrategyState, Callable[[Any], None]]]"
 _Fail: TypeAlias = "Callable[[StrategyState, str, OwnError], None]"
 
-_SIDES: Final = tuple(Side)
-_TRADE: Final = int(Kind.TRADE)
 _LAST: Final = int(EventFlag.LAST)
-_NOT_MARKET: Final = int(EventFlag.NOT_MARKET)
+
+_references = sys.getrefcount  # WHY: looked up once, it is asked for every trade
 
 
 class EventRoom:
     """Makes the events of a message, on the room of its books."""
 
     def __init__(self, books: MarketBooks) -> None:
-        self._books = books
+        self._books, self._trades = books, books.trades
         self.names = {one.symbol_id: sys.intern(one.symbol) for one in books.instruments}
         self._tick, self._gap = TickEvent(), GapEvent()
         self._bid_ask, self._stats = BidAskEvent(), LOBStatsEvent()
         self._alone = self._references(self._gap)
-        self._tick_alone = sys.getrefcount(self._tick)
+        self._tick_alone = _references(self._tick)
         self._see()
 
     def _see(self) -> None:
@@ -85,19 +84,11 @@ class EventRoom:
         event.seq, event.is_whole = head[3], is_whole
         return event
 
-    def ticks(self, start: int, stop: int, listening: _Listening, fail: _Fail) -> None:
+    def ticks(self, listening: _Listening, fail: _Fail) -> None:
         """Deliver the trades of the message at hand, one after the other, to whoever runs."""
-        words, head = self._words, self.head
-        symbol, ts, local_ts = self.names[head[0]], head[1], head[2]
-        at, end = 8 * start - 8, 8 * stop - 8
-        while at < end:  # a range would cost more than what is done with it
-            at += 8
-            kinds, qty = words[at], words[at + 2]
-            if kinds & 0xFF != _TRADE or kinds >> 16 & _NOT_MARKET or not qty:
-                continue
+        for trade in self._trades():
             event = self._tick
-            event.symbol, event.ts, event.local_ts = symbol, ts, local_ts
-            event.price, event.qty, event.side = words[at + 1], qty, _SIDES[kinds >> 8 & 0xFF]
+            event.symbol, event.ts, event.local_ts, event.price, event.qty, event.side = trade
             for state, call in listening:
                 try:
                     call(event)
@@ -105,7 +96,7 @@ class EventRoom:
                     fail(state, "on_tick", error)
                     listening = [one for one in listening if one[0].is_running]
             del event
-            if sys.getrefcount(self._tick) > self._tick_alone:
+            if _references(self._tick) > self._tick_alone:
                 end_event(self._tick)
                 self._tick = TickEvent()
 

@@ -13,6 +13,7 @@ from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venue import OrderVenue
 from featureplane.market.instruments import Instrument
 from featureplane.strategy.desk import Decision, Desk, Exchange
+from featureplane.strategy.market import Tape
 
 __all__ = ["Floor"]
 
@@ -28,25 +29,16 @@ class Floor(Exchange):
         risk: RiskCheck | None,
         venue: OrderVenue | None,
         told: Callable[[Decision], None] | None,
+        tape: Tape,
     ) -> None:
-        super().__init__(risk, venue, self.mark, told)
+        super().__init__(risk, venue, self.mark, told, tape)
         self._symbols = tuple(one.symbol for one in instruments)
-        self._marks: dict[str, tuple[int | None, int | None, int]] = {}
-        self._holds = self._is_held()
+        self.holds = self._is_held()
+        """Whether something is held: every move of the touch is one of the equity then."""
 
     def _is_held(self) -> bool:
         risk = self.risk
         return risk is not None and any(risk.portfolio[symbol].qty for symbol in self._symbols)
-
-    def note(self, symbol: str, bid: int | None, ask: int | None) -> None:
-        """The touch now in force, None where there is none."""
-        self._marks[symbol] = (bid, ask, self.now_ns)
-        if self._holds:
-            self.mark()
-
-    def lose(self, symbol: str) -> None:
-        """No touch is known until the next one is noted."""
-        self._marks[symbol] = (None, None, self.now_ns)
 
     def mark(self) -> None:
         """Tell the risk check the touch in force.
@@ -55,10 +47,9 @@ class Floor(Exchange):
         last touch before an order counts, and most messages have none.
         """
         risk = self.risk
-        if risk is not None and self._marks:
-            for symbol, (bid, ask, ts_ns) in self._marks.items():
+        if risk is not None:
+            for symbol, bid, ask, ts_ns in self.tape.touches():
                 risk.on_market(symbol, bid, ask, ts_ns)
-            self._marks.clear()
 
     def answers(self) -> Iterable[tuple[Desk | None, OrderEvent]]:
         """What the venue tells of orders until now, each with its desk, None where nobody waits for it.
@@ -69,7 +60,7 @@ class Floor(Exchange):
         venue, risk = self.venue, self.risk
         if venue is None or risk is None:
             return _NOTHING
-        told = venue.poll(self.now_ns)
+        told = venue.poll(self.tape.now_ns)
         return self._attended(told, risk) if told else _NOTHING
 
     def _attended(self, told: list[OrderEvent], risk: RiskCheck) -> Iterable[tuple[Desk | None, OrderEvent]]:
@@ -79,5 +70,5 @@ class Floor(Exchange):
                 continue  # asked for in the same breath in which the order ended
             risk.on_event(event)
             if event.is_fill:
-                self._holds = self._is_held()
+                self.holds = self._is_held()
             yield desk, event

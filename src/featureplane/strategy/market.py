@@ -7,9 +7,10 @@ numbers. Leans on `book` and `market`. Knows nothing of strategies.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntFlag
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,9 @@ from featureplane import native
 from featureplane.book.orders import OrderBook
 from featureplane.errors import SettingError
 from featureplane.features.pushed import check_range
-from featureplane.market.events import EventBatch, EventFlag, StreamOptions
+from featureplane.market.events import EventBatch, EventFlag, Kind, Side, StreamOptions
 from featureplane.market.instruments import Instrument, check_ids
-from featureplane.market.messages import Message, MessageReader
+from featureplane.market.messages import Event, Message, MessageReader
 from featureplane.market.quality import Cause, Outcome, Quality, Reads, StreamGuard
 from featureplane.units import I64_MAX, half_even_div
 
@@ -33,6 +34,9 @@ __all__ = [
     "Did",
     "MarketBooks",
     "PlainBooks",
+    "Tape",
+    "Touch",
+    "Trade",
 ]
 
 HEAD_WORDS: Final = 16
@@ -49,6 +53,16 @@ EVENTS_WORD: Final = 15
 
 STATS_LEVELS: Final = 5
 """Levels of a side that depths are summed over."""
+
+_SIDES: Final = tuple(Side)
+_TRADE: Final = int(Kind.TRADE)
+_NOT_MARKET: Final = int(EventFlag.NOT_MARKET)
+
+Trade: TypeAlias = tuple[str, int, int, int, int, Side]
+"""Symbol, the venue's and the local time, price, size and the aggressor's side."""
+
+Touch: TypeAlias = tuple[str, int | None, int | None, int]
+"""Symbol, best bid and ask, None where they cannot be known, and since when."""
 
 _APPLIED: Final = frozenset({Outcome.APPLIED, Outcome.UNFINISHED})
 _BREAKS: Final = frozenset({Outcome.BROKE, Outcome.UNFINISHED, Outcome.SPOILED})
@@ -92,10 +106,11 @@ class MarketBooks:
         if self.backend == "rust":
             self._books = native.module().MarketBooks(
                 [
-                    (one.symbol, one.symbol_id, one.tick or 1, one.locked == "valid")
+                    (sys.intern(one.symbol), one.symbol_id, one.tick or 1, one.locked == "valid")
                     for one in self.instruments
                 ],
                 levels,
+                _SIDES,
                 on_gap=options.on_gap,
                 seed=options.seed,
                 drop_malformed=options.on_malformed == "drop",
@@ -103,12 +118,16 @@ class MarketBooks:
         else:
             self._books = PlainBooks(self.instruments, options, levels)
         self.native = self._books if self.backend == "rust" else None
+        self.tape: Tape = self._books
+        self.trades: Callable[[], tuple[Trade, ...]] = self._books.trades
+        """Those of the last message that were not there before, without empty ones."""
         self._events: EventBatch | None = None
-        self.renew()
+        self.room: npt.NDArray[np.int64] = np.zeros(HEAD_WORDS + 4 * self.levels, np.int64)
+        self._books.bind_room(self.room)
 
     def renew(self) -> None:
-        """New room: what looks at the old one keeps what it shows."""
-        self.room: npt.NDArray[np.int64] = np.zeros(HEAD_WORDS + 4 * self.levels, np.int64)
+        """New room that shows the same: what looks at the old one keeps what it shows."""
+        self.room = self.room.copy()
         self._books.bind_room(self.room)
 
     def turn_to(self, events: EventBatch) -> None:
@@ -156,10 +175,43 @@ class MarketBooks:
         )
 
 
+class Tape(Protocol):
+    """Messages that were taken, when, and the best prices behind them."""
+
+    @property
+    def messages(self) -> int:
+        """How many there were."""
+
+    @property
+    def ts_ns(self) -> int:
+        """The venue's time of the last one."""
+
+    @property
+    def local_ts_ns(self) -> int:
+        """When it was received."""
+
+    @property
+    def now_ns(self) -> int:
+        """The latest of those times, and of those that were told."""
+
+    def pass_time(self, now_ns: int, /) -> None:
+        """It is at least so late."""
+
+    def touches(self) -> Sequence[Touch]:
+        """Of each symbol whose book moved since this was asked last, in the order of the first moves."""
+
+    def lose(self, symbol_id: int, /) -> None:
+        """No best prices of a symbol are known until its book moves."""
+
+    def take_back(self) -> None:
+        """The last message does not count: whoever else had to take it could not."""
+
+
 class _PlainBook:
     """One symbol."""
 
     def __init__(self, instrument: Instrument, options: StreamOptions) -> None:
+        self.symbol = sys.intern(instrument.symbol)
         self.guard = StreamGuard(
             instrument.symbol, reads=Reads.BOOK, on_gap=options.on_gap, seed=options.seed
         )
@@ -197,6 +249,10 @@ class PlainBooks:
         self._books = {one.symbol_id: _PlainBook(one, options) for one in instruments}
         self._reader = MessageReader(list(self._books), on_malformed=options.on_malformed)
         self._levels = levels
+        self._told: tuple[Trade, ...] = ()
+        self.messages = self.ts_ns = self.local_ts_ns = self.now_ns = 0
+        self._touches: dict[int, Touch] = {}
+        self._before: tuple[Any, ...] = ({}, 0, 0, 0, 0)
         self.watch(levels=True, sums=True)
 
     def watch(self, *, levels: bool, sums: bool) -> None:
@@ -227,6 +283,8 @@ class PlainBooks:
 
     def push(self, start: int, stop: int, /) -> int | None:
         """Take one message; see `MarketBooks.push`."""
+        tape = self.messages, self.ts_ns, self.local_ts_ns, self.now_ns
+        self._told, self._before = (), (dict(self._touches), *tape)
         check_range(self._events, start, stop)
         part = self._events.array[start:stop]
         if np.count_nonzero(part["flags"] & EventFlag.LAST) != 1:
@@ -239,7 +297,38 @@ class PlainBooks:
             did |= book.take(message)
         did |= self._show(book, part[0])
         self._room[DID_WORD:HEAD_WORDS] = did, 1, stop - start
+        self.messages += 1
+        self.ts_ns, self.local_ts_ns = times = int(self._room[1]), int(self._room[2])
+        self.pass_time(self.local_ts_ns)
+        if did & (Did.BOOK | Did.GAP):
+            bid, ask = self._room[6:8].tolist() if did & Did.TWO_SIDED else (None, None)
+            self._touches[int(self._room[0])] = (book.symbol, bid, ask, self.now_ns)
+        if did & Did.TRADES:
+            events = map(Event._make, part.tolist())
+            trades = [one for one in events if one.kind == _TRADE and one.qty and not one.flags & _NOT_MARKET]
+            self._told = tuple((book.symbol, *times, one.price, one.qty, _SIDES[one.side]) for one in trades)
         return int(did)
+
+    def trades(self) -> tuple[Trade, ...]:
+        """See `MarketBooks.trades`."""
+        return self._told
+
+    def pass_time(self, now_ns: int, /) -> None:
+        """See `Tape.pass_time`."""
+        self.now_ns = max(self.now_ns, now_ns)
+
+    def touches(self) -> Sequence[Touch]:
+        """See `Tape.touches`."""
+        told, self._touches = list(self._touches.values()), {}
+        return told
+
+    def lose(self, symbol_id: int, /) -> None:
+        """See `Tape.lose`."""
+        self._touches[symbol_id] = (self._books[symbol_id].symbol, None, None, self.now_ns)
+
+    def take_back(self) -> None:
+        """See `Tape.take_back`."""
+        self._touches, self.messages, self.ts_ns, self.local_ts_ns, self.now_ns = self._before
 
     def _show(self, book: _PlainBook, head: Any) -> Did:
         room, levels = self._room, self._levels

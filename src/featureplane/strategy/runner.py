@@ -7,53 +7,40 @@ that changes nothing. One strategy's exception is its own affair. Leans on `stra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 from featureplane.clock import SYSTEM
 from featureplane.errors import FeaturePlaneError, InputError, SettingError, StateError, UnknownSymbol
-from featureplane.execution.orders import OrderEvent
 from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venue import OrderVenue
 from featureplane.features.engine import FeatureEngine
-from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.features.frame import FeatureFrame
 from featureplane.features.latest import LatestFrames
 from featureplane.features.pipeline import Pipeline
-from featureplane.features.spec import FeatureSet
 from featureplane.market.events import EventBatch, StreamOptions
 from featureplane.market.feed import MessageFeed
 from featureplane.market.instruments import Instrument, check_ids
-from featureplane.strategy.api import HANDLERS, BaseStrategy, StrategyContext, check_features
+from featureplane.strategy.api import BaseStrategy, StrategyContext, check_features
+from featureplane.strategy.calling import Calling
 from featureplane.strategy.desk import Desk
-from featureplane.strategy.dispatch import EventRoom, has_gap
 from featureplane.strategy.floor import Floor
 from featureplane.strategy.market import (
     DID_WORD,
     EVENTS_WORD,
     MESSAGES_WORD,
     STATS_LEVELS,
-    Did,
     MarketBooks,
 )
-from featureplane.strategy.onlookers import Onlookers
-from featureplane.strategy.states import OWN, Listener, OwnError, StrategyState, check_given, start
+from featureplane.strategy.states import OWN, Listener, StrategyState, check_given, start
 
 __all__ = ["Listener", "StrategyRunner", "StrategyState"]
 
-_BOOK: Final = int(Did.BOOK)
-_TRADES: Final = int(Did.TRADES)
-_GAP: Final = int(Did.GAP)
-_LEVELS: Final = int(Did.LEVELS)
-_TWO_SIDED: Final = int(Did.TWO_SIDED)
-_WHOLE: Final = int(Did.WHOLE)
-_MOVES: Final = _BOOK | _GAP
-_SHOWN: Final = _LEVELS | _TWO_SIDED
-
-_Handlers = list[tuple[StrategyState, Callable[[Any], None]]]
 _Source = FeatureEngine | Pipeline | MessageFeed
 
 
-class StrategyRunner:
+class StrategyRunner(Calling):
     """Runs strategies over messages.
 
     `engine` computes the features; without one there are no frames, and strategies that require some are
@@ -67,6 +54,18 @@ class StrategyRunner:
     Raises `FeatureSetMismatch`, `UnknownFeatureSet`, `StateError` or `SettingError` for a strategy that
     cannot run here, `StateError` for what its `on_start` raises too: nothing has run then.
     """
+
+    __slots__ = (
+        "_backend",
+        "_direct",
+        "_feed",
+        "_finished",
+        "_joined",
+        "_latest",
+        "_most",
+        "_push",
+        "instruments",
+    )
 
     def __init__(
         self,
@@ -91,28 +90,25 @@ class StrategyRunner:
         self.instruments = check_ids(instruments)
         stream = self._options(engine, stream)
         self._backend = backend if engine is None else engine.backend
-        self._books = MarketBooks(self.instruments, stream, levels=levels, backend=self._backend)
-        self._room = EventRoom(self._books)
-        self._listener, self._emits = listener or Listener(), emit_features
-        self._budget_ns, self._timer = budget_ns, timer
+        books = MarketBooks(self.instruments, stream, levels=levels, backend=self._backend)
         told = None if listener is None else listener.on_decision
-        self._exchange = Floor(self.instruments, risk, venue, told)
-        self._onlookers = Onlookers(self._books, venue)
-        # WHY: a simulated venue that takes events where they stand needs no array made for them.
-        self._follows: Any = None if venue is None else getattr(venue, "on_message", self._show)
-        self._events: EventBatch | None = None
+        super().__init__(
+            books,
+            Floor(self.instruments, risk, venue, told, books.tape),
+            listener or Listener(),
+            budget_ns=budget_ns,
+            timer=timer,
+            emit_features=emit_features,
+        )
         self._finished = False
-        self._engine: FeatureEngine | Pipeline | None = None
         self._push: Callable[[EventBatch, int, int], tuple[FeatureFrame, ...]] | None = None
+        self._direct: Callable[[int, int], Any] | None = None  # the same, without a call of ours around it
         self._feed: Pipeline | MessageFeed | None = None
         self._latest: LatestFrames | None = None
-        self._layout: FrameLayout | None = None
-        self.states: Mapping[str, StrategyState] = {}
-        self._handlers: dict[str, _Handlers] = {name: [] for name in HANDLERS}
         self._use(engine)
         for strategy in given:
             check_features(strategy, self._fset)
-        self._checked = self._fset and self._fset.fingerprint  # what strategies were held against
+        self._checked = None if self._fset is None else self._fset.fingerprint
         self.states = {one.name: self._bound(one) for one in given}
         for state in self.states.values():
             start(state.strategy)
@@ -127,33 +123,12 @@ class StrategyRunner:
             raise SettingError(f"{stream} for a feed of {source.options}", hint="the feed's need no telling")
         return source.options
 
-    @property
-    def _fset(self) -> FeatureSet | None:
-        return None if self._engine is None else self._engine.fset
-
     # -- strategies come and go
 
     def _bound(self, strategy: BaseStrategy) -> StrategyState:
         desk = Desk(strategy.name, self._exchange)
         strategy.ctx = StrategyContext(self.instruments, self._latest, desk)
         return StrategyState(strategy, desk)
-
-    def _subscribe(self) -> None:
-        """Who is called for what; handlers that are not overridden are not."""
-        running = [state for state in self.states.values() if state.is_running]
-        for name in HANDLERS:
-            self._handlers[name] = [
-                (state, state.timed(name, self._budget_ns, self._timer))
-                for state in running
-                if getattr(type(state.strategy), name) is not getattr(BaseStrategy, name)
-            ]
-        handlers = self._handlers
-        self._on_tick, self._on_bid_ask = handlers["on_tick"], handlers["on_bid_ask"]
-        self._on_stats, self._on_gap = handlers["on_lob_stats"], handlers["on_gap"]
-        self._on_features = handlers["on_features"] if self._emits else []
-        self._heard = (_TRADES if self._on_tick else 0) | (_BOOK if self._on_bid_ask or self._on_stats else 0)
-        sums = bool(self._on_stats) or self._exchange.risk is not None
-        self._books.watch(levels=bool(self._on_bid_ask), sums=sums)
 
     def switch(self, name: str, strategy: BaseStrategy | None) -> None:
         """Put another strategy, or none, in the place of the one of that name, between two messages.
@@ -186,14 +161,6 @@ class StrategyRunner:
             self._fail(state, "on_stop", error)
         state.is_running = False
         state.desk.close()
-
-    def _fail(self, state: StrategyState, handler: str, error: OwnError) -> None:
-        """An exception left a handler: the strategy stops here, and the others go on."""
-        state.exceptions[handler] += 1
-        state.error, state.is_running = error, False
-        state.desk.close()
-        self._subscribe()
-        self._listener.on_stopped(state)
 
     def use_engine(self, engine: _Source | None) -> None:
         """Compute with another engine from the next message on.
@@ -228,18 +195,9 @@ class StrategyRunner:
         self._feed = None if isinstance(source, FeatureEngine) else source
         self._most = 0  # events of a message there is room for
         self._push = source.push if isinstance(source, FeatureEngine) else None
-        self._events = None
+        self._direct, self._events = None, None
         # WHY: one call a message then, for engine and books.
         self._joined = source is not None and source.bind_market(self._books.native)
-
-    def _check_set(self, frame: FeatureFrame | None) -> None:
-        """Stop who requires other features than those that come."""
-        self._checked = None if frame is None else frame.fingerprint
-        for state in [one for one in self.states.values() if one.is_running]:
-            try:
-                check_features(state.strategy, self._fset)
-            except FeaturePlaneError as error:
-                self._fail(state, "on_features", error)
 
     # -- messages
 
@@ -255,7 +213,7 @@ class StrategyRunner:
         self._most = 0
         for one in meant:
             self._onlookers.reconnect(one)
-            self._exchange.lose(one.symbol)
+            self._books.tape.lose(one.symbol_id)
         if self._engine is not None and self._events is not None:
             for one in meant:
                 self._engine.reconnect(one.symbol)  # WHY last: it raises where its stream has ended
@@ -277,17 +235,39 @@ class StrategyRunner:
             if self._feed is not None:
                 raise SettingError("events for a runner that reads bytes", hint="`push` takes them")
             self._turn_to(events)
+        frames: tuple[FeatureFrame, ...]
         try:
-            if self._joined and self._push is not None:
-                frames = self._push(events, start, stop)
-                bits = self._room.head[DID_WORD]
+            if self._direct is not None:
+                did = self._direct(start, stop)
+                if type(did) is int and did >= 0:
+                    frames, bits = (), did
+                else:
+                    frames = did if type(did) is tuple else self._detour(did, start, stop)
+                    bits = self._room.head[DID_WORD]
             else:
                 bits = self._did(start, stop)
                 frames = () if self._push is None else self._push(events, start, stop)
         except InputError:
-            self._forget()
+            self._spoil()
             raise
         self._dispatch(bits, start, stop, frames)
+
+    def _detour(self, did: int | None, start: int, stop: int) -> tuple[FeatureFrame, ...]:
+        """The frames where the direct way shows none: too many, or an error that it does not raise."""
+        engine, events = self._engine, self._events
+        if not isinstance(engine, FeatureEngine) or events is None:
+            self._books.refuse(start, stop)
+        return engine.push(events, start, stop) if did is None else engine.pushed
+
+    def _spoil(self) -> None:
+        """The stream has ended with an error."""
+        if self._direct is None:
+            self._books.tape.take_back()
+        elif isinstance(self._engine, FeatureEngine):
+            self._engine.fail()
+            self._direct = partial(self._detour, None)  # WHY: from now on it says what has happened
+        if self._latest is not None:
+            self._latest.clear()
 
     def push(
         self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None
@@ -347,6 +327,10 @@ class StrategyRunner:
     def _turn_to(self, events: EventBatch) -> None:
         self._books.turn_to(events)
         self._room.turn_to(events)
+        engine = self._engine
+        doors = engine.doors(events) if self._joined and isinstance(engine, FeatureEngine) else None
+        alone = self._books.push_bits if engine is None else None
+        self._direct, self._retire = doors or (alone, self._end_frames)
         self._events, self._array = events, events.array
 
     def _did(self, start: int, stop: int) -> int:
@@ -355,114 +339,6 @@ class StrategyRunner:
         if bits is None:
             self._books.refuse(start, stop)
         return bits
-
-    def _forget(self) -> None:
-        if self._latest is not None:
-            self._latest.clear()
-
-    def _dispatch(self, bits: int, start: int, stop: int, frames: tuple[FeatureFrame, ...]) -> None:
-        """Call everybody for a message that was taken."""
-        exchange, head = self._exchange, self._room.head
-        exchange.message += 1
-        exchange.ts_ns = head[1]
-        exchange.local_ts_ns = local_ts_ns = head[2]
-        if local_ts_ns > exchange.now_ns:  # noqa: PLR1730 - the call would cost more than all of this
-            exchange.now_ns = local_ts_ns
-        if frames or bits & _MOVES:
-            self._before(bits, frames)
-        if self._follows is not None and (self._follows(self._events, start, stop) or exchange.asked):
-            self._hear()
-        if frames or bits & self._heard:
-            self._tell_all(bits, start, stop, frames)
-        if exchange.asked:
-            self._hear()
-
-    def _before(self, bits: int, frames: tuple[FeatureFrame, ...]) -> None:
-        """What comes before the venue has the message: the touch in force, and a gap."""
-        room = self._room
-        if self._exchange.risk is not None and bits & _MOVES:
-            bid, ask = (room.head[6], room.head[7]) if bits & _TWO_SIDED else (None, None)
-            self._exchange.note(room.names[room.head[0]], bid, ask)
-        gap = bool(frames) and has_gap(frames)
-        if gap and bits & _WHOLE and self._onlookers.broke_crossed(room.head[0]):
-            bits &= ~_WHOLE
-        if self._on_gap and (gap or bits & _GAP):
-            self._deliver(self._on_gap, "on_gap", room.gap(is_whole=bits & _WHOLE != 0))
-            room.end_gap()
-
-    def _show(self, _events: EventBatch | None, start: int, stop: int) -> bool:
-        """Let a venue have the message that takes arrays alone."""
-        if self._exchange.venue is not None:
-            self._exchange.venue.on_market(self._array[start:stop], checked=True)
-        return True
-
-    def _tell_all(self, bits: int, start: int, stop: int, frames: tuple[FeatureFrame, ...]) -> None:
-        if bits & _TRADES and self._on_tick:
-            self._room.ticks(start, stop, self._on_tick, self._fail)
-        if bits & _BOOK and bits & _SHOWN:
-            self._book_events(bits)
-        if frames:
-            self._frame_events(frames)
-
-    def hear(self, now_ns: int) -> None:
-        """Between two messages, for venues that answer then: tell what became of orders until `now_ns`."""
-        exchange = self._exchange
-        exchange.now_ns = max(exchange.now_ns, now_ns)
-        self._hear()
-        if exchange.asked:
-            self._hear()
-
-    def _book_events(self, bits: int) -> None:
-        room = self._room
-        if self._on_bid_ask and bits & _LEVELS:
-            self._deliver(self._on_bid_ask, "on_bid_ask", room.bid_ask())
-            room.end_bid_ask()
-        if self._on_stats and bits & _TWO_SIDED:
-            self._deliver(self._on_stats, "on_lob_stats", room.stats())
-            room.end_stats()
-
-    def _frame_events(self, frames: tuple[FeatureFrame, ...]) -> None:
-        if frames[0].layout is not self._layout:
-            self._layout = frames[0].layout
-            if self._layout.fingerprint != self._checked:
-                self._check_set(frames[0])
-        engine = self._engine
-        if engine is None or not self._on_features:
-            return
-        for state, call in self._on_features if len(frames) == 1 else ():
-            try:
-                call(frames[0])  # WHY no name: nothing of ours is to hold the frame
-            except OWN as error:
-                self._fail(state, "on_features", error)
-        for at in range(len(frames)) if len(frames) > 1 else ():
-            self._deliver(self._on_features, "on_features", frames[at])
-        engine.retire()
-
-    def _deliver(self, handlers: _Handlers, name: str, event: Any) -> None:
-        for state, call in handlers:
-            try:
-                call(event)
-            except OWN as error:
-                self._fail(state, name, error)
-
-    # -- orders
-
-    def _hear(self) -> None:
-        """Ask the venue what became of orders, and tell whom it concerns."""
-        for desk, event in self._exchange.answers():
-            if desk is not None:
-                desk.take(event)
-                self._listener.on_order_event(desk.name, event)
-                self._tell(desk, event)
-
-    def _tell(self, desk: Desk, event: OrderEvent) -> None:
-        name = "on_fill" if event.is_fill else "on_order"
-        for state, call in self._handlers[name]:
-            if state.desk is desk and state.is_running:
-                try:
-                    call(event)
-                except OWN as error:
-                    self._fail(state, name, error)
 
     def finish(self) -> None:
         """End the stream: `on_stop`, working orders cancelled, the engine ended; `StateError` if twice."""
@@ -476,14 +352,15 @@ class StrategyRunner:
         if source is not None:
             source.finish()
         self._subscribe()
+        self._direct, self._events = None, None
         self._finished = True
 
     @property
     def now_ns(self) -> int:
         """When the last message was received; does not go back."""
-        return self._exchange.now_ns
+        return self._books.tape.now_ns
 
     @property
     def messages(self) -> int:
         """Messages taken."""
-        return self._exchange.message
+        return self._books.tape.messages

@@ -20,6 +20,8 @@ __all__ = ["ServiceRunner"]
 class ServiceRunner(VersionedRunner):
     """A runner that can be asked between two messages."""
 
+    __slots__ = ()
+
     def push_timed(
         self, data: bytes, local_ts_ns: int | None = None, symbol: str | None = None
     ) -> tuple[tuple[FeatureFrame, ...], Mapping[str, int]]:

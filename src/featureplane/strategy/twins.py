@@ -201,11 +201,11 @@ class Twin:
         """What happens to orders from now on was heard behind the market."""
         self._before = len(self._events)
 
-    def follow(self, room: EventRoom, bits: int, span: tuple[int, int]) -> None:
-        """Play it the message at hand, events `span` of the batch, as the shared form saw it."""
+    def follow(self, room: EventRoom, bits: int) -> None:
+        """Play it the message at hand as the shared form saw it."""
         events, self._events = self._events, []
         try:
-            self._play(room, bits, span, events)
+            self._play(room, bits, events)
         except OWN as error:
             self._fail(self.state, "", error)
         self.gap, self._before = None, 0
@@ -213,7 +213,7 @@ class Twin:
         if not self.in_step:
             self._look(room.names[room.head[0]], bits)
 
-    def _play(self, room: EventRoom, bits: int, span: tuple[int, int], events: list[OrderEvent]) -> None:
+    def _play(self, room: EventRoom, bits: int, events: list[OrderEvent]) -> None:
         calls = self._calls
         if self.gap is not None and "on_gap" in calls:
             calls["on_gap"](room.gap(is_whole=self.gap))
@@ -221,7 +221,7 @@ class Twin:
         for event in events[: self._before]:
             self._take(event)
         if bits & _TRADES and "on_tick" in calls:
-            room.ticks(*span, [(self.state, calls["on_tick"])], self._fail)
+            room.ticks([(self.state, calls["on_tick"])], self._fail)
         if bits & _BOOK and bits & _LEVELS and "on_bid_ask" in calls:
             calls["on_bid_ask"](room.bid_ask())
             room.end_bid_ask()

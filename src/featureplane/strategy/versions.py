@@ -32,7 +32,6 @@ __all__ = ["Consumer", "VersionedRunner"]
 _GAP: Final = int(Did.GAP)
 _WHOLE: Final = int(Did.WHOLE)
 _MOVES: Final = int(Did.BOOK | Did.GAP)
-_TWO_SIDED: Final = int(Did.TWO_SIDED)
 
 Consumer = tuple[str, str]
 """A strategy's name and a symbol."""
@@ -359,25 +358,22 @@ class VersionedRunner(AccompaniedRunner):
 
     def _dispatch_both(self, bits: int, start: int, stop: int, frames: tuple[FeatureFrame, ...]) -> None:
         """As `_dispatch`; each strategy is handed the frames of the set it consumes."""
-        exchange, head = self._exchange, self._room.head
-        exchange.message += 1
-        exchange.ts_ns, exchange.local_ts_ns = head[1], head[2]
-        exchange.now_ns = max(exchange.now_ns, head[2])
-        others = () if self.candidate is None else self.candidate.frames_of(head[0])
-        if frames or others or bits & _MOVES:
+        exchange = self._exchange
+        others = () if self.candidate is None else self.candidate.frames_of(self._room.head[0])
+        if frames or others or bits & _GAP or exchange.holds:
             self._before_both(bits, frames, others)
-        if self._follows is not None and (self._follows(self._events, start, stop) or exchange.asked):
+        if self._follow(start, stop) or exchange.asked:
             self._hear()
         for twin in self.twins.values():
             twin.mark()
         if bits & self._heard:
-            self._tell_all(bits, start, stop, ())
+            self._tell_market(bits)
         if frames or others:
             self._frames_of_both(frames, others)
         if exchange.asked:
             self._hear()
         if self.twins:
-            self._follow_twins(bits, start, stop)
+            self._follow_twins(bits)
         if self._warming:
             self._look_who_is_ready(bits, others)
 
@@ -387,9 +383,8 @@ class VersionedRunner(AccompaniedRunner):
         """As `_before`; a gap is told to whom it concerns."""
         room = self._room
         symbol = room.names[room.head[0]]
-        if self._exchange.risk is not None and bits & _MOVES:
-            bid, ask = (room.head[6], room.head[7]) if bits & _TWO_SIDED else (None, None)
-            self._exchange.note(symbol, bid, ask)
+        if bits & _MOVES and self._exchange.holds:
+            self._exchange.mark()
         whole = there_whole = bits & _WHOLE != 0
         gap, gap_there = bool(frames) and has_gap(frames), bool(others) and has_gap(others)
         if gap and whole:

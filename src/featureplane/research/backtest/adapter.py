@@ -10,7 +10,7 @@ Its last feed comes back as the end of the data. Leans on `library`, `assets`, `
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple
 
@@ -52,13 +52,14 @@ _GOES_ON: Final = frozenset({TIMEOUT, FEED, RESPONSE})
 class Walk:
     """Walks the messages of a stream behind the clock of a simulation.
 
-    While `may_lag` says so, because nobody has an order there, `lag` hands messages on by their own times:
-    hftbacktest has nothing to tell then but that time goes on. `catch_up` lets it, before it gets an order,
-    and holds its clock against ours. The end of the data is always its own.
+    While what is `busy` there is empty, orders and answers, `lag` hands messages on by their own times:
+    hftbacktest has nothing to tell then but that time goes on. Without `busy` it does not. `catch_up` lets
+    hftbacktest go on, before it gets an order, and holds its clock against ours. The end of the data is
+    always its own.
     """
 
     def __init__(
-        self, stream: Stream, simulation: Simulation, may_lag: Callable[[], bool] | None = None
+        self, stream: Stream, simulation: Simulation, busy: tuple[Sized, Sized] | None = None
     ) -> None:
         self.hbt = simulation.hbt
         self.returns = 0
@@ -67,7 +68,7 @@ class Walk:
         self.ended = False
         self._spans, self.clock_ns = stream.spans, stream.clock_ns
         self._at = 0
-        self._may_lag, self._lags = may_lag, False
+        self._busy, self._lags = busy, False
         self._end = bisect_left(self.clock_ns, self.clock_ns[-1]) if self.clock_ns else 0
 
     def wait(self) -> list[tuple[int, int]]:
@@ -96,15 +97,17 @@ class Walk:
         return self._spans[first:at]
 
     def lag(self) -> Iterator[tuple[int, int]]:
-        """Messages by their own times, as long as `may_lag` says so; not those of the last time of all."""
-        may_lag, clock, spans = self._may_lag, self.clock_ns, self._spans
-        if may_lag is None:
+        """Messages by their own times, as long as nothing is `busy`; not those of the last time of all."""
+        if self._busy is None:
             return
-        while self._at < self._end and may_lag():
-            at = self._at
+        (orders, answers), clock, spans = self._busy, self.clock_ns, self._spans
+        at, end = self._at, self._end
+        while at < end and not orders and not answers:
             self.now_ns = now_ns = clock[at]
             self._lags = True
             self.returns += 1
+            yield spans[at]
+            at += 1
             while clock[at] == now_ns:
                 yield spans[at]
                 at += 1
@@ -218,8 +221,8 @@ class HftBacktestAdapter:
         with Simulation(self.assets, self.market) as simulation:
             venue = HftVenue(self.instruments, simulation)
             # What `configure` did is not known here: hftbacktest is asked for each of its returns then.
-            may_lag = None if self.market.configure is not None else venue.is_quiet
-            walk = Walk(self._stream(simulation.offsets_ns), simulation, may_lag)
+            busy = None if self.market.configure is not None else venue.busy
+            walk = Walk(self._stream(simulation.offsets_ns), simulation, busy)
             venue.before_sending = walk.catch_up
             runner = StrategyRunner(
                 given,

@@ -7,7 +7,7 @@ which is the worst of them. Leans on `execution` and `library`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, Final, NamedTuple
 
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from featureplane.execution.approval import Approved
 from featureplane.execution.money import Worth, amount
 from featureplane.execution.orders import EventKind, OrderEvent, OrderIntent, Side, TimeInForce
 from featureplane.execution.venue import open_once
-from featureplane.market.events import EventBatch
 from featureplane.market.instruments import Instrument
 from featureplane.research.backtest.library import BPS_PLACES, HftMarket, Simulation
 from featureplane.units import half_even_div
@@ -113,7 +112,7 @@ class HftVenue:
     Assets are numbered as the instruments are. Times told are those given, on our clock, and the venue's.
     Fees are those of `HftMarket`. Behind the end of the data (`is_over`) orders are rejected. hftbacktest has
     no `reduce_only`: what the risk check says of it counts. `before_sending` is called before it gets
-    an order, so that it may be left behind while the venue `is_quiet`.
+    an order, so that it may be left behind while nothing of the venue is `busy`.
     """
 
     name = "hftbacktest"
@@ -124,6 +123,8 @@ class HftVenue:
             one.symbol: _Account(number, one, simulation.market) for number, one in enumerate(instruments)
         }
         self._of: dict[int, _Account] = {}
+        self.pending: Sized = self._of
+        """Orders of which there may be something to be polled; what is told of others, `send` has told."""
         self._told: list[OrderEvent] = []
         self.is_over = False
         self.before_sending: Callable[[], None] = _nothing
@@ -152,9 +153,10 @@ class HftVenue:
         self._of[intent.client_id] = account
         account.orders[intent.client_id] = _Sent(intent)
 
-    def is_quiet(self) -> bool:
-        """Whether no order is on its way, working, or still to be answered."""
-        return not (self._of or self._told)
+    @property
+    def busy(self) -> tuple[Sized, Sized]:
+        """Orders on their way, working or still to be answered, and answers; quiet while both are empty."""
+        return self._of, self._told
 
     def cancel(self, client_id: int, now_ns: int) -> None:
         """Ask for the end of an order; raises `StateError` for one known to be over, or never sent."""
@@ -175,16 +177,13 @@ class HftVenue:
     def on_market(self, events: npt.NDArray[Any], *, checked: bool = False) -> None:
         """Nothing: hftbacktest has the market's rows."""
 
-    def on_message(self, _events: EventBatch | None, _start: int, _stop: int) -> bool:
-        """Nothing likewise; whether there may be something to be polled."""
-        return bool(self._of or self._told)
-
     def poll(self, now_ns: int) -> list[OrderEvent]:
         """What has become known until now and was not told before."""
         for account in self._accounts.values():
             if account.orders:
                 self._look_after(account, now_ns)
-        told, self._told = self._told, []
+        told = self._told.copy()
+        self._told.clear()
         return told
 
     # -- one account
