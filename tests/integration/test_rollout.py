@@ -224,6 +224,41 @@ def test_a_candidate_that_is_too_slow_is_called_back_by_itself(
     assert answer["bad"] == [prints[1]]
 
 
+def test_a_bad_candidate_is_called_back_by_itself_and_the_history_reads_as_what_happened(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "bad.toml").write_text(SLOW.replace("slow", "bad").replace("spread_ema8_scaled", "ofi_l1_ema8"))
+    rollout("enable", "lob_shared_v1", *ANN)
+    promoted(capsys, "slow.toml")
+    rollout("shadow", "bad.toml", *ANN)
+    run()
+    rollout("canary", "--strategy", MAKER, *ANN)
+    run()
+    rollout("rollback", "--cause", "data", "--by", "bob", "--why", "the feed was wrong")
+    rollout("rollback", "--cause", "data", "--by", "bob", "--why", "this one too")
+    answer = told(capsys)
+    assert [
+        (one["action"], f"{one['before']} -> {one['after']}", one["version"].split()[0], one["by"])
+        for one in answer["history"]
+    ] == [
+        ("enable", "disabled -> active", "lob_shared_v1", "ann"),
+        ("shadow", "active -> shadow", "lob_shared_v1@slow", "ann"),
+        ("canary", "shadow -> canary", "lob_shared_v1@slow", "ann"),
+        ("promote", "canary -> active", "lob_shared_v1@slow", "ann"),
+        ("shadow", "active -> shadow", "lob_shared_v1@bad", "ann"),
+        ("canary", "shadow -> canary", "lob_shared_v1@bad", "ann"),
+        ("rollback", "canary -> active", "lob_shared_v1@bad", "featureplane"),
+        ("rollback", "active -> active", "lob_shared_v1@slow", "bob"),
+        ("rollback", "active -> disabled", "lob_shared_v1", "bob"),
+    ]
+    called_back = answer["history"][6]
+    assert called_back["why"].startswith(f"legacy and shared form of {MAKER} decided differently: ")
+    assert called_back["cause"] == "kernel"
+    assert called_back["evidence"]["divergences"] == {MAKER: 1}
+    assert called_back["evidence"]["message"] > 2_000
+    assert answer["history"][7]["active"].startswith("lob_shared_v1 ")
+
+
 def test_a_damaged_state_keeps_the_service_from_starting(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import threading
@@ -323,6 +324,31 @@ def test_changes_from_several_sides_all_count(tmp_path: Path) -> None:
     state = file.read()
     assert state.revision == 3 + 40
     assert set(state.canary_strategies) == {"mm", "s0", "s1", "s2", "s3"}
+
+
+def test_a_lock_that_somebody_keeps_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, state = written(tmp_path)
+    monkeypatch.setattr("featureplane.release.rollout_file._WAIT_NS", 10_000_000)
+    with (file.path.parent / "rollout.json.lock").open("w") as kept:
+        fcntl.flock(kept, fcntl.LOCK_EX)
+        with pytest.raises(StateError, match="the rollout is frozen"):
+            file.change(lambda one: one.disable(ASKED))
+    assert file.read() == state
+
+
+def test_what_acts_on_a_change_may_refuse_it(tmp_path: Path) -> None:
+    file, state = written(tmp_path)
+
+    def refuses(after: RolloutState) -> None:
+        assert after.phase is Phase.DISABLED
+        raise StateError("no")
+
+    with pytest.raises(StateError, match="no"):
+        file.change(lambda one: one.disable(ASKED), refuses)
+    assert file.read() == state
+    assert sorted(one.name for one in file.path.parent.iterdir()) == ["rollout.json", "rollout.json.lock"]
 
 
 def test_a_version_knows_where_it_comes_from() -> None:

@@ -285,7 +285,8 @@ def _show(answer: dict[str, Any]) -> None:
             "trouble": service["trouble"],
             "frozen": service["frozen"],
         }
-        facts |= {f"{who} waits for": names for who, names in service["waiting"].items()}
+        facts |= {f"{who} waits": why for who, why in service["waiting"].items()}
+        facts |= {f"{name} parted": count for name, count in service["divergences"].items()}
     facts["state"] = answer["state_path"]
     print_facts(facts)
     if answer["criteria"]:

@@ -180,6 +180,7 @@ def _answer(service: MarketDataService) -> dict[str, object]:
     return {
         "symbols": [one.symbol for one in service.runner.instruments],
         "feature_set": None if service.fset is None else service.fset.feature_set_id,
+        "rollout": None if service.pilot is None else service.pilot.state.phase.value,
         "messages": service.messages,
         "frames": service.frames,
         "queue_dropped": service.queue.dropped,

@@ -13,17 +13,21 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from featureplane.clock import SYSTEM
 from featureplane.errors import FeaturePlaneError, StateError, UnreadableFile
 from featureplane.release.rollout import Action, Cause, Phase, RolloutState, Transition, Version
+from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
 
 __all__ = ["RolloutFile", "digest_of", "write_whole"]
 
 _FORMAT: Final = 1
+_WAIT_NS: Final = 2 * NANOS_PER_SECOND
 _BYTES_MAX: Final = 64 << 20
 _WHAT: Final = "the state of a rollout"
 _HINT: Final = "put a whole copy back; without the file a rollout begins anew, and knows no bad versions"
@@ -97,10 +101,23 @@ class RolloutFile:
         except OSError as error:
             raise self._frozen(error) from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._wait_for(descriptor)
             yield
         finally:
             os.close(descriptor)
+
+    def _wait_for(self, descriptor: int) -> None:
+        """Have the lock, or refuse: whoever holds it longer than a change takes is stuck."""
+        until_ns, never = SYSTEM.monotonic_ns() + _WAIT_NS, threading.Event()
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if SYSTEM.monotonic_ns() > until_ns:
+                    raise self._frozen(error) from None
+                SYSTEM.wait(NANOS_PER_MS, never)
+            else:
+                return
 
     def _frozen(self, error: OSError) -> StateError:
         why = error.strerror or str(error)

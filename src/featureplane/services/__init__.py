@@ -9,4 +9,5 @@ recorder        what came and what was made   -> files
 readiness       whether it can be relied on
 health          /metrics /healthz /readyz
 control         switches, from this machine alone
+rollout_pilot   the state of a rollout        -> which versions are computed, and for whom
 """

@@ -102,7 +102,7 @@ class RolloutCandidate:
         self._running: _Shadowed | _Beside | None = None
         self._ended: list[Shadow] = []
         self._lost: str | None = None
-        service.rollout.on_lost = self._was_lost
+        service.rollout.on_lost, service.rollout.on_divergence = self._was_lost, self._diverged
 
     @property
     def phase(self) -> Phase | None:
@@ -218,9 +218,9 @@ class RolloutCandidate:
             self._service.rollout.withdraw()
             self.handed_over()
         elif running is not None:
-            self._close()
             self._ended.append(running.shadow)
             self._watch(self._own_shadow)
+            self._close()
 
     def handed_over(self) -> None:
         """It is not computed beside the active set any more; whoever ended that has done so."""
@@ -236,9 +236,9 @@ class RolloutCandidate:
             service.shadow = shadow
 
     def _close(self) -> None:
+        self._running = None
         self._keeper.count(self._service.runner.now_ns)
         self._keeper.end()
-        self._running = None
 
     def finish(self) -> None:
         """Behind the last message: wait for what shadows still hold."""
@@ -265,7 +265,7 @@ class RolloutCandidate:
         if running.guard.trip is not None:
             self._service.look_soon()
 
-    def diverged(self, strategy: str, what: str) -> None:
+    def _diverged(self, strategy: str, what: str) -> None:
         """The two forms of a strategy decided differently."""
         running = self._running
         self._keeper.divergences[strategy] += 1

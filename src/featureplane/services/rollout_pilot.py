@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,11 +102,11 @@ class RolloutPilot:
             sample_every=sample_every,
         )
         self.timed = self._candidate.timed
-        self.diverged = self._candidate.diverged
         self._messages = 0
         self._stamp = self._file.stamp()
         self._followed_ns = self._saved_ns = clock.monotonic_ns()
         self._called_back: _CalledBack | None = None
+        self._is_faulty = False
         self.trouble: str | None = None
         """Why the service is not where the state says, if it is not."""
 
@@ -121,7 +122,20 @@ class RolloutPilot:
         self._try(self.state)
 
     def look(self) -> None:
-        """Between two messages, every thousand or so: follow the state, gather, guard."""
+        """Between two messages, every thousand or so: follow the state, gather, guard.
+
+        Raises nothing: with a fault of its own the active version goes on alone.
+        """
+        try:
+            self._look()
+        except Exception as error:  # noqa: BLE001 - the service goes on whatever it is
+            self.trouble = f"{type(error).__name__}: {error}"
+            _log.exception("the rollout has a fault of its own; everybody is on the active version")
+            with suppress(Exception):
+                self._candidate.leave()
+            self._is_faulty = True
+
+    def _look(self) -> None:
         now_ns, mono_ns = self._service.runner.now_ns, self._clock.monotonic_ns()
         more, self._messages = self._service.messages - self._messages, self._service.messages
         if self._candidate.phase is None:
@@ -136,18 +150,26 @@ class RolloutPilot:
             self._followed_ns = mono_ns
             self._write_back()
             self._follow()
-        waits = self.state.has_candidate and self._candidate.phase is None and self.keeper.has_baseline
-        if waits and (is_due or self.trouble is None) and self._called_back is None:
+        if self._waits() and (is_due or self.trouble is None):
             self._try(self.state)
         if mono_ns - self._saved_ns >= _SAVE_NS:
             self._saved_ns = mono_ns
             self.keeper.save()
 
+    def _waits(self) -> bool:
+        """Whether a candidate is to begin, and can."""
+        wanted = self.state.has_candidate and self._candidate.phase is None and self._called_back is None
+        return wanted and self.keeper.has_baseline and not self._is_faulty
+
     def finish(self) -> None:
         """Behind the last `look`: what the shadow still holds is compared, and the evidence is written."""
-        self._candidate.finish()
-        self.keeper.count(self._service.runner.now_ns)
-        self.keeper.close()
+        try:
+            self._write_back()
+            self._candidate.finish()
+            self.keeper.count(self._service.runner.now_ns)
+            self.keeper.close()
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("the rollout has a fault of its own at the end")
 
     # -- what is asked
 
@@ -171,6 +193,7 @@ class RolloutPilot:
             self._try(before)
             raise
         self._stamp, self.frozen, self.trouble = self._file.stamp(), None, None
+        self._is_faulty = False
         self._say("the rollout was changed")
         return self.about()
 
