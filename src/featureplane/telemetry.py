@@ -135,6 +135,13 @@ METRICS: Final = (
         "1 for the set that is computed, 0 for those that were before",
         ("feature_set", "fingerprint", "backend"),
     ),
+    Metric(
+        "strategy_divergence_total",
+        "counter",
+        "times that the legacy form running silently beside a strategy decided otherwise",
+        ("strategy",),
+    ),
+    Metric("feature_candidate_lost_total", "counter", "candidates that an error of their own ended"),
     Metric("feature_rollout_phase", "gauge", "1 for the phase that the rollout is in", ("phase",)),
     Metric(
         "feature_rollout_rollback_total",

@@ -17,15 +17,18 @@ from featureplane.market.instruments import load_instruments
 from featureplane.services.recorder import Recorder
 from featureplane.services.recording import (
     START,
+    files_of,
     frame_files,
     raw_files,
     read_about,
     read_frames,
+    read_any_frames,
     reconnect_line,
 )
 from featureplane.services.replay_source import ReplaySource, parse_replay, raw_lines
 from tests.binance_lines import LOCAL, line, trade
 from tests.services import INSTRUMENTS, SOURCE, SYMBOL, V1, Frames, Lines, sample_lines, service
+from tests.versions import FASTER, Both, play
 
 ETH = load_instruments(INSTRUMENTS)
 LAYOUT = FrameLayout.of(V1, {one.symbol_id: one.symbol for one in ETH})
@@ -52,6 +55,27 @@ def test_a_recording_played_back_gives_the_same_frames_byte_for_byte(tmp_path: P
     assert again.packed == seen.packed
     assert frames_of(tmp_path / "two") == seen.packed
     assert len(seen.packed) > 300
+
+
+def test_frames_of_a_candidate_stand_in_files_of_their_own(tmp_path: Path) -> None:
+    """Those of the active set stand behind each other, whichever set that is."""
+    seen = Both()
+    running = service(subscribers=[recorder(tmp_path), seen])
+    steps: dict[int, Any] = {
+        1_000: lambda: running.rollout.begin_candidate(FASTER),
+        2_500: running.rollout.promote,
+        4_000: lambda: running.rollout.activate(V1),
+    }
+    play(running, [(line, None, None) for line in sample_lines(5_000)], steps)
+    layouts = [FrameLayout.of(one, LAYOUT.symbols) for one in (V1, FASTER)]
+    recorded = [frame.pack() for frame in read_any_frames(frame_files(tmp_path), layouts)]
+    beside = [frame.pack() for frame in read_any_frames(files_of(tmp_path, "candidate"), layouts)]
+    assert recorded == seen.packed
+    assert beside == seen.candidates
+    assert min(len(recorded), len(beside)) > 50
+    with pytest.raises(FeatureSetMismatch):
+        list(read_any_frames(files_of(tmp_path, "candidate"), layouts[:1]))
+    assert list(raw_lines(raw_files(tmp_path))) == sample_lines(5_000)
 
 
 def test_featureplane_reads_it_as_any_other_recording(tmp_path: Path) -> None:

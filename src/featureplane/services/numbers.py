@@ -88,6 +88,9 @@ def write_numbers(service: MarketDataService, telemetry: Telemetry) -> None:
     _write_updates(service, telemetry)
     _write_shadow(service.fset, service.shadow, telemetry)
     _write_rollout(service.pilot, telemetry)
+    put("feature_candidate_lost_total", service.rollout.lost)
+    for name in service.runner.states:
+        put("strategy_divergence_total", service.rollout.divergences[name], name)
 
 
 def _write_rollout(pilot: RolloutPilot | None, telemetry: Telemetry) -> None:

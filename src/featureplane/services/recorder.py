@@ -92,7 +92,8 @@ class Recorder:
 
     A file that has become larger than `bytes_max` is followed by another, and so is each UTC day of the
     messages' local times; the oldest files go where more than `keep_bytes` are left. Everything is handed to
-    the system at least once a second while messages come. With `states`, that of the pipeline, each file of
+    the system at least once a second while messages come. Frames of a candidate stand in files of their
+    own. With `states`, that of the pipeline, each file of
     messages begins where a replay can, and so does a place every `STATE_NS`. `diary` is told the time.
 
     Raises `SettingError` as `check_folder` does, `OSError` where the folder cannot be made.
@@ -123,8 +124,9 @@ class Recorder:
         room = bytes_max, keep_bytes
         self._raw = RecordedFiles(folder, "raw", *room)
         self._frames = RecordedFiles(folder, "frames", *room)
+        self._candidates = RecordedFiles(folder, "candidate", *room)
         self._states = RecordedFiles(folder, "state", *room)
-        self._files = self._raw, self._frames, self._states
+        self._files = self._raw, self._frames, self._candidates, self._states
         self._state, self._diary, self._clock = states, diary, clock
         self._owes = False
         self._goes_on = bool(raw_files(folder))
@@ -179,6 +181,12 @@ class Recorder:
         except OSError as error:
             self._stop(error)
         self._begun_ns = 0  # WHY: a replay of what follows begins there
+
+    def on_candidate(self, frames: Sequence[FeatureFrame]) -> None:
+        """Frames of a candidate were made of the last message."""
+        if not self.is_stopped:
+            for frame in frames:
+                self._candidates.add(frame.pack())
 
     def finish(self) -> None:
         """Write what is left."""

@@ -5,6 +5,7 @@
     features-PREFIX.toml    a feature set whose frames are here; its fingerprint begins so
     raw-DAY-NUMBER.txt   messages as they came, a line each: what `featureplane replay` reads
     frames-DAY-NUMBER.bin   frames, packed one behind the other (rule 6)
+    candidate-DAY-NUMBER.bin  frames of the sets that were computed beside the active one
     state-DAY-NUMBER.jsonl  places where a replay can begin, with the state of each symbol there
     metrics-DAY-NUMBER.jsonl  all numbers, every ten seconds of the messages' time
     log-DAY-NUMBER.jsonl    lines of the log; days are those of its own times
@@ -25,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from featureplane.errors import UnreadableFile
-from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.errors import FeatureSetMismatch, UnreadableFile
+from featureplane.features.frame import HEADER_BYTES, FeatureFrame, FrameLayout, read_head
 
 __all__ = [
     "ABOUT",
@@ -47,6 +48,7 @@ __all__ = [
     "read_about",
     "read_beginnings",
     "read_frames",
+    "read_any_frames",
     "reconnect_line",
     "reconnected",
 ]
@@ -59,10 +61,11 @@ RUNS: Final = "runs.jsonl"
 START: Final = "start"
 """The reason of a reconnect where another service began: nothing before it is remembered."""
 
-Kind = Literal["raw", "frames", "state", "metrics", "log"]
+Kind = Literal["raw", "frames", "candidate", "state", "metrics", "log"]
 SUFFIXES: Final[Mapping[Kind, str]] = {
     "raw": ".txt",
     "frames": ".bin",
+    "candidate": ".bin",
     "state": ".jsonl",
     "metrics": ".jsonl",
     "log": ".jsonl",
@@ -70,6 +73,7 @@ SUFFIXES: Final[Mapping[Kind, str]] = {
 
 _REASONS: Final = ("queue", START)
 _CHUNK_FRAMES: Final = 1024
+_PREFIX_AT: Final = 40  # of a frame: the first bytes of its set's fingerprint (rule 6)
 
 
 def is_recording(folder: Path) -> bool:
@@ -122,6 +126,26 @@ def read_frames(paths: Iterable[Path], layout: FrameLayout) -> Iterator[FeatureF
                 while data := stream.read(size * _CHUNK_FRAMES):
                     for at in range(0, len(data) - size + 1, size):
                         yield FeatureFrame.unpack(data[at : at + size], layout)
+        except OSError as error:
+            raise UnreadableFile(str(path), error.strerror or str(error), "frames") from None
+
+
+def read_any_frames(paths: Iterable[Path], layouts: Iterable[FrameLayout]) -> Iterator[FeatureFrame]:
+    """Frames of several sets, one behind the other, as `read_frames` has them of one.
+
+    Raises what that raises; `FeatureSetMismatch` for frames of a set that is not among `layouts`.
+    """
+    known = {layout.prefix: layout for layout in layouts}
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                while len(head := stream.read(HEADER_BYTES)) == HEADER_BYTES:
+                    rest = stream.read(read_head(head)[0] - HEADER_BYTES)
+                    prefix = head[_PREFIX_AT : _PREFIX_AT + 8]
+                    if prefix not in known:
+                        raise FeatureSetMismatch(" or ".join(one.hex() for one in known), prefix.hex())
+                    if len(head) + len(rest) == known[prefix].size:
+                        yield FeatureFrame.unpack(head + rest, known[prefix])
         except OSError as error:
             raise UnreadableFile(str(path), error.strerror or str(error), "frames") from None
 
