@@ -21,8 +21,8 @@ from featureplane.services.recording import (
     frame_files,
     raw_files,
     read_about,
-    read_frames,
     read_any_frames,
+    read_frames,
     reconnect_line,
 )
 from featureplane.services.replay_source import ReplaySource, parse_replay, raw_lines

@@ -46,9 +46,9 @@ __all__ = [
     "json_lines",
     "raw_files",
     "read_about",
+    "read_any_frames",
     "read_beginnings",
     "read_frames",
-    "read_any_frames",
     "reconnect_line",
     "reconnected",
 ]
