@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -148,3 +149,10 @@ def test_an_order_that_cannot_be_meant_is_refused(fields: dict[str, Any], name: 
 
 def test_sides_are_opposite_and_have_opposite_signs() -> None:
     assert [(side.opposite, side.sign) for side in Side] == [(Side.SELL, 1), (Side.BUY, -1)]
+
+
+def test_a_numbered_order_is_the_same_but_for_number_and_trace() -> None:
+    one = intent(side=Side.SELL, tif=TimeInForce.POST_ONLY, reduce_only=True, trace_id="m1")
+    assert one.numbered(7, "m2") == replace(one, client_id=7, trace_id="m2")
+    with pytest.raises(InvalidOrder):
+        one.numbered(-1, "m2")

@@ -88,6 +88,19 @@ class OrderIntent:
         if type(self.client_id) is not int or self.client_id < 0:
             raise InvalidOrder("client_id", self.client_id, "an integer from 0")
 
+    def numbered(self, client_id: int, trace_id: str) -> OrderIntent:
+        """The same order with this number and trace; `dataclasses.replace` takes twice as long."""
+        return OrderIntent(
+            symbol=self.symbol,
+            side=self.side,
+            qty=self.qty,
+            price=self.price,
+            tif=self.tif,
+            reduce_only=self.reduce_only,
+            client_id=client_id,
+            trace_id=trace_id,
+        )
+
 
 class OrderState(StrEnum):
     """Where an order stands, as far as we were told."""

@@ -142,7 +142,7 @@ class Calling:
     def _dispatch(self, bits: int, start: int, stop: int, frames: tuple[FeatureFrame, ...]) -> None:
         """Call everybody for a message that was taken."""
         exchange = self._exchange
-        if frames or bits & _GAP or exchange.holds:
+        if frames or bits & _GAP or (bits & _BOOK and exchange.holds):
             self._before(bits, frames)
         follows = self._follows  # WHY not `_follow`: it would cost as much as asking a quiet venue
         if (self._pending if follows is None else follows(self._events, start, stop)) or exchange.asked:

@@ -6,7 +6,6 @@ Leans on `execution`. Knows nothing of events of the market.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from featureplane.errors import StateError
@@ -133,7 +132,7 @@ class Desk:
             raise StateError("there is no venue here", hint="give the runner a venue and a risk check")
         exchange.last_id += 1
         number = exchange.last_id
-        numbered = replace(intent, client_id=number, trace_id=intent.trace_id or f"m{exchange.message}")
+        numbered = intent.numbered(number, intent.trace_id or f"m{exchange.message}")
         exchange.mark()
         answer = exchange.review(exchange.risk, numbered)
         if not isinstance(answer, Approved):

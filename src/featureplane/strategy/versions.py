@@ -360,7 +360,7 @@ class VersionedRunner(AccompaniedRunner):
         """As `_dispatch`; each strategy is handed the frames of the set it consumes."""
         exchange = self._exchange
         others = () if self.candidate is None else self.candidate.frames_of(self._room.head[0])
-        if frames or others or bits & _GAP or exchange.holds:
+        if frames or others or bits & _GAP or (bits & _MOVES and exchange.holds):
             self._before_both(bits, frames, others)
         if self._follow(start, stop) or exchange.asked:
             self._hear()

@@ -290,6 +290,8 @@ class Desk:
                     self._fill(order, order.left, order.price, now_ns, is_maker=True)
 
     def _standing(self, side: Side) -> int | None:
+        if not self._taken:
+            return self._view.best(side)
         return next(
             (price for price, qty in self._view.walk(side) if qty > self._taken.get((side, price), 0)), None
         )
