@@ -308,6 +308,7 @@ def test_a_canary_that_cannot_consume_it_is_refused_at_the_start(
         ["shadow", "slow.toml", "--by", "ann"],
         ["shadow", "slow.toml", "--why", "x"],
         ["shadow", "slow.toml", "--by", " ", "--why", "x"],
+        ["shadow", "slow.toml", "--by", "featureplane", "--why", "x"],
         ["shadow", "none.toml", *ANN],
         ["shadow", "lob_shared_v1", *ANN],
         ["canary", *ANN],

@@ -252,8 +252,24 @@ def test_quantiles_are_near_the_true_ones(values: list[int]) -> None:
     found = quantiles.at(0.99)
     assert found is not None
     assert found <= true <= found + found // 128
+    assert quantiles.count == len(values)
     quantiles.clear()
     assert quantiles.at(0.99) is None
+
+
+def test_quantiles_take_whatever_integer_comes() -> None:
+    for value, found in (
+        (-5, 0),
+        (0, 0),
+        (255, 255),
+        (256, 256),
+        (257, 256),
+        (1 << 53, 1 << 53),
+        (1 << 70, 1 << 53),
+    ):
+        quantiles = Quantiles()
+        quantiles.add(value)
+        assert quantiles.at(0.99) == found
 
 
 def test_evidence_adds_up_over_runs_and_forgets_nothing_bad() -> None:

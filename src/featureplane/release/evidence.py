@@ -6,10 +6,12 @@ Whatever is not known is None and proves nothing. Leans on nothing but words of 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+import numpy as np
 
 __all__ = ["FLAGS", "RUNS_MAX", "THIRDS", "Evidence", "Quantiles", "Run", "Tail"]
 
@@ -19,37 +21,53 @@ FLAGS: Final = ("gap", "state_reset", "stale_input", "out_of_order", "partial", 
 THIRDS: Final = 3
 RUNS_MAX: Final = 32
 _EXACT_BITS: Final = 8  # integers below 2^8 are kept as they are, others by their first 8 bits
+_MOST: Final = 1 << 53
+_BUCKETS: Final = 54 - _EXACT_BITS + 2 << _EXACT_BITS - 1
 
 
 class Quantiles:
-    """Quantiles of integers from 0, in bounded room: exact below 256, within 1/128 above."""
+    """Quantiles of integers from 0, in bounded room: exact below 256, within 1/128 above.
 
-    __slots__ = ("_counts", "count")
+    What is below 0 counts as 0, what is above 2^53 as that. Noting one costs no more than keeping it: they
+    are counted a thousand at a time.
+    """
+
+    __slots__ = ("_counted", "_counts", "_new", "add")
 
     def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-        self.count = 0
-
-    def add(self, value: int) -> None:
-        """Note one; what is below 0 counts as 0."""
-        value = max(value, 0)
-        cut = max(value.bit_length() - _EXACT_BITS, 0)
-        self._counts[value >> cut << cut] += 1
-        self.count += 1
-
-    def at(self, share: float) -> int | None:
-        """The least value that so large a share of all does not exceed; None of nothing."""
-        below = 0
-        for value in sorted(self._counts):
-            below += self._counts[value]
-            if below >= share * self.count:
-                return value
-        return None
+        self.clear()
 
     def clear(self) -> None:
         """Begin anew."""
-        self._counts.clear()
-        self.count = 0
+        self._counts, self._counted = np.zeros(_BUCKETS, np.int64), 0
+        self._new: deque[int] = deque()
+        self.add: Callable[[int], None] = self._new.append
+        """Note one."""
+
+    def settle(self) -> None:
+        """Count what was noted; from time to time, so that it does not pile up."""
+        if not self._new:
+            return
+        values = np.array([min(max(one, 0), _MOST) for one in self._new], np.int64)
+        self._new.clear()
+        self._counted += len(values)
+        cut = np.maximum(np.frexp(values.astype(np.float64))[1].astype(np.int64) - _EXACT_BITS, 0)
+        places = (cut << _EXACT_BITS - 1) + (values >> cut)
+        self._counts += np.bincount(places, minlength=_BUCKETS)
+
+    @property
+    def count(self) -> int:
+        """How many were noted."""
+        return self._counted + len(self._new)
+
+    def at(self, share: float) -> int | None:
+        """The least value that so large a share of all does not exceed; None of nothing."""
+        self.settle()
+        if not self._counted:
+            return None
+        place = int(np.searchsorted(np.cumsum(self._counts), share * self._counted))
+        cut = max((place >> _EXACT_BITS - 1) - 1, 0)
+        return place - (cut << _EXACT_BITS - 1) << cut
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,7 @@ class EvidenceKeeper:
         self._messages = 0  # for them
         self._session: int | None = None
         self._with_depth, self._with_latency = Quantiles(), Quantiles()
+        self._noted = self._depth, self._latency
         self._past: Evidence | None = None  # of the candidate, from runs before this one
         self._about: Evidence | None = None
         self._runs: list[Run] = []
@@ -227,12 +228,14 @@ class EvidenceKeeper:
 
     def timed(self, depth: int, latency_ns: int) -> None:
         """A message that was timed, and the messages that waited then."""
-        if self._is_open:
-            self._with_depth.add(depth)
-            self._with_latency.add(latency_ns)
-        else:
-            self._depth.add(depth)
-            self._latency.add(latency_ns)
+        depths, latencies = self._noted
+        depths.add(depth)
+        latencies.add(latency_ns)
+
+    def settle(self) -> None:
+        """Count what was timed; a thousand messages at a time."""
+        for one in self._noted:
+            one.settle()
 
     # -- with one
 
@@ -248,7 +251,7 @@ class EvidenceKeeper:
             self.divergences.clear()
         self._about = about
         self._sources.append(source)
-        self._is_open = True
+        self._is_open, self._noted = True, (self._with_depth, self._with_latency)
 
     def _found(self, about: Evidence) -> Evidence | None:
         """What earlier runs measured of it, if this service is the one that measures."""
@@ -306,7 +309,7 @@ class EvidenceKeeper:
         if not self._is_open:
             return
         self._runs.append(self._run())
-        self._is_open = False
+        self._is_open, self._noted = False, (self._depth, self._latency)
         self._with_depth.clear()
         self._with_latency.clear()
 
@@ -316,8 +319,11 @@ class EvidenceKeeper:
 
     @property
     def evidence(self) -> Evidence | None:
-        """All that is known of the last candidate, other runs with it; None if there was none."""
-        if self._about is None:
+        """All that is known of the last candidate, other runs with it.
+
+        None if there was none, and where another service gathers it.
+        """
+        if self._about is None or self._lock is None:
             return None
         counts = self._counts
         names = {*self._about.features, *OTHERS}
@@ -342,7 +348,7 @@ class EvidenceKeeper:
 
     def _packed(self) -> bytes | None:
         """What is to be written; None where nothing is, or another service writes."""
-        evidence = None if self._lock is None else self.evidence
+        evidence = self.evidence
         return None if evidence is None else json.dumps({_FORMAT: evidence.to_json()}, indent=1).encode()
 
     def _write(self, data: bytes) -> None:

@@ -138,6 +138,7 @@ class RolloutPilot:
     def _look(self) -> None:
         now_ns, mono_ns = self._service.runner.now_ns, self._clock.monotonic_ns()
         more, self._messages = self._service.messages - self._messages, self._service.messages
+        self.keeper.settle()
         if self._candidate.phase is None:
             self.keeper.pass_by(more, now_ns)
         else:

@@ -17,7 +17,16 @@ from featureplane.features.spec import FeatureSet
 from featureplane.release.criteria import Criteria, GuardCriteria, judge, proof_of, read_criteria
 from featureplane.release.evidence import Evidence
 from featureplane.release.reports import Report
-from featureplane.release.rollout import Action, Cause, Phase, Request, RolloutState, Transition, Version
+from featureplane.release.rollout import (
+    AUTOMATIC,
+    Action,
+    Cause,
+    Phase,
+    Request,
+    RolloutState,
+    Transition,
+    Version,
+)
 from featureplane.release.rollout_file import RolloutFile
 from featureplane.services.rollout_evidence import read_evidence
 from featureplane.units import NANOS_PER_SECOND
@@ -159,6 +168,10 @@ def step_of(
 
     Raises `SettingError` for an action or a cause that is none, and without a name and a reason.
     """
+    if asked.by.strip() == AUTOMATIC:
+        raise SettingError(
+            f"--by {asked.by}", hint="that is who calls canaries back by itself; give your name"
+        )
     request = Request(asked.by, asked.why, at)
     version = None if asked.version is None else versions[asked.version]
     beside = None if asked.beside is None else versions[asked.beside]
