@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from featureplane.cli.app import main
 from featureplane.errors import SettingError, StateError
+from featureplane.features.profiles import profile_of
 from featureplane.services.control import ask_service, bind_unix, control_app
 from featureplane.services.health import WebServer, bind_tcp, health_app
 from featureplane.services.marketdata import MarketDataService, StrategyForms
@@ -158,6 +159,26 @@ def test_ready_is_what_can_be_relied_on(tmp_path: Path) -> None:
         assert get(f"{address}/readyz")[0] == 503
         assert get(f"{address}/metrics")[0] == 200
         assert get(f"{address}/strategies")[0] == 404, "no switch can be thrown over a port"
+
+
+def test_ready_names_both_versions_while_there_are_two(tmp_path: Path) -> None:
+    """And who waits for what; whoever does consumes the active set, so that it is ready all the same."""
+    lines, running = sample_lines(3000), service(market_maker.SharedMarketMaker("mm"))
+    slow = profile_of(V1, "slow", {"ofi_l1_ema8": {"span": 60_000}})
+    with served(running, tmp_path) as (address, _, steps):
+        for line in lines:
+            steps.queue.put(line)
+        until_taken(running, len(lines))
+        running.ask(lambda: running.rollout.begin_candidate(slow), 20)
+        running.ask(lambda: running.rollout.set_canary((), ["mm"]), 20)
+        status, text = get(f"{address}/readyz")
+        said = json.loads(text)
+        assert (status, said["ready"], said["consuming"]) == (200, True, [])
+        assert said["active"]["feature_set"] == "lob_shared_v1"
+        assert said["candidate"] == {"feature_set": "lob_shared_v1@slow", "fingerprint": slow.fingerprint}
+        assert "ofi_l1_ema8" in said["waiting"][f"mm {SYMBOL}"]
+        running.ask(running.rollout.withdraw, 20)
+        assert json.loads(get(f"{address}/readyz")[1]) == {"ready": True, "symbols": {SYMBOL: "ready"}}
 
 
 def test_a_book_that_lost_a_message_is_not_ready_even_if_nothing_more_comes(tmp_path: Path) -> None:

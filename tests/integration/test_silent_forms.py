@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from featureplane.errors import StateError, UnknownStrategy
+from featureplane.errors import FeatureSetMismatch, StateError, UnknownStrategy
 from featureplane.execution.venues.paper import PaperOptions
 from featureplane.features.profiles import profile_of
 from featureplane.services.marketdata import MarketDataService, StrategyForms
@@ -209,3 +209,46 @@ def test_a_strategy_that_stops_or_is_switched_is_compared_no_more() -> None:
     with pytest.raises(StateError, match="one reads no features"):
         switched.runner.compare({"one": market_maker.LegacyMarketMaker()})
     switched.finish()
+
+
+@EXAMPLES
+def test_an_example_waits_for_all_it_reads_whatever_a_profile_makes_of_it(forms: Forms) -> None:
+    """Averages of other lengths are warm in another order, at the beginning of each stream and day."""
+    for fset in (QUICK, profile_of(V1, "slow", {"depth_imbalance_ema8_ppm": {"span": 40}})):
+        alone, story = running(forms, fset=fset)
+        play(alone, items(9_000))
+        assert [one for one in story.said if isinstance(one, Decision)]
+
+
+def test_in_a_canary_a_strategy_may_be_switched_and_comes_back_to_the_candidate() -> None:
+    beside, _ = running(market_maker.FORMS)
+    rollout, handed_at = beside.rollout, 0
+    rollout.begin_candidate(UNREAD)
+    rollout.set_canary((), ["one"])
+    for number, (line, _, _) in enumerate(items()):
+        if number == 2_000:
+            assert beside.runner.consuming == {("one", SYMBOL)}
+            beside.set_form("one", "legacy")
+            assert beside.runner.consuming == frozenset()
+            assert "shared form" in rollout.about()["waiting"][f"one {SYMBOL}"]
+        if number == 3_000:
+            beside.set_form("one", "off")
+            beside.set_form("one", "shared")
+            assert not beside.runner.twins["one"].in_step, "it begins anew, as the other does"
+        beside.take(line)
+        if number > 3_000 and not handed_at and beside.runner.consuming:
+            handed_at = number
+    assert 3_500 < handed_at < 20_000
+    assert beside.runner.consuming == {("one", SYMBOL)}
+    assert beside.runner.states["one"].strategy.ctx.get_feature_set_id() == UNREAD.feature_set_id
+    assert not rollout.divergences
+    with pytest.raises(FeatureSetMismatch):
+        beside.runner.switch("one", Pinned("one"))
+    assert beside.runner.consuming == {("one", SYMBOL)}, "the old one goes on"
+    beside.finish()
+
+
+class Pinned(market_maker.SharedMarketMaker):
+    """Takes one set alone."""
+
+    required_features = V1.fingerprint

@@ -100,13 +100,18 @@ def health_app(service: MarketDataService) -> Starlette:
 
     def readyz(_request: Request) -> Response:
         try:
-            waits = service.ask(service.readiness.look, _ANSWER_S)
+            waits, versions = service.ask(
+                lambda: (service.readiness.look(), service.rollout.about()), _ANSWER_S
+            )
         except (TimeoutError, StateError) as error:
             why = str(error) or "a message takes longer than that"
             return JSONResponse({"ready": False, "why": why}, status_code=503)
         ready = not any(waits.values())
         symbols = {symbol: why or "ready" for symbol, why in waits.items()}
-        return JSONResponse({"ready": ready, "symbols": symbols}, status_code=200 if ready else 503)
+        answer: dict[str, object] = {"ready": ready, "symbols": symbols}
+        if versions["candidate"] is not None:  # whoever waits for it consumes the active set meanwhile
+            answer |= {name: versions[name] for name in ("active", "candidate", "consuming", "waiting")}
+        return JSONResponse(answer, status_code=200 if ready else 503)
 
     return Starlette(
         routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)]

@@ -439,6 +439,7 @@ class MarketDataService:
         if self.runner.states[name] is not before:
             self.story.leave(before)
         self._running[name] = form
+        self.rollout.switched(name, form)
         log_event(
             _log,
             logging.WARNING,

@@ -108,6 +108,11 @@ class RolloutEngines:
         self._runner.compare(self._legacy_of(strategies))
         self._service.follow_candidate()
 
+    def switched(self, name: str, form: str) -> None:
+        """A strategy runs in another form; one that is to consume the candidate is accompanied again."""
+        if form == "shared" and any(one == name for one, _ in self._runner.wanted):
+            self.compare([name])
+
     def withdraw(self) -> FeatureSet | None:
         """Let everybody consume the active set at once, and compute the candidate no more; the set it was."""
         self._leave()

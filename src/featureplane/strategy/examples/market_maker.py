@@ -87,10 +87,10 @@ class SharedMarketMaker(ReadsFeatures, MarketMaker):
     )
 
     def on_features(self, frame: FeatureUpdateEvent) -> None:
-        """Decide, once everything has a value: the flow's average is the last to be warm."""
+        """Decide, once everything has a value: averages are the last to be warm."""
         reads = self.only or self.handles[frame.symbol]
         symbol, bid, ask, below, above, micro_x2, imbalance, ofi = reads
-        if ofi.is_ready:
+        if ofi.is_ready and imbalance.is_ready:
             depth = below.value + above.value
             touch = bid.value, ask.value
             self.decide(symbol, *touch, depth, micro_x2.value, imbalance.value, ofi.value)

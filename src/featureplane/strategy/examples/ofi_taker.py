@@ -77,10 +77,10 @@ class SharedOfiTaker(ReadsFeatures, OfiTaker):
     )
 
     def on_features(self, frame: FeatureUpdateEvent) -> None:
-        """Decide, once everything has a value: the flow's average is the last to be warm."""
+        """Decide, once everything has a value: averages are the last to be warm."""
         reads = self.only or self.handles[frame.symbol]
         symbol, below, above, spread, imbalance, ofi = reads
-        if ofi.is_ready:
+        if ofi.is_ready and imbalance.is_ready and spread.is_ready:
             depth = below.value + above.value
             self.decide(symbol, depth, spread.value, imbalance.value, ofi.value)
 
