@@ -61,6 +61,7 @@ class Eviction:
         """Remove the hot copy of a day; bytes freed, 0 while somebody reads it."""
         if not row.hot_bytes or not self._shelf.remove(str(hot_path(row.key))):
             return 0
+        self._shelf.reached("hot_removed")
         with self._manifest.writing() as connection:
             connection.execute(
                 "UPDATE manifest SET hot_bytes = 0, hot_identity = '' WHERE key = ? AND hot_identity = ?",
@@ -79,6 +80,7 @@ class Eviction:
             return 0
         if not self._shelf.remove(row.path):
             return freed
+        self._shelf.reached("removed")
         with self._manifest.writing() as connection:
             self._manifest.drop(row, reason, self._clock.wall_ns(), connection)
             if age:

@@ -11,7 +11,6 @@ import logging
 import sqlite3
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -56,13 +55,12 @@ class Fetcher:
     `counts` has what came of days (`RESULTS`), `causes` why days had to be computed.
     """
 
-    def __init__(self, data: Dataset, root: Root, on_step: Callable[[str], None] | None = None) -> None:
+    def __init__(self, data: Dataset, root: Root) -> None:
         self.data = data
         self.root = root
         self.counts: Counter[str] = Counter(dict.fromkeys(RESULTS, 0))
         self.causes: Counter[str] = Counter()
         self._clock: Clock = root.clock
-        self._reached = on_step or (lambda _: None)
         self._mapped: OrderedDict[str, MappedDay] = OrderedDict()
         self._lock = threading.Lock()
         self.attach()
@@ -71,7 +69,7 @@ class Fetcher:
         """Begin with the root as it is now."""
         root = self.root
         self.resolver = Resolver(self.data, root.path, root.manifest)
-        self.maker = Maker(self.data, self.resolver, root, self._reached)
+        self.maker = Maker(self.data, self.resolver, root)
 
     def piece(self, symbol: str, day: Day, fset: FeatureSet, *, warming: bool = False) -> Piece:
         """A day, counted; raises what resolving and computing it raise."""
@@ -186,7 +184,7 @@ class Fetcher:
         return None if row is None else self._opened(resolved, row, "coalesced" if waited else "hit")
 
     def _publish(self, resolved: Resolved, lease: Lease, result: str, cause: str) -> Piece:
-        self._reached("leased")
+        self.root.shelf.reached("leased")
         text = f"Cache MISS {resolved.key.key[:16]}"
         log_event(_log, logging.INFO, text, symbol=resolved.symbol, day=str(resolved.day), cause=cause)
         self.causes[cause] += 1

@@ -8,7 +8,7 @@ Leans on `shelf` and `manifest`.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from featureplane.research.contents import identity_of
+from featureplane.research.contents import Identity
 from featureplane.research.dayfile import CLOCK
 from featureplane.research.manifest import Row
 from featureplane.research.shelf import HOT, Damaged, OpenFile, Shelf
 
-__all__ = ["MappedDay", "hot_bytes", "hot_path", "open_hot", "publish_hot", "said_identity"]
+__all__ = ["MappedDay", "hot_bytes", "hot_path", "open_hot", "publish_hot", "said"]
 
 _KEY: Final = b"featureplane.key"
 
@@ -58,14 +58,14 @@ def hot_path(key: str) -> Path:
     return Path(HOT, f"{key}.arrow")
 
 
-def said_identity(status: os.stat_result) -> str:
+def said(identity: Identity) -> str:
     """The identity of a file, as the manifest has it."""
-    return ",".join(map(str, identity_of(status)))
+    return ",".join(map(str, identity))
 
 
 def _with_key(table: pa.Table, key: str) -> pa.Table:
-    said = {**(table.schema.metadata or {}), _KEY: key.encode()}
-    return table.replace_schema_metadata(said).combine_chunks()
+    own = {**(table.schema.metadata or {}), _KEY: key.encode()}
+    return table.replace_schema_metadata(own).combine_chunks()
 
 
 def hot_bytes(table: pa.Table, key: str) -> int:
@@ -75,20 +75,17 @@ def hot_bytes(table: pa.Table, key: str) -> int:
     return int(counted.size())
 
 
-def publish_hot(shelf: Shelf, table: pa.Table, key: str) -> tuple[int, str]:
-    """Write the hot file of a day: its size and identity, for the manifest."""
+def publish_hot(shelf: Shelf, table: pa.Table, key: str, fenced: Callable[[], None]) -> tuple[int, str]:
+    """Write the hot file of a day: size and identity for the manifest; `fenced` raises where it must not."""
     path = hot_path(key)
     part = shelf.part_path(path)
     try:
         with pa.OSFile(str(part), "wb") as stream:
             _write(stream, _with_key(table, key))
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(shelf.root / path)
+        identity = shelf.publish(part, path, fenced)
     finally:
         part.unlink(missing_ok=True)
-    status = (shelf.root / path).stat()
-    return status.st_size, said_identity(status)
+    return identity[2], said(identity)
 
 
 def _write(stream: Any, table: pa.Table) -> None:
@@ -102,13 +99,13 @@ def open_hot(shelf: Shelf, row: Row) -> MappedDay:
         opened = OpenFile(shelf.root / hot_path(row.key), locked=False)  # what is mapped stays readable
     except OSError as error:
         raise Damaged(error.strerror or str(error)) from None
-    if ",".join(map(str, opened.identity)) != row.hot_identity:
+    if said(opened.identity) != row.hot_identity:
         raise Damaged("a hot file that somebody wrote to")
     try:
-        table = pa.ipc.open_file(pa.BufferReader(opened.mapped())).read_all()
+        table = pa.ipc.open_file(opened.mapped()).read_all()
     except (pa.ArrowException, OSError) as error:
         raise Damaged(str(error)) from None
     if (table.schema.metadata or {}).get(_KEY) != row.key.encode() or len(table) != row.rows:
         raise Damaged("a hot file of another day")
-    said = {name: value for name, value in table.schema.metadata.items() if name != _KEY}
-    return MappedDay.of(row.key, table.replace_schema_metadata(said), opened)
+    own = {name: value for name, value in table.schema.metadata.items() if name != _KEY}
+    return MappedDay.of(row.key, table.replace_schema_metadata(own), opened)

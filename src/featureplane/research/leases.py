@@ -8,6 +8,7 @@ Leans on `manifest`. Knows nothing of what is computed.
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import sqlite3
@@ -15,15 +16,48 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from featureplane.clock import SYSTEM, Clock
 from featureplane.research.manifest import LEASE_DEAD_NS, Manifest
 from featureplane.units import NANOS_PER_SECOND
 
-__all__ = ["Lease", "LeaseLost", "Leases"]
+__all__ = ["Lease", "LeaseLost", "Leases", "has_ended", "this_process"]
 
 _RENEW_NS: Final = 5 * NANOS_PER_SECOND
+
+
+@functools.cache
+def _here() -> str:
+    """The machine since it was started, as far as its processes see each other; empty where nobody tells."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{socket.gethostname()}/{boot[:8]}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When a process was started, in a form that means nothing else; empty if there is none."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return ""
+    state, *rest = told[told.rindex(b")") + 2 :].split()
+    return "" if state == b"Z" else rest[18].decode()
+
+
+def this_process() -> str:
+    """Who holds a lease: the machine, the process, and when that was started."""
+    pid = os.getpid()
+    return f"{_here() or socket.gethostname()}:{pid}:{_started(pid)}"
+
+
+def has_ended(holder: str) -> bool:
+    """Whether a process of this machine is seen not to be there any more."""
+    place, pid, started = holder.rsplit(":", 2) if holder.count(":") > 1 else ("", "", "")
+    return bool(started) and place == _here() and _started(int(pid)) != started
 
 
 class LeaseLost(Exception):
@@ -41,8 +75,11 @@ class Lease:
     renewed_ns: int
 
     def is_dead(self, now_ns: int) -> bool:
-        """Whether its holder has not been heard of for too long, or a clock was set."""
-        return abs(now_ns - self.renewed_ns) > LEASE_DEAD_NS
+        """Whether its holder has not been heard of for too long, or is seen to have ended here.
+
+        A lease from the future is dead too: a clock was set.
+        """
+        return abs(now_ns - self.renewed_ns) > LEASE_DEAD_NS or has_ended(self.holder)
 
 
 class Leases:
@@ -66,7 +103,7 @@ class Leases:
                 return None
             connection.execute("UPDATE tokens SET last = last + 1")
             token = int(connection.execute("SELECT last FROM tokens").fetchone()[0])
-            taken = Lease(key, f"{socket.gethostname()}:{os.getpid()}", token, now_ns, now_ns)
+            taken = Lease(key, this_process(), token, now_ns, now_ns)
             told = (taken.key, taken.holder, taken.token, now_ns, now_ns)
             connection.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, 0)", told)
         with self._lock:

@@ -7,7 +7,7 @@ Leans on everything below it in the store. Knows nothing of requests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -43,12 +43,9 @@ class FilesChanged(Exception):
 class Maker:
     """Computes and publishes the days of one store."""
 
-    def __init__(
-        self, data: Dataset, resolver: Resolver, root: Root, on_step: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, data: Dataset, resolver: Resolver, root: Root) -> None:
         self._data, self._resolver, self._root = data, resolver, root
         self._clock, self._limits, self._shelf = root.clock, root.limits, root.shelf
-        self._reached = on_step or _nothing
 
     def in_memory(self, resolved: Resolved) -> MappedDay:
         """The day as a table that is stored nowhere; raises `FilesChanged`."""
@@ -70,7 +67,7 @@ class Maker:
         set_id = resolved.feature_set.feature_set_id
         path = self._shelf.day_path(set_id, resolved.symbol, str(resolved.day), resolved.key.key)
         part = self._shelf.part_path(path)
-        self._reached("begun")
+        self._shelf.reached("begun")
         try:
             written = self._write(part, resolved, lease)
             size = part.stat().st_size
@@ -98,7 +95,7 @@ class Maker:
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
-        self._reached("recorded")
+        self._shelf.reached("recorded")
         return row, opened
 
     def write_again(self, part: Path, resolved: Resolved) -> None:
@@ -110,6 +107,7 @@ class Maker:
     def _write(self, part: Path, resolved: Resolved, lease: Lease | None) -> DayFacts:
         def about_to_write(size: int) -> None:
             if lease is not None:
+                self._shelf.reached("group")
                 self._reserve(lease, size + _OVERHEAD)
 
         writer = DayWriter(
@@ -172,7 +170,3 @@ def _facts(resolved: Resolved) -> dict[str, Any]:
         "end_ts": day.end_ns,
         "parts": resolved.key.parts,
     }
-
-
-def _nothing(step: str) -> None:
-    del step

@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import StoreError
 from featureplane.research.books import BookCheckpoint
+from featureplane.research.contents import identity_of
 from featureplane.research.dayfile import file_digest, frames_digest, read_facts
-from featureplane.research.hot import hot_path, said_identity
+from featureplane.research.hot import hot_path, said
+from featureplane.research.leases import Leases
 from featureplane.research.manifest import LEASE_DEAD_NS, MANIFEST_NAME, Manifest, Row
 from featureplane.research.shelf import BOOKS, HOT, QUARANTINE, VERIFY, Damaged, OpenFile, Shelf
 
@@ -144,7 +146,7 @@ def _check_row(
 ) -> None:
     try:
         opened = shelf.open(row)
-        with pq.ParquetFile(pa.BufferReader(opened.mapped())) as file:
+        with pq.ParquetFile(opened.mapped()) as file:
             as_told = read_facts(file) == row.facts and frames_digest(file) == row.frames
         sound = as_told and file_digest(opened.descriptor) == row.checksum
     except (Damaged, StoreError, pa.ArrowException, OSError):
@@ -173,7 +175,7 @@ def _row_of(root: Path, path: str, clock: Clock) -> Row | None:
     """The row of a file by its footer; None for one that is damaged or lies in the wrong place."""
     try:
         opened = OpenFile(root / path)
-        with pq.ParquetFile(pa.BufferReader(opened.mapped())) as file:
+        with pq.ParquetFile(opened.mapped()) as file:
             facts = read_facts(file)
             if frames_digest(file) != facts.frames:
                 return None
@@ -238,7 +240,7 @@ def _check_hot(report: FsckReport, manifest: Manifest, shelf: Shelf, *, repair: 
         if (
             row is not None
             and name in there
-            and said_identity((shelf.root / name).stat()) == row.hot_identity
+            and said(identity_of((shelf.root / name).stat())) == row.hot_identity
         ):
             continue
         report.hot.append(name)
@@ -261,12 +263,12 @@ def _check_books(report: FsckReport, shelf: Shelf, *, repair: bool) -> None:
 
 def _check_leases(report: FsckReport, manifest: Manifest, clock: Clock, *, repair: bool) -> None:
     now_ns = clock.wall_ns()
-    text = "SELECT key, token FROM leases WHERE abs(? - renewed_ns) > ?"
-    for key, token in manifest.connection().execute(text, (now_ns, LEASE_DEAD_NS)).fetchall():
-        report.leases.append(key)
-        if repair:
-            gone = "DELETE FROM leases WHERE key = ? AND token = ?"
-            manifest.connection().execute(gone, (key, token))
+    for lease in Leases(manifest, clock).all():
+        if lease.is_dead(now_ns):
+            report.leases.append(lease.key)
+            if repair:
+                gone = "DELETE FROM leases WHERE key = ? AND token = ?"
+                manifest.connection().execute(gone, (lease.key, lease.token))
 
 
 @contextmanager

@@ -174,14 +174,19 @@ class Root:
         with self.leases.held(lease), suppress(LeaseLost, OSError, sqlite3.OperationalError):
             with self.shelf.parquet(row, opened) as file:
                 table = file.read()
+
+            def fenced() -> None:
+                self.leases.check(lease, self.written.connection())
+
             if self._hot_room(lease, hot_bytes(table, key)):
-                size, identity = publish_hot(self.shelf, table, key)
+                size, identity = publish_hot(self.shelf, table, key, fenced)
                 with self.written.writing() as connection:
                     self.leases.check(lease, connection)
                     told = (size, identity, key)
                     text = "UPDATE manifest SET hot_bytes = ?, hot_identity = ? WHERE key = ?"
                     connection.execute(text, told)
                     connection.execute("UPDATE leases SET reserved = 0 WHERE key = ?", (lease.key,))
+                self.shelf.reached("hot")
                 found = self.written.find(key)
                 return None if found is None or not found.hot_bytes else self.open_hot(found)
         return None

@@ -13,7 +13,6 @@ Leans on `dayfile` and `manifest`. Knows nothing of keys' making.
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import re
 import secrets
@@ -59,11 +58,12 @@ class OpenFile:
                 fcntl.flock(self.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         self.identity: Identity = identity_of(os.fstat(self.descriptor))
 
-    def mapped(self) -> pa.Buffer:
-        """Its bytes, mapped; they stay readable when the file is removed."""
-        if not self.identity[2]:
-            return pa.py_buffer(b"")
-        return pa.py_buffer(mmap.mmap(self.descriptor, self.identity[2], prot=mmap.PROT_READ))
+    def mapped(self) -> pa.MemoryMappedFile:
+        """Its bytes, mapped; they stay readable when the file is removed. Raises `OSError` for an empty one.
+
+        WHY by Arrow: its threads may let go of the bytes when Python is ending, and must not ask it then.
+        """
+        return pa.memory_map(f"/dev/fd/{self.descriptor}")
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):
@@ -75,7 +75,7 @@ class Shelf:
 
     def __init__(self, root: Path, on_step: Callable[[str], None] | None = None) -> None:
         self.root = root
-        self._reached = on_step or _nothing
+        self.reached = on_step or _nothing
         self._sound: dict[str, Identity] = {}
 
     # -- where
@@ -96,15 +96,15 @@ class Shelf:
 
     def publish(self, part: Path, path: Path, fenced: Callable[[], None]) -> Identity:
         """Give a finished file its name for good; `fenced` raises where it must not have it."""
-        self._reached("written")
+        self.reached("written")
         with part.open("rb") as stream:
             os.fsync(stream.fileno())
-        self._reached("synced")
+        self.reached("synced")
         fenced()
         part.replace(self.root / path)
-        self._reached("renamed")
+        self.reached("renamed")
         sync_folder((self.root / path).parent)
-        self._reached("folder_synced")
+        self.reached("folder_synced")
         return identity_of((self.root / path).stat())
 
     # -- reading
@@ -138,7 +138,7 @@ class Shelf:
         """The file to read from, checked; raises `Damaged` for what is wrong with it, now or while read."""
         self.check(row, opened)
         try:
-            with pq.ParquetFile(pa.BufferReader(opened.mapped())) as file:
+            with pq.ParquetFile(opened.mapped()) as file:
                 if read_facts(file) != row.facts:
                     raise Damaged("the footer tells of another day than the manifest")
                 yield file

@@ -61,7 +61,7 @@ class FeatureStore:
         chosen = limits if isinstance(limits, StoreLimits) else limits_from(limits)
         self._root = Root(path, chosen, clock, Shelf(path, on_step))
         self._data = data
-        self._fetcher = None if data is None else Fetcher(data, self._root, on_step)
+        self._fetcher = None if data is None else Fetcher(data, self._root)
         self._verifying = threading.Lock()
 
     @property
