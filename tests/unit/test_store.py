@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import warnings
 from datetime import UTC, datetime
 from itertools import chain, pairwise
 from pathlib import Path
@@ -31,6 +32,7 @@ from featureplane.errors import (
     UnknownFeatureSet,
     UnknownSymbol,
 )
+from featureplane.features import kernels as k
 from featureplane.features.columns import Columns
 from featureplane.market.events import Kind
 from featureplane.market.sources.capture_layout import HEADER_BYTES
@@ -494,3 +496,48 @@ def test_files_are_ordinary_parquet_with_everything_in_their_footer(data: fp.Dat
         assert table.schema.names == [*table_schema(SET).names, "@clock_ns"]
         assert b"featureplane.store" in table.schema.metadata
         assert pq.read_metadata(path).row_group(0).column(0).compression == "ZSTD"
+
+
+def test_a_set_of_many_features_is_stored(data: fp.Dataset, root: Path) -> None:
+    """More than 64: masks are no integers then."""
+    fset = fp.FeatureSet("wide", features={f"ema{n}": k.ema(k.spread(), span=n + 2) for n in range(70)})
+    with fp.FeatureStore(root, data) as store:
+        first = whole(store, fset=fset).table()
+        assert first.schema == table_schema(fset)
+        assert whole(store, fset=fset).table().equals(first)
+        assert store.fsck().clean
+        assert store.stats()["hot_days"] == 2
+
+
+def test_a_full_disk_is_tried_again_after_a_while(
+    data: fp.Dataset, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Skipping(SystemClock):
+        """A clock that can be moved."""
+
+        skipped_ns = 0
+
+        def monotonic_ns(self) -> int:
+            return super().monotonic_ns() + self.skipped_ns
+
+    clock = Skipping()
+    with fp.FeatureStore(root, data, clock=clock) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
+            assert set(whole(store).days.values()) == {"read_only"}
+        assert store.read_only
+        clock.skipped_ns = 61_000_000_000
+        assert set(whole(store).days.values()) == {"miss"}
+
+
+def test_a_fork_has_a_connection_of_its_own(data: fp.Dataset, root: Path) -> None:
+    with fp.FeatureStore(root, data) as store:
+        whole(store)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there are threads, which the child does not use
+            child = os.fork()
+        if not child:
+            os._exit(0 if set(whole(store).days.values()) == {"hit"} else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert set(whole(store).days.values()) == {"hit"}
+        assert store.fsck().clean

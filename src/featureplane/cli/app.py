@@ -31,6 +31,7 @@ from featureplane.cli.replay import replay
 from featureplane.cli.rollout import rollout
 from featureplane.cli.run import run
 from featureplane.cli.shadow import shadow
+from featureplane.cli.store import store
 from featureplane.cli.strategy import strategy
 from featureplane.cli.terminal import say, say_error
 from featureplane.cli.trace import trace
@@ -73,6 +74,7 @@ app.command(replay)
 app.command(rollout)
 app.command(run)
 app.command(shadow)
+app.command(store)
 app.command(strategy)
 
 

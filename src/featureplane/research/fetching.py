@@ -189,6 +189,7 @@ class Fetcher:
         log_event(_log, logging.INFO, text, symbol=resolved.symbol, day=str(resolved.day), cause=cause)
         self.causes[cause] += 1
         made = self.maker.publish(resolved, lease)
+        self.root.used(resolved.key.key)
         remade = partial(self._remake, resolved)
         return Piece(str(resolved.day), result, resolved.key.key, None, made, remade)
 

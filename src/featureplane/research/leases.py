@@ -73,6 +73,7 @@ class Lease:
     token: int
     taken_ns: int
     renewed_ns: int
+    reserved: int = 0  # bytes promised to it
 
     def is_dead(self, now_ns: int) -> bool:
         """Whether its holder has not been heard of for too long, or is seen to have ended here.
@@ -152,7 +153,7 @@ class Leases:
 
     def all(self) -> list[Lease]:
         """Every lease there is, the oldest first."""
-        text = "SELECT key, holder, token, taken_ns, renewed_ns FROM leases ORDER BY taken_ns, key"
+        text = "SELECT key, holder, token, taken_ns, renewed_ns, reserved FROM leases ORDER BY taken_ns, key"
         return [Lease(*told) for told in self._manifest.connection().execute(text)]
 
     def close(self) -> None:

@@ -5,20 +5,21 @@ Leans on `settings`.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from featureplane.errors import SettingError
+from featureplane.errors import SettingError, UnreadableFile
 from featureplane.settings import read_store_settings
 
-__all__ = ["StoreLimits", "default_root", "limits_from"]
+__all__ = ["StoreLimits", "default_root", "limits_from", "limits_of_file"]
 
 _GB: Final = 1 << 30
 _RANGES: Final = {
     "compression_level": (1, 22),
-    "max_cache_size_gb": (0.001, 1e6),
+    "max_cache_size_gb": (0.0001, 1e6),
     "cleanup_threshold": (0.01, 1.0),
     "hot_tier_gb": (0.0, 1e6),
     "retention_days": (0, 36_500),
@@ -80,6 +81,25 @@ def limits_from(table: Mapping[str, Any] | None, environment: Mapping[str, str] 
     limits = StoreLimits(**(table or {}))
     days = read_store_settings(environment).retention_days
     return limits if days is None else replace(limits, retention_days=days)
+
+
+def limits_of_file(path: Path | None) -> StoreLimits:
+    """The limits of the table `feature_store` of a TOML file, if there is one; see `limits_from`.
+
+    Raises `UnreadableFile` for a file that is none.
+    """
+    if path is None:
+        return limits_from(None)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("feature_store")
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise UnreadableFile(str(path), found, "a configuration file") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UnreadableFile(str(path), f"no TOML ({error})", "a configuration file") from None
+    if table is not None and not isinstance(table, dict):
+        raise SettingError(f"{path}: feature_store = {table!r}", hint="a table: [feature_store]")
+    return limits_from(table)
 
 
 def default_root() -> Path:

@@ -28,7 +28,6 @@ from featureplane.research.shelf import OpenFile
 
 __all__ = ["FilesChanged", "Maker", "NoRoom"]
 
-_RESERVE_STEP: Final = 1 << 20
 _OVERHEAD: Final = 1 << 16  # a footer, generously
 
 
@@ -96,6 +95,7 @@ class Maker:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
         self._shelf.reached("recorded")
+        self._root.make_room()
         return row, opened
 
     def write_again(self, part: Path, resolved: Resolved) -> None:
@@ -137,12 +137,11 @@ class Maker:
     def _reserve(self, lease: Lease, size: int) -> None:
         """Make sure that so many bytes may be stored; raises `NoRoom`, `LeaseLost`."""
         root, most = self._root, self._limits.bytes_max
-        rounded = -(-size // _RESERVE_STEP) * _RESERVE_STEP
-        missing = root.leases.reserve(lease, rounded, most)
+        missing = root.leases.reserve(lease, size, most)
         if missing:
             root.flush()  # what was used counts
-            root.eviction.free(missing + most - self._limits.bytes_kept)
-            if root.leases.reserve(lease, rounded, most):
+            root.eviction.free(missing)
+            if root.leases.reserve(lease, size, most):
                 raise NoRoom
 
     def _check(self, lease: Lease) -> None:

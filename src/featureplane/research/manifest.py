@@ -57,6 +57,10 @@ CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, body TEXT NOT NULL);
 """
 
 
+_INHERITED: Final[list[sqlite3.Connection]] = []
+"""Connections of the process that we were forked from: never used here, and never closed."""
+
+
 class Row(NamedTuple):
     """A stored day as the manifest knows it, column by column; `path` is relative to the root.
 
@@ -132,12 +136,16 @@ class Manifest:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._open: list[sqlite3.Connection] = []
+        self._pid = os.getpid()
         self.connection()
 
     def connection(self) -> sqlite3.Connection:
         """That of this thread of this process: one that was inherited by a fork is not used."""
         local, pid = self._local, os.getpid()
         if getattr(local, "pid", None) != pid:
+            if pid != self._pid:
+                _INHERITED.extend(self._open)
+                self._open, self._pid = [], pid
             local.connection, local.pid = self._connected(), pid
         found: sqlite3.Connection = local.connection
         return found
@@ -245,6 +253,13 @@ class Manifest:
         )
         told = self.connection().execute(f"{text} FROM manifest").fetchone()
         return int(told[0]), int(told[1]), int(told[2]), int(told[3])
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Days, bytes and days pinned by set and symbol, in their order."""
+        sums = "count(*), sum(bytes), sum(hot_bytes), sum(pinned), min(day), max(day)"
+        text = f"SELECT feature_set, symbol, {sums} FROM manifest GROUP BY 1, 2 ORDER BY 1, 2"  # noqa: S608 - a constant
+        names = ("set", "symbol", "days", "bytes", "hot_bytes", "pinned", "first", "last")
+        return [dict(zip(names, told, strict=True)) for told in self.connection().execute(text)]
 
     def taken_bytes(self, now_ns: int, connection: sqlite3.Connection) -> int:
         """Bytes stored, in both tiers, and bytes promised to whoever is writing and alive."""

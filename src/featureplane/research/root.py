@@ -31,6 +31,7 @@ __all__ = ["Root"]
 
 _USES_HELD: Final = 256
 _USES_NS: Final = 5 * NANOS_PER_SECOND
+_LOST_NS: Final = 60 * NANOS_PER_SECOND
 _HOT: Final = "hot:"
 
 _log = logging.getLogger("featureplane.store")
@@ -49,7 +50,7 @@ class Root:
         self.limits = limits
         self.clock = clock
         self.shelf = shelf or Shelf(path)
-        self.read_only = False
+        self._lost_ns: int | None = None
         self._warned: set[str] = set()
         self._uses: dict[str, tuple[int, int]] = {}
         self._uses_since_ns = clock.monotonic_ns()
@@ -79,9 +80,16 @@ class Root:
             return None
         return made
 
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing is stored now: the root cannot be written, or could not a minute ago."""
+        if self.manifest is None or self.manifest.read_only:
+            return True
+        return self._lost_ns is not None and self.clock.monotonic_ns() - self._lost_ns < _LOST_NS
+
     def lose(self, error: Exception) -> None:
-        """The root cannot be written: nothing more is stored, and that is said once."""
-        self.read_only = True
+        """The root cannot be written: for a while nothing is stored, and that is said once."""
+        self._lost_ns = self.clock.monotonic_ns()
         self.warn_once(f"{self.path} cannot be written ({error}); features are computed and not stored")
 
     def warn_once(self, text: str) -> None:
@@ -143,6 +151,13 @@ class Root:
         last = self.written.rows("symbol = ? AND fingerprint = ?", place, order="created_ns DESC", most=1)
         return last[0].seconds if last else 0.0
 
+    def make_room(self) -> None:
+        """Evict what lies above the threshold, so that the limit itself is seldom reached."""
+        _, size, _, hot = self.written.totals()
+        if size + hot > self.limits.bytes_kept:
+            self.flush()  # what was used counts
+            self.eviction.free(size + hot - self.limits.bytes_kept)
+
     # -- the hot tier
 
     def open_hot(self, row: Row) -> MappedDay | None:
@@ -187,6 +202,7 @@ class Root:
                     connection.execute(text, told)
                     connection.execute("UPDATE leases SET reserved = 0 WHERE key = ?", (lease.key,))
                 self.shelf.reached("hot")
+                self.make_room()
                 found = self.written.find(key)
                 return None if found is None or not found.hot_bytes else self.open_hot(found)
         return None

@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -31,6 +32,7 @@ from featureplane.research.requests import Instant, Request, request_for
 from featureplane.research.root import Root
 from featureplane.research.shelf import Damaged, Shelf
 from featureplane.telemetry import log_event
+from featureplane.units import NANOS_PER_SECOND
 
 __all__ = ["RESULTS", "FeatureStore"]
 
@@ -169,6 +171,33 @@ class FeatureStore:
             "bytes_max": root.limits.bytes_max,
             "removed": {} if root.manifest is None else dict(root.eviction.removed),
         }
+
+    def status(self) -> dict[str, Any]:
+        """How much the store holds, and how much it may; by set and symbol too."""
+        root = self._root
+        names = "root", "read_only", "days", "bytes", "hot_days", "hot_bytes"
+        told = {name: counted for name, counted in self.stats().items() if name in names}
+        limits = asdict(root.limits)
+        by = [] if root.manifest is None else root.manifest.summary()
+        return told | {"limits": limits, "pinned": sum(one["pinned"] for one in by), "holds": by}
+
+    def leases(self) -> list[dict[str, Any]]:
+        """Who is computing what: holder, age, token, and bytes promised to it; the oldest first."""
+        root = self._root
+        now_ns = root.clock.wall_ns()
+        held = [] if root.manifest is None else root.leases.all()
+        return [
+            {
+                "key": one.key,
+                "holder": one.holder,
+                "token": one.token,
+                "age_seconds": (now_ns - one.taken_ns) / NANOS_PER_SECOND,
+                "renewed_seconds": (now_ns - one.renewed_ns) / NANOS_PER_SECOND,
+                "dead": one.is_dead(now_ns),
+                "reserved": one.reserved,
+            }
+            for one in held
+        ]
 
     def verify(self, sample: int = 10, *, seed: int | None = None) -> dict[str, Any]:
         """Compute so many stored days of this dataset again, by lot, and compare them byte by byte.
