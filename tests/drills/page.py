@@ -63,6 +63,12 @@ class Page:
         assert status == 0, told
         return said + told
 
+    def look(self, begins: str, *more: str, **named: str) -> str:
+        """As `run`, for a question that may be answered with no (1)."""
+        status, said, told = self._done(begins, more, named)
+        assert status in {0, 1}, told
+        return said + told
+
     def refuse(self, begins: str, *more: str, **named: str) -> str:
         """As `run`, for a command that is refused: what it said."""
         status, _, told = self._done(begins, more, named)

@@ -1,0 +1,106 @@
+"""Drill: a canary that is called back by itself, and one that a person takes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from featureplane import native
+from tests.drills.scene import Scene
+from tests.drills.stage import prepare_rollout, rollout_scene, told
+from tests.services import sample_lines
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="shadows of two backends need both")
+
+
+def begin(stage: Scene, candidate: Path, lines: list[bytes]) -> None:
+    """From nothing to a canary of one strategy."""
+    stage.feed(lines[:3_000])
+    told(stage, "enable")
+    told(stage, "shadow", str(candidate))
+    stage.feed(lines[3_000:6_000])
+    told(stage, "canary", "--strategy", "mm")
+
+
+def recovered(stage: Scene, said: int) -> None:
+    """What the page says it is over by."""
+    answer = stage.page.ask("rollout status")
+    assert (answer["phase"], answer["candidate"]) == ("active", None)
+    assert answer["active"]["feature_set_id"] == "lob_shared_v1"
+    infos = [line for line in stage.phases[-1].text.splitlines() if line.startswith("feature_set_info{")]
+    standing = [line for line in infos if line.endswith(" 1.0")]
+    assert len(standing) == 1
+    assert 'feature_set="lob_shared_v1"' in standing[0]
+    assert stage.value('feature_rollout_phase{phase="canary"}') == 0
+    assert stage.running.story.decisions["mm", "submit"] > said, "it goes on, on the active version"
+
+
+def test_a_candidate_that_decides_otherwise_is_called_back_by_itself(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prepare_rollout(tmp_path, monkeypatch)
+    lines = sample_lines(30_000)
+    with rollout_scene("canary", tmp_path, capsys) as stage:
+        begin(stage, tmp_path / "hasty.toml", lines)
+        stage.metrics()
+        assert stage.value('feature_rollout_phase{phase="canary"}') == 1
+        stage.feed(lines[6_000:16_000])
+        stage.metrics()
+        # The symptom.
+        assert (
+            sum(
+                float(line.rpartition(" ")[2])
+                for line in stage.phases[-1].text.splitlines()
+                if line.startswith("feature_rollout_rollback_total{")
+            )
+            == 1
+        )
+        (said,) = [one for one in caplog.records if one.message == "the canary was called back"]
+        assert "decision" in said.__dict__["fields"]["why"]
+        # What the page says to look at.
+        answer = stage.page.ask("rollout status")
+        assert [one["action"] for one in answer["history"]] == ["enable", "shadow", "canary", "rollback"]
+        assert answer["history"][-1]["by"] == "featureplane"
+        assert stage.page.look("shadow last")
+        assert set(stage.page.ask("strategy list")["strategies"]) == {"mm", "other"}
+        # It is over by itself.
+        before = stage.running.story.decisions["mm", "submit"]
+        stage.feed(lines[16_000:])
+        stage.metrics(40)
+        recovered(stage, before)
+        stage.alarms(*stage.page.alerts)
+
+
+def test_a_person_takes_a_canary_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_rollout(tmp_path, monkeypatch)
+    lines = sample_lines(20_000)
+    given = {"NAME": "ann", "TEXT": "spreads look odd"}
+    with rollout_scene("canary", tmp_path, capsys) as stage:
+        begin(stage, tmp_path / "slow.toml", lines)
+        stage.feed(lines[6_000:12_000])
+        stage.metrics()
+        assert stage.value('feature_rollout_phase{phase="canary"}') == 1
+        assert stage.page.ask("rollout status")["candidate"]["feature_set_id"] == "lob_shared_v1@slow"
+        # What the page says, and its effect.
+        before = stage.running.story.decisions["mm", "submit"]
+        stage.page.run("rollout rollback", **given)
+        stage.feed(lines[12_000:])
+        stage.metrics()
+        recovered(stage, before)
+        last = stage.page.ask("rollout status")["history"][-1]
+        assert (last["by"], last["why"], last["cause"]) == ("ann", "spreads look odd", "kernel")
+    # If the service does not answer, the state file is changed, and the next start follows it.
+    stage.page.control = tmp_path / "none.sock"
+    told(stage, "shadow", str(tmp_path / "hasty.toml"))
+    assert "no service runs here" in stage.page.run("rollout rollback", **given)
+    with rollout_scene("canary", tmp_path, capsys) as stage:
+        stage.feed(lines[:2_000])
+        answer = stage.page.ask("rollout status")
+        assert (answer["phase"], answer["candidate"]) == ("active", None)
+        assert len(answer["bad"]) == 2
