@@ -70,9 +70,9 @@ def test_a_candidate_that_decides_otherwise_is_called_back_by_itself(
         # It is over by itself.
         before = stage.running.story.decisions["mm", "submit"]
         stage.feed(lines[16_000:])
-        stage.metrics(40)
+        stage.metrics(90)
         recovered(stage, before)
-        stage.alarms(*stage.page.alerts)
+        stage.alarms("RolloutRolledBack")
 
 
 def test_a_person_takes_a_canary_back(

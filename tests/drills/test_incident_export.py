@@ -38,7 +38,7 @@ def test_a_folder_that_anybody_can_play_back(
     again = ("--record", "again")
     assert "export HFT_FEATURE_ROLLOUT_STATE_PATH=DIR.rollout.json" in page.commands
     monkeypatch.setenv("HFT_FEATURE_ROLLOUT_STATE_PATH", "incident.rollout.json")
-    answer = page.ask("run", *again, **{"replay:DIR": "replay:incident"})
+    answer = page.ask("run --source", *again, **{"replay:DIR": "replay:incident"})
     assert answer["frames"] == told["frames"] > 10
     frames = [b"".join(path.read_bytes() for path in frame_files(Path(one))) for one in ("incident", "again")]
     assert frames[0] == frames[1]

@@ -12,11 +12,13 @@ import pytest
 
 from featureplane.cli.app import main
 from featureplane.market.instruments import instruments_text, load_instruments
+from featureplane.services.control import ask_service
 from featureplane.services.recorder import Recorder
 from featureplane.services.recording import raw_files
 from featureplane.services.replay_source import raw_lines
 from tests.drills.page import Page
 from tests.drills.scene import scene
+from tests.drills.stage import ANN, prepare_rollout, rollout_scene, told
 from tests.services import INSTRUMENTS, SOURCE, V1, sample_lines
 
 CONFIG = """
@@ -121,3 +123,27 @@ def test_two_contents_under_one_name_are_told_by_their_fingerprints(
         both = one + "\n".join(line for line in other if line.startswith("feature_set_info{")) + "\n"
         stage.phases = [stage.phases[0], replace(stage.phases[0], text=both), stage.phases[0]]
         stage.alarms("FeatureSetsDiffer")
+
+
+@pytest.mark.native
+def test_a_candidate_that_consumers_do_not_expect_is_refused_by_name_and_taken_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_rollout(tmp_path, monkeypatch)
+    lines = sample_lines(9_000)
+    with rollout_scene("schema-mismatch", tmp_path, capsys) as stage:
+        stage.feed(lines[:3_000])
+        told(stage, "enable")
+        told(stage, "shadow", "lob_shared_v2")
+        stage.feed(lines[3_000:6_000])
+        control = ["--control", str(stage.page.control)]
+        assert main(["rollout", "canary", "--strategy", "mm", *ANN, *control]) == 2
+        assert "mm" in capsys.readouterr().err
+        frames = stage.running.frames
+        stage.page.run("rollout rollback", NAME="ann")
+        stage.feed(lines[6_000:])
+        assert stage.running.frames > frames
+        answer = ask_service(tmp_path / "s.sock", "rollout")
+        assert (answer["phase"], answer["candidate"]) == ("active", None)
+        assert answer["history"][-1]["cause"] == "schema"
+        assert stage.running.forms() == {"mm": "shared", "other": "shared"}
