@@ -275,6 +275,21 @@ def test_a_damaged_state_keeps_the_service_from_starting(
     rollout("rollback", "--cause", "data", *ANN, status=2)
 
 
+def test_a_way_back_depends_on_nothing_that_was_measured(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rollout("enable", "lob_shared_v1", *ANN)
+    rollout("shadow", "slow.toml", *ANN)
+    rollout("canary", "--strategy", MAKER, *ANN)
+    (folder / "var" / "feature_rollout.criteria.toml").write_text("frames_min = ")
+    (folder / "var" / "feature_rollout.evidence.json").write_text("{")
+    assert len(told(capsys)["refused"]) == 2
+    rollout("promote", *ANN, status=2)
+    run(sample_part(folder, 100), status=2)
+    rollout("rollback", "--cause", "data", *ANN)
+    assert told(capsys)["phase"] == "active"
+
+
 def test_another_set_than_the_active_one_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     part = sample_part(folder, 100)
     rollout("enable", "slow.toml", *ANN)

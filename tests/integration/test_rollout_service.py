@@ -15,6 +15,7 @@ import pytest
 import featureplane as fp
 from featureplane import native
 from featureplane.cli.app import main
+from featureplane.clock import SYSTEM
 from featureplane.features.kernels.averages import Ema
 from featureplane.features.loading import load_feature_set
 from featureplane.features.messages import ReferenceMessages
@@ -25,6 +26,7 @@ from featureplane.services.configuration import read_configuration
 from featureplane.services.marketdata import MarketDataService
 from featureplane.services.preparation import prepare
 from featureplane.services.rollout_pilot import RolloutPilot
+from featureplane.strategy.twins import Twin
 from tests.integration.test_rollout import ANN, CRITERIA, SLOW
 from tests.integration.test_service_web import Steps, served, until_taken
 from tests.services import INSTRUMENTS, SYMBOL, sample_lines, sample_part
@@ -226,6 +228,20 @@ class WrongEma(Ema):
         super().update(x + 1, clock_ns)
 
 
+def test_a_candidate_is_refused_at_once_where_nothing_would_be_compared(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HFT_FEATURE_SHADOW_PARITY", "0")
+    with running(folder) as live:
+        live.rollout("shadow", "slow.toml", *ANN, status=2)
+        assert "shadows are switched off" in capsys.readouterr().err
+        live.rollout("enable", *ANN)
+        assert live.told(capsys)["active"]["feature_set_id"] == "lob_shared_v1"
+        live.rollout("shadow", "slow.toml", *ANN, status=2)
+        live.more(100)
+    assert RolloutFile(PLACE).read().phase is Phase.ACTIVE
+
+
 def changed_ema(monkeypatch: pytest.MonkeyPatch) -> None:
     """Averages of candidates, in Python, are wrong from now on."""
     successor = fp.Pipeline.successor
@@ -376,6 +392,30 @@ def test_a_state_that_is_damaged_meanwhile_freezes_the_rollout(
         PLACE.write_bytes(whole)
         live.more(2_000)
         assert live.told(capsys)["service"]["frozen"] is None
+
+
+def test_what_a_silent_form_takes_is_no_part_of_a_message(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow, long_ns = Twin.follow, 3_000_000
+
+    def slowly(*given: Any) -> None:
+        began = SYSTEM.monotonic_ns()
+        while SYSTEM.monotonic_ns() - began < long_ns:
+            pass
+        follow(*given)
+
+    with running(folder, FORMS) as live:
+        live.more(3_000)
+        live.rollout("shadow", "slow.toml", *ANN)
+        live.rollout("canary", "--strategy", MAKER, *ANN)
+        spent: list[dict[str, int]] = []
+        monkeypatch.setattr(live.pilot, "timed", lambda what, _depth: spent.append(dict(what)))
+        monkeypatch.setattr(Twin, "follow", slowly)
+        live.more(200)
+    slow = [one for one in spent if one.get("aside", 0) >= long_ns]
+    assert len(slow) > 5
+    assert sorted(one["dispatch"] for one in slow)[len(slow) // 2] < long_ns
 
 
 def test_a_service_without_a_rollout_has_its_numbers_at_0(folder: Path) -> None:

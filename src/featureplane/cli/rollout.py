@@ -274,7 +274,7 @@ def _show(answer: dict[str, Any]) -> None:
         "good": [_label(one) for one in answer["good"]] or "none",
         "bad": [one[:12] for one in answer["bad"]] or "none",
         "abs_tol": answer["abs_tol"] or None,  # above 0 it is shown, and refuses promotion
-        "evidence refused": answer.get("evidence_refused"),
+        "refused": answer["refused"] or None,
     }
     service = answer["service"]
     if service is not None:

@@ -129,13 +129,19 @@ class RolloutCandidate:
             if isinstance(running, _Beside):
                 self._list(running, state)
             return
-        if self._service.fset is None:
-            raise StateError("no features are computed here", hint="HFT_FEATURE_ENGINE_ENABLED=1")
-        fset = self._load(version)
+        fset = self.check(version)
         if state.phase is Phase.SHADOW:
             self._shadow(state, version, fset)
         else:
             self._beside(state, version, fset)
+
+    def check(self, version: Version) -> FeatureSet:
+        """The set of a version that could be a candidate here; raises what would refuse any."""
+        if self._service.fset is None:
+            raise StateError("no features are computed here", hint="HFT_FEATURE_ENGINE_ENABLED=1")
+        fset = self._load(version)
+        self._shadow_of(fset)  # made and not begun
+        return fset
 
     def _list(self, running: _Beside, state: RolloutState) -> None:
         listed = (state.canary_symbols, state.canary_strategies)
@@ -160,7 +166,6 @@ class RolloutCandidate:
 
     def _beside(self, state: RolloutState, version: Version, fset: FeatureSet) -> None:
         """Strategies are asked first: one that refuses leaves everything as it is."""
-        self._shadow_of(fset)  # made and not begun: whether comparing is switched on
         live = self._service.fset
         assert live is not None
         if isinstance(self._running, _Beside):

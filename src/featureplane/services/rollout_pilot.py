@@ -256,7 +256,9 @@ class RolloutPilot:
         `asked`: somebody waits for the answer, and is told what cannot be yet.
         """
         self._bring_active(state)
-        if state.has_candidate and self._candidate.phase is None and not self.keeper.has_baseline:
+        waits = self._candidate.phase is None and not self.keeper.has_baseline
+        if waits and state.has_candidate and state.candidate is not None:
+            self._candidate.check(state.candidate)
             if asked and state.phase is Phase.CANARY:
                 raise StateError("the baseline is still being measured", hint=self._until_baseline())
             return

@@ -61,7 +61,10 @@ class RolloutStart:
             raise SettingError("no feature set is named", hint=hint)
         version, fset = found_version(wanted, allow_code=allow_code)
         if fset.fingerprint in self.state.bad:
-            hint = f"`featureplane rollout status` says why; {self.place.state} is where that is kept"
+            hint = (
+                f"`featureplane rollout status` says why; to look into it, name another place than "
+                f"{self.place.state} in HFT_FEATURE_ROLLOUT_STATE_PATH"
+            )
             raise SettingError(f"{version} was rolled back", hint=hint)
         return registry.register(fset) if fset.feature_set_id in registry else fset, version
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from featureplane.errors import SettingError, UnreadableFile
+from featureplane.errors import FeaturePlaneError, SettingError, UnreadableFile
 from featureplane.features.spec import FeatureSet
 from featureplane.release.criteria import Criteria, GuardCriteria, judge, proof_of, read_criteria
 from featureplane.release.evidence import Evidence
@@ -142,10 +142,16 @@ def change_files(place: RolloutPlace, asked: Asked, at: str, *, allow_code: bool
     """
     versions = versions_named(asked, allow_code=allow_code)
     named = {name: version for name, (version, _) in versions.items()}
-    criteria = read_criteria(place.criteria)
+    promotes = asked.action == Action.PROMOTE
+    criteria = read_criteria(place.criteria) if promotes else Criteria()
 
     def evidence(state: RolloutState) -> Evidence | None:
-        return concerning(state, read_evidence(place.evidence))
+        try:
+            return concerning(state, read_evidence(place.evidence))
+        except UnreadableFile:
+            if promotes:
+                raise
+            return None  # WHY: a way back is not to depend on what was measured
 
     state = place.file.change(step_of(asked, at, named, criteria, evidence))
     return about_rollout(place, state)
@@ -251,20 +257,24 @@ def about_rollout(
 ) -> dict[str, Any]:
     """Where a rollout stands, each criterion beside what it found, and how it came there.
 
-    Without `evidence` and `criteria` those of the files. Reports are asked for at the promotion alone: here
-    their criterion says so.
+    Without `evidence` and `criteria` those of the files; `refused` says what is wrong with them. Reports are
+    asked for at the promotion alone: their criterion is never reached here.
     """
-    wrong: str | None = None
+    wrong: list[str] = []
     if criteria is None:
-        criteria = read_criteria(place.criteria)
+        criteria = Criteria()
+        try:
+            criteria = read_criteria(place.criteria)
+        except FeaturePlaneError as error:
+            wrong.append(str(error))
         try:
             evidence = read_evidence(place.evidence)
-        except UnreadableFile as error:
-            wrong = str(error)
+        except FeaturePlaneError as error:
+            wrong.append(str(error))
     found = concerning(state, evidence)
     judged = state.has_candidate or state.held in {Phase.SHADOW, Phase.CANARY}
     verdicts = judge(criteria, found, (), state.canary_strategies) if judged else ()
-    answer: dict[str, Any] = {
+    return {
         "phase": state.phase.value,
         "revision": state.revision,
         "active": _version(state.active),
@@ -281,8 +291,8 @@ def about_rollout(
         "evidence": None if found is None else found.to_json(),
         "history": [_line(one) for one in state.history],
         "state_path": str(place.state),
+        "refused": wrong,
     }
-    return answer if wrong is None else answer | {"evidence_refused": wrong}
 
 
 def _version(version: Version | None) -> dict[str, Any] | None:

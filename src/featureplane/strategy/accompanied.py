@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from featureplane.execution.orders import OrderEvent
+from featureplane.market.stages import ASIDE
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.desk import Decision, Desk
 from featureplane.strategy.runner import StrategyRunner
@@ -46,6 +47,14 @@ class AccompaniedRunner(StrategyRunner):
             twin.desk.told.append(decision)
 
     def _follow_twins(self, bits: int) -> None:
+        """Let the silent forms see the message; what that takes is no part of it."""
+        stages = self._exchange.stages
+        began = 0 if stages is None else stages.timer()
+        self._let_follow(bits)
+        if stages is not None:
+            stages.add(ASIDE, began)
+
+    def _let_follow(self, bits: int) -> None:
         for name, twin in self.twins.items():
             if twin.real.is_running:
                 twin.follow(self._room, bits)
