@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,8 @@ def test_a_candidate_that_computes_wrongly_is_called_back_by_itself(
     assert last["evidence"]["mismatches"]["ofi_l1_ema8"] == 3
     assert RolloutFile(PLACE).read() == live.pilot.state
     assert picture["feature_rollout_rollback_total"]["kernel",] == 1
+    assert picture["feature_shadow_parity_mismatch_total"]["lob_shared_v1", "ofi_l1_ema8"] == 3
+    assert picture["feature_shadow_parity_checks_total"]["lob_shared_v1", "mismatch"] == 3
     assert told["bad"] == [load_feature_set("slow.toml").fingerprint]
 
 
@@ -431,6 +434,41 @@ def test_a_service_without_a_rollout_has_its_numbers_at_0(folder: Path) -> None:
     assert set(picture["feature_rollout_rollback_total"].values()) == {0}
     assert len(picture["feature_rollout_rollback_total"]) == 4
     assert not PLACE.exists()
+
+
+def number(count: object) -> int:
+    assert isinstance(count, int)
+    return count
+
+
+def test_what_is_compared_in_any_phase_is_counted_and_no_count_ever_falls(folder: Path) -> None:
+    """A count that falls passes for one that began anew: what stood in it before would be counted again."""
+    checks, steps = "feature_shadow_parity_checks_total", []
+    with running(folder) as live:
+
+        def step(messages: int, *words: str) -> None:
+            if words:
+                live.rollout(*words, *ANN)
+            live.more(messages)
+            steps.append(live.service.picture(20))
+
+        step(5_000)
+        step(3_000, "shadow", "slow.toml")
+        step(2_000, "canary", "--strategy", MAKER)
+        step(2_000, "rollback", "--cause", "config")
+        step(2_000, "shadow", "slow.toml", "--again")
+        step(1_000, "disable")
+    steps.append(live.service.picture(20))  # shadows have ended, and said all they had
+    compared = []
+    for before, now in pairwise(steps):
+        for name in (checks, "feature_shadow_parity_mismatch_total"):
+            fallen = [one for one, count in before[name].items() if number(now[name][one]) < number(count)]
+            assert fallen == []
+        done = [number(one[checks]["lob_shared_v1", "match"]) for one in (before, now)]
+        compared.append(done[1] - done[0])
+    assert compared[1] > 20  # in the canary, where nothing is waited for
+    assert sum(compared) > 100
+    assert steps[2]["feature_shadow_sample_every"][()] == steps[0]["feature_shadow_sample_every"][()] == 2
 
 
 def test_a_profile_is_a_candidate_like_any_set() -> None:

@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from featureplane.features.shadow import Shadow, ShadowCounts
+from featureplane.features.shadow import ShadowCounts
 from featureplane.features.shadow_queue import names_of
-from featureplane.features.spec import FeatureSet
 from featureplane.market.quality import Drop, Quality, ResetCause
 from featureplane.market.stages import ASIDE, CANDIDATE, ENGINE_STAGES
 from featureplane.release.criteria import CRITERIA, REPORTS
@@ -86,7 +85,7 @@ def write_numbers(service: MarketDataService, telemetry: Telemetry) -> None:
     telemetry.put_all("feature_quality_flags_total", {FLAG_NAMES[one]: rises[one] for one in FLAG_NAMES})
     _write_symbols(service, telemetry)
     _write_updates(service, telemetry)
-    _write_shadow(service.fset, service.shadow, telemetry)
+    _write_shadow(service, telemetry)
     _write_rollout(service.pilot, telemetry)
     put("feature_candidate_lost_total", service.rollout.lost)
     for name in service.runner.states:
@@ -119,10 +118,16 @@ def _write_symbols(service: MarketDataService, telemetry: Telemetry) -> None:
         telemetry.put("feature_quality_flags_standing", count, FLAG_NAMES[str(flag.name)])
 
 
-def _write_shadow(fset: FeatureSet | None, shadow: Shadow | None, telemetry: Telemetry) -> None:
-    """At 0 where there is none."""
-    counts = ShadowCounts() if shadow is None else shadow.counts
-    telemetry.put("feature_shadow_sample_every", 0 if shadow is None else shadow.sample_every)
+def _write_shadow(service: MarketDataService, telemetry: Telemetry) -> None:
+    """At 0 where there is none; with a rollout all of its comparisons too, so that no count ever falls."""
+    fset, shadow, pilot = service.fset, service.shadow, service.pilot
+    if pilot is not None:
+        counts, every = pilot.compared, pilot.compared_every
+    elif shadow is not None:
+        counts, every = shadow.counts, shadow.sample_every
+    else:
+        counts, every = ShadowCounts(), 0
+    telemetry.put("feature_shadow_sample_every", every)
     results = {"match": counts.match, "mismatch": counts.mismatch, "skipped": counts.skipped}
     results["error"] = counts.error
     set_id = NO_SET if fset is None else fset.feature_set_id

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from featureplane.errors import FeaturePlaneError, StateError
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.pipeline import Pipeline
-from featureplane.features.shadow import Shadow
+from featureplane.features.shadow import Shadow, ShadowCounts
 from featureplane.features.spec import FeatureSet
 from featureplane.release.criteria import GuardCriteria
 from featureplane.release.evidence import Evidence
@@ -101,6 +101,7 @@ class RolloutCandidate:
         self._own_shadow = service.shadow  # the other backend's
         self._running: _Shadowed | _Beside | None = None
         self._ended: list[Shadow] = []
+        self._beside_before = ShadowCounts()  # of candidates that stood beside the active set
         self._lost: str | None = None
         service.rollout.on_lost, service.rollout.on_divergence = self._was_lost, self._diverged
 
@@ -231,6 +232,7 @@ class RolloutCandidate:
         """It is not computed beside the active set any more; whoever ended that has done so."""
         running = self._running
         if isinstance(running, _Beside):
+            self._beside_before += running.onlooker.comparison.counts
             self._service.unsubscribe(running.onlooker)
             self._close()
 
@@ -248,11 +250,34 @@ class RolloutCandidate:
     def finish(self) -> None:
         """Behind the last message: wait for what shadows still hold."""
         running, self._running = self._running, None
-        shadows = [running.shadow] if isinstance(running, _Shadowed) else []
-        for one in (*self._ended, *shadows):
+        if isinstance(running, _Shadowed):
+            self._ended.append(running.shadow)
+        elif running is not None:
+            self._beside_before += running.onlooker.comparison.counts
+        for one in self._ended:
             one.close(_CLOSE_S)
 
     # -- how it does
+
+    @property
+    def compared(self) -> ShadowCounts:
+        """What came of all comparisons with the active set since the service began, whatever with."""
+        running = self._running
+        counts = self._beside_before
+        for one in (self._own_shadow, *self._ended):
+            counts += ShadowCounts() if one is None else one.counts
+        if running is None:
+            return counts
+        source = running.onlooker.comparison if isinstance(running, _Beside) else running.shadow
+        return counts + source.counts
+
+    @property
+    def compared_every(self) -> int:
+        """Every so manieth frame is compared with something now; 0: with nothing."""
+        if isinstance(self._running, _Beside):
+            return self._running.onlooker.comparison.every
+        shadow = self._service.shadow
+        return 0 if shadow is None else shadow.sample_every
 
     def timed(self, spent: Mapping[str, int], depth: int) -> None:
         """A message that was timed, and how many waited behind it.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import FeaturePlaneError, StateError
-from featureplane.features.shadow import Shadow
+from featureplane.features.shadow import Shadow, ShadowCounts
 from featureplane.features.spec import FeatureSet
 from featureplane.release.criteria import REPORTS, Criteria, judge
 from featureplane.release.evidence import Evidence
@@ -161,6 +161,16 @@ class RolloutPilot:
         """Whether a candidate is to begin, and can."""
         wanted = self.state.has_candidate and self._candidate.phase is None and self._called_back is None
         return wanted and self.keeper.has_baseline and not self._is_faulty
+
+    @property
+    def compared(self) -> ShadowCounts:
+        """See `RolloutCandidate.compared`."""
+        return self._candidate.compared
+
+    @property
+    def compared_every(self) -> int:
+        """See `RolloutCandidate.compared_every`."""
+        return self._candidate.compared_every
 
     def finish(self) -> None:
         """Behind the last `look`: what the shadow still holds is compared, and the evidence is written."""
