@@ -58,7 +58,7 @@ def record(
     """A recorded service that takes these items; its files are small, so that there are many of them."""
     running = service(instruments=instruments, source=source, backend=backend)
     assert isinstance(running.feed, fp.Pipeline)
-    more: dict[str, Any] = {"bytes_max": 100_000, "states": running.feed.save, **how}
+    more: dict[str, Any] = {"bytes_max": 40_000, "states": running.feed.save, **how}
     running.subscribe(Recorder(folder, source, instruments, V1, **more))
     running.run(Feed(items))
     return running

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from featureplane.clock import SYSTEM, Clock
 from featureplane.services.recording import RUNS
@@ -26,6 +26,13 @@ NUMBERS_NS: Final = 10 * NANOS_PER_SECOND
 """By the messages' times: so often the numbers are written."""
 
 _log = logging.getLogger(__name__)
+
+
+class Place(Protocol):
+    """How far a recording is."""
+
+    messages: int
+    local_ts_ns: int
 
 
 class Diary:
@@ -50,9 +57,8 @@ class Diary:
         self._metrics = RecordedFiles(folder, "metrics", bytes_max, keep_bytes)
         self._lines = RecordedFiles(folder, "log", bytes_max, keep_bytes)
         self._stack = ExitStack()
-        self._local_ts_ns: int | None = None
-        self._written_ns = self._message = 0
-        self._is_open = False
+        self._place: Place | None = None
+        self._is_open = self._has_begun = False
         self.has_failed = False
 
     def __enter__(self) -> Self:
@@ -75,14 +81,14 @@ class Diary:
             with suppress(OSError):
                 files.close()
 
-    def at(self, local_ts_ns: int, message: int) -> None:
-        """A message of that time was written down, and not yet taken."""
-        first = self._local_ts_ns is None
-        self._local_ts_ns, self._message = local_ts_ns, message
-        if not self._is_open or abs(local_ts_ns - self._written_ns) < NUMBERS_NS:
-            return
-        self._written_ns = local_ts_ns
-        if first:
+    def follow(self, place: Place) -> None:
+        """Say of each line behind which message it was written; before the first."""
+        self._place = place
+
+    def note(self) -> None:
+        """Write the numbers down, between two messages; with the first ones what was started."""
+        if self._is_open and not self._has_begun:
+            self._has_begun = True
             self._tell_start()
         self._note()
 
@@ -118,8 +124,13 @@ class Diary:
     def _line(self, what: Mapping[str, object]) -> bytes:
         wall = datetime.fromtimestamp(self._clock.wall_ns() / NANOS_PER_SECOND, UTC)
         when = {"time": wall.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
-        place = {"local_ts_ns": self._local_ts_ns, "after_message": self._message}
+        message = 0 if self._place is None else self._place.messages
+        place = {"local_ts_ns": self._local_ts_ns, "after_message": message}
         return json_text({**when, **place, **what}).encode() + b"\n"
+
+    @property
+    def _local_ts_ns(self) -> int | None:
+        return (self._place.local_ts_ns or None) if self._place is not None else None
 
     @staticmethod
     def _day(ns: int) -> str:

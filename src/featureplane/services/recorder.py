@@ -22,7 +22,7 @@ from featureplane.features.loading import to_toml
 from featureplane.features.spec import FeatureSet
 from featureplane.market.instruments import Instrument, instruments_text
 from featureplane.market.sources.binance_plain import local_time
-from featureplane.services.diary import Diary
+from featureplane.services.diary import NUMBERS_NS, Diary
 from featureplane.services.recording import (
     ABOUT,
     INSTRUMENTS,
@@ -48,6 +48,7 @@ States = Callable[[], Mapping[str, bytes] | None]
 """The state of each symbol between two messages; none of them before a stream, None where none can be had."""
 
 _FLUSH_NS: Final = NANOS_PER_SECOND
+_HELD_BYTES: Final = 1 << 16
 _DAY_NS: Final = 86_400 * NANOS_PER_SECOND
 
 _log = logging.getLogger(__name__)
@@ -92,14 +93,19 @@ class Recorder:
 
     A file that has become larger than `bytes_max` is followed by another, and so is each UTC day of the
     messages' local times; the oldest files go where more than `keep_bytes` are left. Everything is handed to
-    the system at least once a second while messages come. Frames of a candidate stand in files of their
-    own. With `states`, that of the pipeline, each file of
-    messages begins where a replay can, and so does a place every `STATE_NS`. `diary` is told the time.
+    the system at least once a second while messages come. Frames of a candidate stand in files of
+    their own. With `states`, that of the pipeline, each file of messages begins where a replay can, and so
+    does a place every `STATE_NS`. `diary` writes numbers every `NUMBERS_NS` of the messages' time.
 
     Raises `SettingError` as `check_folder` does, `OSError` where the folder cannot be made.
     """
 
     name = "recorder"
+    messages: int
+    """Written so far."""
+
+    local_ts_ns: int
+    """Local time of the last one; 0 before the first."""
 
     def __init__(
         self,
@@ -131,8 +137,12 @@ class Recorder:
         self._owes = False
         self._goes_on = bool(raw_files(folder))
         self._flushed_ns = clock.monotonic_ns()
-        self._day_ends_ns = self._local_ts_ns = 0
-        self._begun_ns = 0  # time of the last place where a replay can begin
+        self._day_ends_ns = self.local_ts_ns = 0
+        self._begun_ns = self._noted_ns = 0  # times of the last place where a replay can begin, and numbers
+        self._calm_from = self._calm_until = 0  # between these nothing is due
+        self._held = 0  # bytes
+        if diary is not None:
+            diary.follow(self)
         self.is_stopped = self._has_failed = False
         self.messages = 0
 
@@ -152,10 +162,10 @@ class Recorder:
 
     def on_reconnect(self, symbol: str | None, reason: str) -> None:
         """What comes next comes over another connection."""
-        if self.is_stopped or not self._local_ts_ns:
+        if self.is_stopped or not self.local_ts_ns:
             return
         try:
-            self._note(reconnect_line(self._local_ts_ns, symbol, reason) + b"\n", self._local_ts_ns)
+            self._note(reconnect_line(self.local_ts_ns, symbol, reason) + b"\n", self.local_ts_ns)
         except OSError as error:
             self._stop(error)
 
@@ -165,7 +175,9 @@ class Recorder:
             return
         try:
             for frame in frames:
-                self._frames.add(frame.pack())
+                packed = frame.pack()
+                self._frames.add(packed)
+                self._held += len(packed)
             if self._owes:
                 self._owes = False
                 self._frames.flush()
@@ -180,7 +192,7 @@ class Recorder:
             self._describe(fset)
         except OSError as error:
             self._stop(error)
-        self._begun_ns = 0  # WHY: a replay of what follows begins there
+        self._begun_ns = self._calm_until = 0  # WHY: a replay of what follows begins there
 
     def on_candidate(self, frames: Sequence[FeatureFrame]) -> None:
         """Frames of a candidate were made of the last message."""
@@ -207,24 +219,43 @@ class Recorder:
     def _note(self, line: bytes, local_ts_ns: int | None) -> None:
         if local_ts_ns is None:
             read = local_time(line)
-            local_ts_ns = self._local_ts_ns if read is None else read[0]
-        self._local_ts_ns = local_ts_ns
+            local_ts_ns = self.local_ts_ns if read is None else read[0]
+        self.local_ts_ns = local_ts_ns
+        is_calm = self._calm_from <= local_ts_ns < self._calm_until
+        if not is_calm:
+            self._look(local_ts_ns)
+        self._raw.add(line)
+        self.messages += 1
+        self._held += len(line)
+        if not is_calm:
+            self._note_numbers(local_ts_ns)
+        now_ns = self._clock.monotonic_ns()
+        self._owes = now_ns - self._flushed_ns >= _FLUSH_NS or self._held >= _HELD_BYTES
+        if self._owes:  # WHY all at once, and this message's frames behind it: whoever reads finds both
+            self._flushed_ns, self._held = now_ns, 0
+            for files in self._files:
+                files.flush()
+            if self._raw.is_full:
+                self._calm_until = 0
+
+    def _look(self, local_ts_ns: int) -> None:
+        """Where something may be due that is not at every message, before that is written."""
         if local_ts_ns >= self._day_ends_ns:
             self._turn_day(local_ts_ns)
         if not self.messages:
             self._begin(local_ts_ns)
         elif self._raw.is_full or abs(local_ts_ns - self._begun_ns) >= STATE_NS:
             self._mark(local_ts_ns)
-        self._raw.add(line)
-        self.messages += 1
-        if self._diary is not None:
-            self._diary.at(local_ts_ns, self.messages)
-        now_ns = self._clock.monotonic_ns()
-        self._owes = now_ns - self._flushed_ns >= _FLUSH_NS or self._raw.is_heavy or self._frames.is_heavy
-        if self._owes:  # WHY all at once, and this message's frames behind it: whoever reads finds both
-            self._flushed_ns = now_ns
-            for files in self._files:
-                files.flush()
+
+    def _note_numbers(self, local_ts_ns: int) -> None:
+        """Now and then; and when something is due again."""
+        if abs(local_ts_ns - self._noted_ns) >= NUMBERS_NS:
+            self._noted_ns = local_ts_ns
+            if self._diary is not None:
+                self._diary.note()
+        self._calm_from = max(self._begun_ns - STATE_NS, self._noted_ns - NUMBERS_NS) + 1
+        due = (self._day_ends_ns, self._begun_ns + STATE_NS, self._noted_ns + NUMBERS_NS)
+        self._calm_until = min(due)
 
     def _turn_day(self, local_ts_ns: int) -> None:
         self._day_ends_ns = local_ts_ns // _DAY_NS * _DAY_NS + _DAY_NS

@@ -20,8 +20,6 @@ FILE_BYTES_MAX: Final = 256 << 20
 KEEP_BYTES: Final = 64 << 30
 """When a file begins, the oldest go until no more than this is left."""
 
-_BUFFER_BYTES: Final = 1 << 16
-
 
 class RecordedFiles:
     """The files of one kind: whole pieces only. Another begins behind `bytes_max`, and with each day.
@@ -50,11 +48,6 @@ class RecordedFiles:
         if day > self._day:
             self.close()
             self._day = day
-
-    @property
-    def is_heavy(self) -> bool:
-        """Whether there is so much to write that it is time to."""
-        return len(self._buffer) >= _BUFFER_BYTES
 
     @property
     def is_full(self) -> bool:
