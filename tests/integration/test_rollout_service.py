@@ -336,7 +336,7 @@ def test_where_the_state_cannot_be_written_the_rollout_freezes_and_the_service_g
 ) -> None:
     monkeypatch.setattr("featureplane.services.rollout_pilot._FOLLOW_NS", 0)
 
-    def full(*_: object) -> Path:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with running(folder, backend="python") as live:
@@ -345,7 +345,7 @@ def test_where_the_state_cannot_be_written_the_rollout_freezes_and_the_service_g
         changed_ema(monkeypatch)
         live.rollout("canary", "--strategy", MAKER, *ANN)
         with monkeypatch.context() as patch:
-            patch.setattr("featureplane.release.rollout_file._written_beside", full)
+            patch.setattr("featureplane.release.rollout_file._to_disk", full)
             live.rollout("disable", *ANN, status=2)
             assert "the rollout is frozen" in capsys.readouterr().err
             live.more(3_000)

@@ -290,10 +290,11 @@ def test_a_place_that_cannot_be_written_freezes_it(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, state = written(tmp_path)
 
-    def full(_descriptor: int) -> None:
+    def full(path: Path, _data: bytes) -> None:
+        path.write_bytes(b"{")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("featureplane.release.rollout_file.os.fsync", full)
+    monkeypatch.setattr("featureplane.release.rollout_file._to_disk", full)
     with pytest.raises(StateError, match="No space left"):
         file.change(lambda state: state.disable(ASKED))
     monkeypatch.undo()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 from rich.table import Table
@@ -14,16 +15,24 @@ from featureplane.cli.terminal import print_facts, print_json, print_table, say
 from featureplane.errors import NoService
 from featureplane.services.configuration import CONTROL
 
-if TYPE_CHECKING:
-    from featureplane.services.rollout_steps import Asked
-
 __all__ = ["rollout"]
 
 _CONTROL: Final = Path(CONTROL)
 _CHANGED: Final = "Exit status: 0 changed, 2 refused, or the state cannot be read or written\n\nExample:\n  "
 
-By = Annotated[str, Parameter(help="Who asks for it; stands in the history.")]
-Why = Annotated[str, Parameter(help="Why; stands in the history.")]
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What every change is asked with."""
+
+    by: Annotated[str, Parameter(help="Who asks for it; stands in the history.")]
+    why: Annotated[str, Parameter(help="Why; stands in the history.")]
+    control: Control = _CONTROL
+    allow_code: AllowCode = False
+    json: Json = False
+
+
 SetOrFile = Annotated[
     str, Parameter(name="SET_OR_FILE", help="The id of a shipped set, or the file of a set or profile.")
 ]
@@ -66,8 +75,6 @@ def shadow(
     candidate: SetOrFile,
     /,
     *,
-    by: By,
-    why: Why,
     beside: Annotated[
         str | None,
         Parameter(help="What it is compared with, where no version is active and no service runs."),
@@ -75,13 +82,10 @@ def shadow(
     again: Annotated[
         bool, Parameter(show_default=False, help="Begin again with a version that was rolled back.")
     ] = False,
-    control: Control = _CONTROL,
-    allow_code: AllowCode = False,
-    json: Json = False,
+    said: Said,
 ) -> int:
     """Begin with a candidate: it is compared with the active version, and nobody consumes it."""
-    asked = _asked("shadow", by, why, version=_named(candidate), beside=_named(beside), again=again)
-    return _change(asked, control, allow_code=allow_code, json=json)
+    return _change("shadow", said, version=_named(candidate), beside=_named(beside), again=again)
 
 
 @rollout.command(
@@ -98,15 +102,10 @@ def canary(
         list[str] | None,
         Parameter(consume_multiple=True, help="Of these symbols alone; without it of all."),
     ] = None,
-    by: By,
-    why: Why,
-    control: Control = _CONTROL,
-    allow_code: AllowCode = False,
-    json: Json = False,
+    said: Said,
 ) -> int:
     """Let listed strategies consume the candidate; it is called back by itself when something is wrong."""
-    asked = _asked("canary", by, why, strategies=tuple(strategy), symbols=tuple(symbol or ()))
-    return _change(asked, control, allow_code=allow_code, json=json)
+    return _change("canary", said, strategies=tuple(strategy), symbols=tuple(symbol or ()))
 
 
 @rollout.command(
@@ -125,17 +124,12 @@ def promote(
     sign: Annotated[
         str, Parameter(help="Who answers for decisions in which the two forms differ, if they do.")
     ] = "",
-    by: By,
-    why: Why,
-    control: Control = _CONTROL,
-    allow_code: AllowCode = False,
-    json: Json = False,
+    said: Said,
 ) -> int:
     """Make the candidate everybody's version; refused until every criterion is reached."""
     from featureplane.release.reports import read_report
 
-    reports = tuple(read_report(text, sign) for text in ab or ())
-    return _change(_asked("promote", by, why, reports=reports), control, allow_code=allow_code, json=json)
+    return _change("promote", said, reports=tuple(read_report(text, sign) for text in ab or ()))
 
 
 @rollout.command(
@@ -148,18 +142,14 @@ def rollback(
         Literal["data", "kernel", "schema", "config"],
         Parameter(help="What was at fault: what came in, what was computed, types, or resources."),
     ],
-    by: By,
-    why: Why,
-    control: Control = _CONTROL,
-    allow_code: AllowCode = False,
-    json: Json = False,
+    said: Said,
 ) -> int:
     """Declare the newest version bad: the candidate, or without one the active version.
 
     The last version in good standing is everybody's then, never one that was rolled back before. Where there
     is none the rollout is disabled, and strategies that read features go on in legacy form or not at all.
     """
-    return _change(_asked("rollback", by, why, cause=cause), control, allow_code=allow_code, json=json)
+    return _change("rollback", said, cause=cause)
 
 
 @rollout.command(
@@ -168,14 +158,10 @@ def rollback(
 )
 def disable(
     *,
-    by: By,
-    why: Why,
-    control: Control = _CONTROL,
-    allow_code: AllowCode = False,
-    json: Json = False,
+    said: Said,
 ) -> int:
     """Switch the rollout off: everybody is on the active version, and no candidate is computed."""
-    return _change(_asked("disable", by, why), control, allow_code=allow_code, json=json)
+    return _change("disable", said)
 
 
 @rollout.command(
@@ -191,15 +177,10 @@ def enable(
     ] = None,
     /,
     *,
-    by: By,
-    why: Why,
-    control: Control = _CONTROL,
-    allow_code: AllowCode = False,
-    json: Json = False,
+    said: Said,
 ) -> int:
     """Go on where the rollout was switched off, or begin it."""
-    asked = _asked("enable", by, why, version=_named(first))
-    return _change(asked, control, allow_code=allow_code, json=json)
+    return _change("enable", said, version=_named(first))
 
 
 def _place() -> Any:
@@ -215,23 +196,19 @@ def _named(name: str | None) -> str | None:
     return str(path.absolute()) if path.suffix in {".toml", ".py"} else name
 
 
-def _asked(action: str, by: str, why: str, **more: Any) -> Asked:
-    from featureplane.services.rollout_steps import Asked
-
-    return Asked(action=action, by=by, why=why, **more)
-
-
-def _change(asked: Asked, control: Path, *, allow_code: bool, json: bool) -> int:
+def _change(action: str, said: Said, **more: Any) -> int:
+    """Ask the service that runs, else change the files."""
     from featureplane.clock import SYSTEM
     from featureplane.services.control import ask_service
-    from featureplane.services.rollout_steps import change_files, instant
+    from featureplane.services.rollout_steps import Asked, change_files, instant
 
+    asked = Asked(action=action, by=said.by, why=said.why, **more)
     try:
-        answer = ask_service(control, "rollout", asked.to_json())
+        answer = ask_service(said.control, "rollout", asked.to_json())
     except NoService:
         at = instant(SYSTEM.wall_ns())
-        answer = change_files(_place(), asked, at, allow_code=allow_code) | {"service": None}
-    if json:
+        answer = change_files(_place(), asked, at, allow_code=said.allow_code) | {"service": None}
+    if said.json:
         print_json(answer)
     else:
         _tell(answer)

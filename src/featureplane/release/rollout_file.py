@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,11 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from featureplane.clock import SYSTEM
-from featureplane.errors import FeaturePlaneError, StateError, UnreadableFile
+from featureplane.errors import FeaturePlaneError, SettingError, StateError, UnreadableFile
 from featureplane.release.rollout import Action, Cause, Phase, RolloutState, Transition, Version
 from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
+from featureplane.whole_file import WholeFile
 
-__all__ = ["RolloutFile", "digest_of", "write_whole"]
+__all__ = ["RolloutFile", "digest_of"]
 
 _FORMAT: Final = 1
 _WAIT_NS: Final = 2 * NANOS_PER_SECOND
@@ -69,20 +69,29 @@ class RolloutFile:
         with self._alone():
             before = self.read()
             after = step(before)
-            if after == before:
-                return before
-            try:
-                beside = _written_beside(self.path, _packed(after))
-            except OSError as error:
-                raise self._frozen(error) from None
-            try:
-                act(after)
-                _take_place(beside, self.path)
-            except OSError as error:
-                raise self._frozen(error) from None
-            finally:
-                beside.unlink(missing_ok=True)
+            if after != before:
+                self._write(_packed(after), lambda: act(after))
             return after
+
+    def _write(self, data: bytes, act: Callable[[], None]) -> None:
+        try:
+            file = WholeFile(self.path)
+        except SettingError as error:
+            raise self._frozen(str(error)) from None
+        try:
+            _to_disk(file.part, data)
+        except OSError as error:
+            file.discard()
+            raise self._frozen(error.strerror or str(error)) from None
+        try:
+            act()
+        except BaseException:
+            file.discard()
+            raise
+        try:
+            file.publish()
+        except SettingError as error:
+            raise self._frozen(str(error)) from None
 
     def stamp(self) -> tuple[int, int, int] | None:
         """What tells one content from another without reading it; None where there is no file."""
@@ -99,7 +108,7 @@ class RolloutFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise self._frozen(error) from None
+            raise self._frozen(error.strerror or str(error)) from None
         try:
             self._wait_for(descriptor)
             yield
@@ -114,50 +123,27 @@ class RolloutFile:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 if SYSTEM.monotonic_ns() > until_ns:
-                    raise self._frozen(error) from None
+                    raise self._frozen(f"somebody keeps its lock: {error.strerror}") from None
                 SYSTEM.wait(NANOS_PER_MS, never)
             else:
                 return
 
-    def _frozen(self, error: OSError) -> StateError:
-        why = error.strerror or str(error)
+    def _frozen(self, why: str) -> StateError:
         hint = "nothing was changed; make room, or the place writable, and ask again"
-        return StateError(f"the rollout is frozen: {self.path} cannot be written ({why})", hint=hint)
+        return StateError(
+            f"the rollout is frozen: its state cannot be written to {self.path} ({why})", hint=hint
+        )
 
     def _unreadable(self, found: str) -> UnreadableFile:
         return UnreadableFile(str(self.path), found, _WHAT, hint=_HINT)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Put data into a file whole or not at all, on the disk when this returns; raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _written_beside(path, data)
-    try:
-        _take_place(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _written_beside(path: Path, data: bytes) -> Path:
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-    return Path(beside)
-
-
-def _take_place(beside: Path, path: Path) -> None:
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _to_disk(path: Path, data: bytes) -> None:
+    """What has no room is found out here, before anybody acts on it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _packed(state: RolloutState) -> bytes:

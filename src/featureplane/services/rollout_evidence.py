@@ -19,7 +19,7 @@ from operator import add
 from pathlib import Path
 from typing import Any, Final
 
-from featureplane.errors import UnreadableFile
+from featureplane.errors import SettingError, UnreadableFile
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.shadow import ShadowCounts
 from featureplane.features.shadow_compare import Comparison, left_out
@@ -30,9 +30,9 @@ from featureplane.market.quality import Quality
 from featureplane.market.schedule import Schedule
 from featureplane.release.criteria import Criteria
 from featureplane.release.evidence import THIRDS, Evidence, Quantiles, Run, Tail
-from featureplane.release.rollout_file import write_whole
 from featureplane.services.numbers import FLAG_NAMES
 from featureplane.units import NANOS_PER_SECOND
+from featureplane.whole_file import WholeFile
 
 __all__ = ["EvidenceKeeper", "FrameComparison", "SessionThirds", "promoted_in_both", "read_evidence"]
 
@@ -353,8 +353,9 @@ class EvidenceKeeper:
 
     def _write(self, data: bytes) -> None:
         try:
-            write_whole(self.path, data)
-        except OSError as error:
+            with WholeFile(self.path) as file:
+                file.part.write_bytes(data)
+        except (SettingError, OSError) as error:
             _log.warning("the evidence cannot be written: %s", error)
 
     def close(self) -> None:
