@@ -3,7 +3,8 @@
 `1 in 256`: the other backend, by state transfer. `1 in 1`: a candidate set in Rust, which sees every message
 and is compared on every frame; the figure is what that adds to a message. The shadow's process stands still
 while the clock runs and works through the queue in between: it has a core of its own where it matters, and
-here it would be measured with the live path.
+here it would be measured with the live path. The first messages behind such a pause are not timed: the
+caches hold what the shadow worked on.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ __all__ = ["jobs"]
 
 _MESSAGES: Final = 30_000
 _PART: Final = 5_000  # messages between two pauses
+_WARM: Final = 500  # messages behind a pause whose time is not taken: others have had the caches meanwhile
 _PAUSE_S: Final = 0.02
 _WAIT_S: Final = 120.0
 _ROOM: Final = 16 << 20
@@ -77,23 +79,26 @@ def _once(recording: Recording, version: str, shadow: Shadow | None) -> tuple[fl
     reader = _Reader(_SETS[version])
     here = pipeline.instruments
     runner = StrategyRunner([reader], here, engine=pipeline, venue=PaperVenue(here), risk=RiskCheck(here))
-    push, spent = runner.push, 0.0
+    push, spent, timed = runner.push, 0.0, 0
     push(*messages[0])  # queue and process begin with the stream
     while shadow is not None and not shadow.pids:
         time.sleep(_PAUSE_S)
     for first in range(1, len(messages), _PART):
         part = messages[first : first + _PART]
         _signal(shadow, signal.SIGSTOP)
+        for data, local_ts_ns in part[:_WARM]:
+            push(data, local_ts_ns)
         start = now()
-        for data, local_ts_ns in part:
+        for data, local_ts_ns in part[_WARM:]:
             push(data, local_ts_ns)
         spent += now() - start
+        timed += len(part[_WARM:])
         _signal(shadow, signal.SIGCONT)
         digest.update(reader.told())
         time.sleep(_PAUSE_S)
         if shadow is not None and not shadow.drain(_WAIT_S):
             raise RuntimeError("the shadow does not come along")
-    return spent, len(messages), digest.hexdigest()[:16]
+    return spent, timed, digest.hexdigest()[:16]
 
 
 def _signal(shadow: Shadow | None, what: signal.Signals) -> None:

@@ -12,7 +12,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"FPSHADW1");
 /// Words of the head, by what stands in them.
@@ -45,6 +45,10 @@ pub(crate) struct Probe {
     next: Vec<(u64, u64)>,
     /// Bytes of the last state, to guess the next.
     state: usize,
+    /// Bytes ever written with those of the record at hand, which begin behind its head.
+    at: u64,
+    /// Bytes that there is room for behind it; none where the record does not fit.
+    left: Option<usize>,
     /// Records are left out until half of the room is free.
     lagging: bool,
 }
@@ -61,7 +65,18 @@ impl Probe {
         let words = room.item_count();
         let sound = room.is_c_contiguous() && !room.readonly() && words > WORDS;
         let (rounds, next) = (vec![0; symbols], vec![(0, 0); symbols]);
-        let mut probe = Self { room, head: 0, bytes: 0, full: false, rounds, next, state: 0, lagging: false };
+        let mut probe = Self {
+            room,
+            head: 0,
+            bytes: 0,
+            full: false,
+            rounds,
+            next,
+            state: 0,
+            at: 0,
+            left: None,
+            lagging: false,
+        };
         if !sound || probe.word(0).load(Ordering::Acquire) != MAGIC {
             return Err(PyValueError::new_err("no queue to a shadow"));
         }
@@ -109,6 +124,13 @@ impl Probe {
         next.0
     }
 
+    /// A record may be shown; its head is written last.
+    fn begin(&mut self) {
+        let head = 8 * RECORD;
+        self.at = self.word(WRITTEN).load(Ordering::Relaxed).wrapping_add(head as u64);
+        self.left = if self.lagging { None } else { self.free().checked_sub(head) };
+    }
+
     fn skip(&mut self, symbol: usize, due: bool) {
         self.add(SKIPPED, u64::from(due));
         self.lagging = true;
@@ -118,19 +140,22 @@ impl Probe {
     }
 
     /// Puts bytes behind those at `at`, which counts from the first ever written; where they end.
-    #[allow(unsafe_code, reason = "bytes that another process looks at")]
     fn put(&self, at: u64, bytes: &[u8]) -> u64 {
-        let whole = self.bytes as u64;
-        let from = usize::try_from(at % whole).unwrap_or(0);
-        let first = bytes.len().min(self.bytes - from);
-        // SAFETY: `bytes` bytes lie behind the head, of which this writes `from..` and what is left at the start;
-        // nobody reads them before `WRITTEN` says so, and `free` said that they were read.
-        unsafe {
-            let room = self.room.buf_ptr().cast::<u8>().add(self.head);
-            room.add(from).copy_from_nonoverlapping(bytes.as_ptr(), first);
-            room.copy_from_nonoverlapping(bytes.as_ptr().add(first), bytes.len() - first);
-        }
+        let from = usize::try_from(at % self.bytes as u64).unwrap_or(0);
+        let (first, rest) = bytes.split_at(bytes.len().min(self.bytes - from));
+        self.copy(from, first);
+        self.copy(0, rest);
         at.wrapping_add(bytes.len() as u64)
+    }
+
+    #[allow(unsafe_code, reason = "bytes that another process looks at")]
+    fn copy(&self, from: usize, bytes: &[u8]) {
+        // SAFETY: `self.bytes` bytes lie behind the head, `from` and these among them; nobody reads them before
+        // `WRITTEN` says so, and `free` said that they were read.
+        unsafe {
+            let place = self.room.buf_ptr().cast::<u8>().add(self.head + from);
+            place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
     }
 }
 
@@ -153,32 +178,37 @@ impl Witness for Probe {
             self.lagging = free < if self.lagging { enough.max(self.bytes / 2) } else { enough };
         }
         let states = !self.lagging && !told;
+        self.begin();
         Wanted { frame, before: states, after: states && !self.full, message: self.full }
     }
 
-    fn taken(&mut self, seen: &Seen<'_>) {
-        let due = !seen.frame.is_empty();
+    fn show(&mut self, bytes: &[u8]) {
+        self.left = self.left.and_then(|left| left.checked_sub(bytes.len()));
+        if self.left.is_some() {
+            self.at = self.put(self.at, bytes);
+        }
+    }
+
+    fn taken(&mut self, seen: &Seen) {
+        let due = seen.frame > 0;
         self.add(DUE, u64::from(due));
-        let parts = [seen.before, seen.events.as_bytes(), seen.frame, seen.after];
-        let bytes = 8 * RECORD + parts.iter().map(|part| part.len()).sum::<usize>();
-        self.state = self.state.max(seen.before.len()).max(seen.after.len());
+        self.state = self.state.max(seen.before).max(seen.after);
         let round = if self.full { self.read(ROUND) } else { 0 };
-        if self.lagging || bytes > self.free() {
+        if self.left.take().is_none() {
             return self.skip(seen.symbol, due);
         }
         if let Some(told) = self.rounds.get_mut(seen.symbol) {
             *told = round;
         }
         let sent = self.word(SENT).load(Ordering::Relaxed) + u64::from(due);
-        let [before, events, frame, after] = parts.map(|part| part.len() as u64);
-        let symbol = u64::from(seen.symbol_id);
+        let written = self.word(WRITTEN).load(Ordering::Relaxed);
+        let (bytes, symbol) = (self.at.wrapping_sub(written), u64::from(seen.symbol_id));
+        let [before, events, frame, after, book] =
+            [seen.before, seen.events, seen.frame, seen.after, seen.book].map(|part| part as u64);
         let record: [u64; RECORD] =
-            [bytes as u64, symbol, seen.until, sent, round, before, events, frame, after, seen.book as u64];
-        let mut at = self.put(self.read(WRITTEN), record.as_bytes());
-        for part in parts {
-            at = self.put(at, part);
-        }
-        self.word(WRITTEN).store(at, Ordering::Release);
+            [bytes, symbol, seen.until, sent, round, before, events, frame, after, book];
+        self.put(written, record.as_bytes());
+        self.word(WRITTEN).store(self.at, Ordering::Release);
         self.word(SENT).store(sent, Ordering::Release); // behind it: whoever sees this sees the record
     }
 
@@ -227,19 +257,16 @@ impl ShadowProbe {
         events: &[u8],
         states: (PyBackedBytes, PyBackedBytes, PyBackedBytes),
     ) -> PyResult<()> {
-        let whole = !events.is_empty() && events.len().is_multiple_of(size_of::<Event>());
-        // WHY a copy: bytes of Python need not stand where events may.
-        let words: Vec<u64> =
-            events.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-        let Ok(events) = <[Event]>::ref_from_bytes(words.as_bytes()) else {
-            return Err(PyValueError::new_err("events of another size"));
-        };
-        if !whole {
-            return Err(PyValueError::new_err("a message without events"));
+        if events.is_empty() || !events.len().is_multiple_of(size_of::<Event>()) {
+            return Err(PyValueError::new_err(format!("{} bytes of events", events.len())));
         }
-        let (before, frame, after) = (&*states.0, &*states.1, &*states.2);
+        let parts = [&*states.0, events, &*states.1, &*states.2];
+        for part in parts {
+            self.probe.show(part);
+        }
+        let [before, events, frame, after] = parts.map(<[u8]>::len);
         let symbol = self.place(symbol_id);
-        self.probe.taken(&Seen { symbol, symbol_id, until, events, before, frame, after, book: 0 });
+        self.probe.taken(&Seen { symbol, symbol_id, until, before, events, frame, after, book: 0 });
         Ok(())
     }
 

@@ -326,11 +326,11 @@ impl Nodes {
     }
 
     /// Writes of every node its cell, then its kernel's memory.
-    pub(super) fn save(&self, out: &mut StateWriter) {
+    pub(super) fn save(&self, out: &mut StateWriter, pause: &mut impl FnMut(&mut StateWriter)) {
         for (kernel, cell) in self.kernels.iter().zip(&self.cells) {
-            out.u64(u64::from(cell.state));
-            out.u64(cell.bits);
+            out.words([u64::from(cell.state), cell.bits]);
             kernel.save(out);
+            pause(out);
         }
     }
 

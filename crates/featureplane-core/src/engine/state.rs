@@ -21,23 +21,47 @@ const FAULTS_MAX: usize = 1 << 31;
 const BOOK: u64 = 1;
 const TRADES: u64 = 2;
 
+/// A state is handed on in pieces of about this many bytes, which the nearest cache holds.
+const PIECE: usize = 1 << 14;
+
 /// Writes everything but what chooses which frames are put out.
 pub(super) fn save(symbol: &Symbol, shared: &Shared) -> Vec<u8> {
     let mut out = StateWriter::new();
-    write(symbol, shared, true, &mut out);
+    write(symbol, shared, true, &mut out, &mut |_| ());
     out.into_bytes()
 }
 
-/// The same into room that was used before; where in it the book stands, whose levels are in no order.
-pub(super) fn save_quickly(symbol: &mut Symbol, shared: &Shared, room: &mut Vec<u8>) -> usize {
-    symbol.book.settle();
-    let mut out = StateWriter::over(std::mem::take(room));
-    let book = write(symbol, shared, false, &mut out);
-    *room = out.into_bytes();
-    book
+/// How long a state is that was handed on, and where in it the book stands, whose levels are in no order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extent {
+    pub(super) bytes: usize,
+    pub(super) book: usize,
 }
 
-fn write(symbol: &Symbol, shared: &Shared, sorted: bool, out: &mut StateWriter) -> usize {
+/// The same, piece by piece to whoever wants it; `room` was used before.
+pub(super) fn hand_on(
+    symbol: &mut Symbol,
+    shared: &Shared,
+    room: &mut Vec<u8>,
+    to: &mut impl FnMut(&[u8]),
+) -> Extent {
+    symbol.book.settle();
+    let mut out = StateWriter::over(std::mem::take(room));
+    let book = write(symbol, shared, false, &mut out, &mut |out| out.spill(PIECE, to));
+    out.spill(0, to);
+    let bytes = out.len();
+    *room = out.into_bytes();
+    Extent { bytes, book }
+}
+
+/// `pause` is called where what was written may be handed on; answers where the book stands.
+fn write(
+    symbol: &Symbol,
+    shared: &Shared,
+    sorted: bool,
+    out: &mut StateWriter,
+    pause: &mut impl FnMut(&mut StateWriter),
+) -> usize {
     out.raw(&MAGIC);
     out.raw(&shared.layout.fingerprint());
     out.u64(symbol.config.symbol_id.into());
@@ -52,8 +76,8 @@ fn write(symbol: &Symbol, shared: &Shared, sorted: bool, out: &mut StateWriter) 
     out.u64(symbol.seq);
     out.raw(symbol.output.last().as_bytes());
     let book = out.len();
-    save_book(&symbol.book, sorted, out);
-    symbol.nodes.save(out);
+    save_book(&symbol.book, sorted, out, pause);
+    symbol.nodes.save(out, pause);
     book
 }
 
@@ -87,9 +111,11 @@ fn save_level(level: Level, out: &mut StateWriter) {
     out.words([level.price, level.qty].map(i64::cast_unsigned));
 }
 
-fn save_book(book: &Book, sorted: bool, out: &mut StateWriter) {
+fn save_book(book: &Book, sorted: bool, out: &mut StateWriter, pause: &mut impl FnMut(&mut StateWriter)) {
     out.counted(|out| book.each_bid(sorted, |level| save_level(level, out)));
+    pause(out);
     out.counted(|out| book.each_ask(sorted, |level| save_level(level, out)));
+    pause(out);
     let orders = book.orders().map(Orders::sorted).unwrap_or_default();
     out.count(orders.len());
     for (id, order) in orders {

@@ -3,8 +3,11 @@
 
 use std::fmt::Debug;
 
+use zerocopy::IntoBytes;
+
+use super::Engine;
+use super::state::{self, Extent};
 use super::symbol::{Shared, Symbol};
-use super::{Engine, state};
 use crate::error::Error;
 use crate::event::Event;
 use crate::frame::{FrameSink, Stage};
@@ -23,23 +26,24 @@ pub struct Wanted {
     pub message: bool,
 }
 
-/// A message that was taken, and what was wanted of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+/// A message that was taken. What was wanted of it has been shown, in this order; here is how many bytes each
+/// part had, 0 where it was not wanted or the message did not make the frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
     /// Place of the symbol in the configuration.
     pub symbol: usize,
     /// Id of the symbol.
     pub symbol_id: u32,
     /// Events of the stream up to and with the message.
     pub until: u64,
+    /// The state before it, levels of the book in no order.
+    pub before: usize,
     /// The message.
-    pub events: &'a [Event],
-    /// The state before it, levels of the book in no order; empty if it was not wanted.
-    pub before: &'a [u8],
-    /// The frame that was wanted; empty if the message did not make it.
-    pub frame: &'a [u8],
-    /// The state behind it, likewise; empty if it was not wanted or there is no such frame.
-    pub after: &'a [u8],
+    pub events: usize,
+    /// The frame that was wanted.
+    pub frame: usize,
+    /// The state behind it, likewise.
+    pub after: usize,
     /// Where in `after` the book stands.
     pub book: usize,
 }
@@ -50,11 +54,15 @@ pub trait Witness: Debug + Send + Sync {
     /// make no more than so many frames.
     fn rests(&mut self, symbol: usize, seq: u64, frames: u64) -> bool;
 
-    /// What is wanted of the next message of a symbol that has computed `seq` frames.
+    /// What is wanted of the next message of a symbol that has computed `seq` frames. What was shown since the
+    /// last [`Self::taken`] is of no message.
     fn wanted(&mut self, symbol: usize, seq: u64) -> Wanted;
 
+    /// The next bytes of what was wanted of the message.
+    fn show(&mut self, bytes: &[u8]);
+
     /// A message of which something was wanted, and which made the frame or was wanted itself.
-    fn taken(&mut self, seen: &Seen<'_>);
+    fn taken(&mut self, seen: &Seen);
 
     /// Something else than a message changed a symbol's state.
     fn changed(&mut self, symbol: usize);
@@ -67,13 +75,13 @@ pub trait Witness: Debug + Send + Sync {
 #[derive(Debug, Default)]
 pub(super) struct Watch(Option<Box<Watching>>);
 
-/// A witness, and room for what it is shown.
+/// A witness, and room for a piece of what it is shown.
 #[derive(Debug)]
 struct Watching {
     witness: Box<dyn Witness>,
-    before: Vec<u8>,
-    after: Vec<u8>,
-    frame: Vec<u8>,
+    room: Vec<u8>,
+    /// Bytes of the state before the message at hand.
+    before: usize,
 }
 
 impl Clone for Watch {
@@ -94,11 +102,13 @@ impl Watching {
     #[inline]
     fn wanted(&mut self, symbol: &mut Symbol, shared: &Shared) -> Wanted {
         let wanted = self.witness.wanted(symbol.place, symbol.seq);
-        self.before.clear();
-        if wanted.before {
-            state::save_quickly(symbol, shared, &mut self.before);
-        }
+        self.before = if wanted.before { self.show_state(symbol, shared).bytes } else { 0 };
         wanted
+    }
+
+    fn show_state(&mut self, symbol: &mut Symbol, shared: &Shared) -> Extent {
+        let witness = &mut self.witness;
+        state::hand_on(symbol, shared, &mut self.room, &mut |piece| witness.show(piece))
     }
 
     fn taken(
@@ -108,20 +118,28 @@ impl Watching {
         wanted: Wanted,
         (until, events): (u64, &[Event]),
     ) {
-        self.frame.clear();
-        self.after.clear();
-        let mut book = 0;
         let made = wanted.frame != 0 && symbol.seq == wanted.frame;
-        if made {
-            shared.layout.write(&symbol.output.computed(), &mut self.frame);
-            if wanted.after {
-                book = state::save_quickly(symbol, shared, &mut self.after);
-            }
-        }
         if made || wanted.message {
-            let (before, frame, after) = (&*self.before, &*self.frame, &*self.after);
-            let (symbol, symbol_id) = (symbol.place, symbol.config.symbol_id);
-            self.witness.taken(&Seen { symbol, symbol_id, until, events, before, frame, after, book });
+            let events = events.as_bytes();
+            let mut seen = Seen {
+                symbol: symbol.place,
+                symbol_id: symbol.config.symbol_id,
+                until,
+                before: self.before,
+                events: events.len(),
+                ..Seen::default()
+            };
+            self.witness.show(events);
+            if made {
+                self.room.clear();
+                shared.layout.write(&symbol.output.computed(), &mut self.room);
+                seen.frame = self.room.len();
+                self.witness.show(&self.room);
+            }
+            if made && wanted.after {
+                Extent { bytes: seen.after, book: seen.book } = self.show_state(symbol, shared);
+            }
+            self.witness.taken(&seen);
         }
         if wanted.frame != 0 && symbol.seq > wanted.frame {
             self.witness.missed(symbol.place);
@@ -132,9 +150,7 @@ impl Watching {
 impl Engine {
     /// Lets somebody look on, or nobody, from the next event on; only where they are taken one by one.
     pub fn watch(&mut self, witness: Option<Box<dyn Witness>>) {
-        let watching = |witness| {
-            Box::new(Watching { witness, before: Vec::new(), after: Vec::new(), frame: Vec::new() })
-        };
+        let watching = |witness| Box::new(Watching { witness, room: Vec::new(), before: 0 });
         self.watch = Watch(witness.map(watching));
     }
 
@@ -142,11 +158,10 @@ impl Engine {
     #[inline]
     pub(super) fn is_watched(&mut self, events: &[Event]) -> bool {
         let Some(watching) = &mut self.watch.0 else { return false };
-        let Some(head) =
-            events.first().filter(|head| events.iter().all(|one| one.symbol_id == head.symbol_id))
-        else {
-            return true;
+        let one_symbol = |head: &&Event| {
+            self.symbols.len() == 1 || events.iter().all(|event| event.symbol_id == head.symbol_id)
         };
+        let Some(head) = events.first().filter(one_symbol) else { return true };
         let place = match self.symbols.get(self.last_symbol) {
             Some(symbol) if symbol.config.symbol_id == head.symbol_id => self.last_symbol,
             _ => self.places.get(&head.symbol_id).copied().unwrap_or(usize::MAX),

@@ -1,8 +1,10 @@
 //! Averages that weigh by time or by recency. Twin of `featureplane/features/kernels/averages.py`.
 
+use std::ops::Range;
+
 use super::cell::{Cell, UNDEFINED_F64, why};
 use super::quanta::{BEHIND, Edge, Keys, Kind, QUANTA, QuantumRing};
-use super::state::{StateReader, StateWriter};
+use super::state::{StateReader, StateWriter, words_of};
 use crate::error::Error;
 use crate::units::{elapsed, exp2_neg, half_even_div, to_f64, u64_to_f64};
 
@@ -146,6 +148,7 @@ impl MeanOver {
     }
 
     /// Integral and defined time up to `clock`, looking from `place` on.
+    #[inline]
     fn until(&self, place: &mut usize, clock: i64) -> (i128, u64) {
         while *place + 1 < self.points.next && self.points.at(*place + 1).clock <= clock {
             *place += 1;
@@ -162,55 +165,60 @@ impl MeanOver {
         let Some(newest) = newest else { return };
         state.i64(newest.clock);
         state.option_i64((newest.held != ABSENT).then_some(newest.held));
-        state.counted(|state| self.each_quantum(newest, |words| state.words(words)));
+        state.counted(|state| {
+            self.each_quantum(newest, |keys, integral, defined_ns| {
+                let [low, high] = words_of(integral);
+                state.run(keys, |key| [key.cast_unsigned(), low, high, defined_ns]);
+            })
+        });
     }
 
-    /// Shows each quantum of the window that ends at the newest point, if the input had a value in it: its number,
-    /// the two words of the integral, the defined time. How many there are.
-    fn each_quantum(&self, newest: &Point, mut show: impl FnMut([u64; 4])) -> usize {
+    /// Shows the quanta of the window that ends at the newest point in which the input had a value: the numbers of
+    /// those that are alike, integral and defined time of each. How many there are.
+    fn each_quantum(&self, newest: &Point, mut show: impl FnMut(Range<i64>, i128, u64)) -> usize {
         let (last, quantum_ns) = (self.edge.divide(newest.clock), self.edge.quantum_ns());
         let mut key = last - BEHIND;
+        let mut start = key.saturating_mul(quantum_ns);
         let mut place = self.points.oldest();
-        let mut before = self.until(&mut place, key.saturating_mul(quantum_ns));
+        let mut before = self.until(&mut place, start);
         let mut count = 0;
-        let mut quantum = |key: i64, integral: i128, defined_ns: u64| {
-            let bits = integral.cast_unsigned();
-            #[allow(clippy::cast_possible_truncation, reason = "the two halves")]
-            show([key.cast_unsigned(), bits as u64, (bits >> 64) as u64, defined_ns]);
-            count += 1;
+        let mut quanta = |keys: Range<i64>, integral, defined_ns| {
+            count += keys.end - keys.start;
+            show(keys, integral, defined_ns);
         };
         while key <= last {
-            let alike = self.alike(place, key).min(last - key);
+            let point = self.points.at(place);
+            let alike = if point.clock <= start { self.alike(place, start).min(last - key) } else { 0 };
             if alike > 0 {
-                let point = self.points.at(place);
                 if point.held != ABSENT {
                     let integral = i128::from(point.held) * i128::from(quantum_ns);
-                    (key..key + alike).for_each(|key| quantum(key, integral, quantum_ns.cast_unsigned()));
+                    quanta(key..key + alike, integral, quantum_ns.cast_unsigned());
                 }
                 key += alike;
-                before = self.until(&mut place, key.saturating_mul(quantum_ns));
+                start = key.saturating_mul(quantum_ns);
+                before = point.until(start);
                 continue;
             }
-            let end = if key == last { newest.clock } else { (key + 1).saturating_mul(quantum_ns) };
-            let now = self.until(&mut place, end);
+            let end = (key + 1).saturating_mul(quantum_ns);
+            let now = self.until(&mut place, if key == last { newest.clock } else { end });
             let defined_ns = now.1.wrapping_sub(before.1);
             if defined_ns > 0 {
-                quantum(key, now.0.wrapping_sub(before.0), defined_ns);
+                quanta(key..key + 1, now.0.wrapping_sub(before.0), defined_ns);
             }
-            (key, before) = (key + 1, now);
+            (key, start, before) = (key + 1, end, now);
         }
-        count
+        usize::try_from(count).unwrap_or(0)
     }
 
-    /// Quanta from `key` on that lie between the point at `place` and the stretch of the next: each holds the
+    /// Quanta from `start` on that lie between the point at `place` and the stretch of the next: each holds the
     /// same.
-    fn alike(&self, place: usize, key: i64) -> i64 {
-        let quantum_ns = self.edge.quantum_ns();
-        let start = key.saturating_mul(quantum_ns);
-        if place + 1 >= self.points.next || self.points.at(place).clock > start {
+    #[inline]
+    fn alike(&self, place: usize, start: i64) -> i64 {
+        if place + 1 >= self.points.next {
             return 0;
         }
-        (self.points.at(place + 1).clock.saturating_sub(start).saturating_sub(1) / quantum_ns).max(0)
+        let behind = self.points.at(place + 1).clock.saturating_sub(start).saturating_sub(1);
+        if behind < self.edge.quantum_ns() { 0 } else { self.edge.divide(behind) }
     }
 
     /// Takes over a saved state.

@@ -2,7 +2,7 @@
 
 use super::cell::{Cell, why};
 use super::quanta::Sums;
-use super::state::{StateReader, StateWriter};
+use super::state::{StateReader, StateWriter, words_of};
 use crate::error::Error;
 use crate::units::{i64_to_f64, to_f64};
 
@@ -85,11 +85,10 @@ impl Sums for Moments {
         self.squares = self.squares.wrapping_sub(other.squares);
     }
 
-    fn save(&self, state: &mut StateWriter) {
-        state.i64(self.count);
-        state.i128(self.sum);
-        state.i128(self.squares);
-        state.i64(self.beyond);
+    fn save(&self, key: i64, state: &mut StateWriter) {
+        let ([sum, sum_high], [squares, squares_high]) = (words_of(self.sum), words_of(self.squares));
+        let [key, count, beyond] = [key, self.count, self.beyond].map(i64::cast_unsigned);
+        state.words([key, count, sum, sum_high, squares, squares_high, beyond]);
     }
 
     fn load(state: &mut StateReader) -> Result<Self, Error> {

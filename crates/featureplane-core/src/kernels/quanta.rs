@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::state::{StateReader, StateWriter};
+use super::state::{StateReader, StateWriter, words_of};
 use crate::error::Error;
 
 /// Quanta in a window.
@@ -136,7 +136,8 @@ impl Edge {
 pub(super) trait Sums: Copy + Default {
     fn add(&mut self, other: &Self);
     fn take(&mut self, other: &Self);
-    fn save(&self, state: &mut StateWriter);
+    /// Appends a quantum's key, then its sums.
+    fn save(&self, key: i64, state: &mut StateWriter);
     fn load(state: &mut StateReader) -> Result<Self, Error>;
 }
 
@@ -151,8 +152,9 @@ impl Sums for i128 {
         *self = self.wrapping_sub(*other);
     }
 
-    fn save(&self, state: &mut StateWriter) {
-        state.i128(*self);
+    fn save(&self, key: i64, state: &mut StateWriter) {
+        let [low, high] = words_of(*self);
+        state.words([key.cast_unsigned(), low, high]);
     }
 
     fn load(state: &mut StateReader) -> Result<Self, Error> {
@@ -277,8 +279,7 @@ impl<S: Sums> Quanta<S> {
         self.edge.save(state);
         state.count(self.ring.len());
         for (key, sums) in self.ring.iter() {
-            state.i64(*key);
-            sums.save(state);
+            sums.save(*key, state);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::cell::{Cell, why};
 use super::moments::SQUARE_LIMIT;
 use super::quanta::{BEHIND, Edge, Keys, Kind, QUANTA, Quanta, QuantumRing, Sums};
-use super::state::{StateReader, StateWriter};
+use super::state::{StateReader, StateWriter, words_of};
 use crate::error::Error;
 use crate::units::{half_even_div, half_even_div_i64, isqrt};
 
@@ -29,9 +29,9 @@ impl Sums for Squares {
         self.beyond = self.beyond.wrapping_sub(other.beyond);
     }
 
-    fn save(&self, state: &mut StateWriter) {
-        state.i128(self.sum);
-        state.i64(self.beyond);
+    fn save(&self, key: i64, state: &mut StateWriter) {
+        let [sum, sum_high] = words_of(self.sum);
+        state.words([key.cast_unsigned(), sum, sum_high, self.beyond.cast_unsigned()]);
     }
 
     fn load(state: &mut StateReader) -> Result<Self, Error> {
@@ -174,8 +174,7 @@ impl ReturnBps {
     pub fn save(&self, state: &mut StateWriter) {
         state.count(self.mids.len());
         for &(key, mid) in self.mids.iter() {
-            state.i64(key);
-            state.i64(mid);
+            state.words([key, mid].map(i64::cast_unsigned));
         }
     }
 

@@ -1,13 +1,25 @@
 //! Saved state: words of eight bytes, little-endian, the same bytes as `features/kernels/state.py`.
 
+use std::ops::Range;
+
 use zerocopy::IntoBytes;
 
 use crate::error::Error;
+
+/// The two words of a wide number, the low one first.
+#[allow(clippy::cast_possible_truncation, reason = "the two halves")]
+#[inline]
+pub(crate) const fn words_of(value: i128) -> [u64; 2] {
+    let bits = value.cast_unsigned();
+    [bits as u64, (bits >> 64) as u64]
+}
 
 /// Collects the words of a saved state.
 #[derive(Debug, Default)]
 pub struct StateWriter {
     bytes: Vec<u8>,
+    /// Bytes that were there and have been handed on.
+    gone: usize,
 }
 
 impl StateWriter {
@@ -21,7 +33,7 @@ impl StateWriter {
     #[must_use]
     pub fn over(mut room: Vec<u8>) -> Self {
         room.clear();
-        Self { bytes: room }
+        Self { bytes: room, gone: 0 }
     }
 
     /// One unsigned word.
@@ -48,6 +60,16 @@ impl StateWriter {
     #[inline]
     pub(crate) fn words<const N: usize>(&mut self, words: [u64; N]) {
         self.bytes.extend_from_slice(words.map(u64::to_le).as_bytes());
+    }
+
+    /// Several words for each number of a run.
+    #[inline]
+    pub(crate) fn run<const N: usize>(&mut self, of: Range<i64>, words: impl Fn(i64) -> [u64; N]) {
+        if of.end - of.start == 1 {
+            return self.words(words(of.start));
+        }
+        self.bytes.reserve(8 * N * usize::try_from(of.end - of.start).unwrap_or(0));
+        of.for_each(|number| self.words(words(number)));
     }
 
     /// A count, as one word.
@@ -84,10 +106,20 @@ impl StateWriter {
 
     /// Bytes so far.
     pub(crate) const fn len(&self) -> usize {
-        self.bytes.len()
+        self.gone + self.bytes.len()
     }
 
-    /// The collected bytes.
+    /// Hands on what is held, if that is so many bytes.
+    #[inline]
+    pub(crate) fn spill(&mut self, least: usize, to: &mut impl FnMut(&[u8])) {
+        if self.bytes.len() >= least {
+            to(&self.bytes);
+            self.gone += self.bytes.len();
+            self.bytes.clear();
+        }
+    }
+
+    /// The collected bytes that were not handed on.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes

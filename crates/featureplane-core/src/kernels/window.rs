@@ -3,7 +3,7 @@
 use super::cell::{Cell, why};
 use super::moments::Moments;
 use super::quanta::{Kind, Quanta, Sums};
-use super::state::{StateReader, StateWriter};
+use super::state::{StateReader, StateWriter, words_of};
 use crate::error::Error;
 use crate::units::half_even_div;
 
@@ -133,9 +133,9 @@ impl Sums for Signed {
         self.size.take(&other.size);
     }
 
-    fn save(&self, state: &mut StateWriter) {
-        state.i128(self.signed);
-        state.i128(self.size);
+    fn save(&self, key: i64, state: &mut StateWriter) {
+        let ([signed, signed_high], [size, size_high]) = (words_of(self.signed), words_of(self.size));
+        state.words([key.cast_unsigned(), signed, signed_high, size, size_high]);
     }
 
     fn load(state: &mut StateReader) -> Result<Self, Error> {
