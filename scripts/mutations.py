@@ -16,6 +16,7 @@ Exit status 0 if all are caught, 1 if one survives, 2 if the list is stale or so
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -169,6 +170,15 @@ class Workshop:
 
         Raises `CannotRunError` if the changed line does not build or the comparison does not run.
         """
+        try:
+            with self.changed(mutation):
+                return self.disagreement()
+        except (CannotRunError, SyntaxError) as error:
+            raise CannotRunError(f"{mutation.file}: {mutation.what}: {error}") from None
+
+    @contextlib.contextmanager
+    def changed(self, mutation: Mutation) -> Iterator[None]:
+        """The copy with the line changed and, if that is in Rust, built so; both are put back."""
         path = self.tree / mutation.file
         text, library = path.read_text(encoding="utf-8"), self.library.read_bytes()
         changed = text.replace(mutation.before, mutation.after)
@@ -178,9 +188,7 @@ class Workshop:
                 self.build()
             else:
                 compile(changed, mutation.file, "exec")
-            return self.disagreement()
-        except (CannotRunError, SyntaxError) as error:
-            raise CannotRunError(f"{mutation.file}: {mutation.what}: {error}") from None
+            yield
         finally:
             path.write_text(text, encoding="utf-8")
             self.library.write_bytes(library)
@@ -216,17 +224,23 @@ class Workshop:
         return done.stdout.strip() if done.returncode == DIFFERS else ""
 
 
+@contextlib.contextmanager
+def open_workshop() -> Iterator[Workshop]:
+    """The one under `target/mutations`; a second run at the same time waits."""
+    place = ROOT / "target" / "mutations"
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Workshop(place)
+
+
 # -- the run
 
 
 def run(chosen: list[Mutation]) -> int:
     """Make each mutation; how many survive."""
-    place = ROOT / "target" / "mutations"
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second run at the same time waits
+    with open_workshop() as workshop:
         began = time.perf_counter()
-        workshop = Workshop(place)
         workshop.prepare()
         print(f"agrees    {time.perf_counter() - began:5.1f} s  the copy as it is", flush=True)
         survivors = 0

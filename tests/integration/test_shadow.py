@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -201,48 +200,8 @@ def test_a_candidate_goes_on_from_a_live_state_after_it_lost_messages() -> None:
 # -- a shadow that computes something else
 
 
-CAUGHT = {
-    "one coefficient": ("ofi_l1_ema8", 30_000),
-    "floor instead of half-even": ("microprice_x2", 30_000),
-    "a reset line": ("ofi_l1_cum", 100_000),
-}
-"""Mutations of the reference, a feature that each is found by, and within how many events at 1/256."""
-
-
 def _mutation(what: str) -> Mutation:
     return next(one for one in read_list() if one.what == what and one.file.endswith(".py"))
-
-
-@pytest.mark.parametrize("what", CAUGHT)
-@pytest.mark.parametrize(("mode", "every"), [("sample", 256), ("full", 1)])
-def test_a_mutated_kernel_is_found_and_named(
-    what: str, mode: ShadowMode, every: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    feature_id, within = CAUGHT[what]
-    events = synthetic(100_000, seed=17, faults=Faults(gap_book=150_000, gap_trades=0))
-    ends, found = events.message_ends, list[int]()
-    last = tmp_path / "last.json"
-    shadow = Shadow(mode=mode, sample_every=every, last_path=last, package=mutated(_mutation(what), tmp_path))
-
-    def look(at: int, _: fp.FeatureEngine) -> None:
-        if not found and shadow.counts.by_name.get(feature_id):
-            found.append(int(ends[at]))
-
-    with closing(shadow), caplog.at_level(logging.WARNING, "featureplane.shadow"):
-        frames(events, V1, "rust", shadow, drain_every=20, between=look)
-        shadow.close()
-        counts, told = shadow.counts, shadow.last("SYN0")
-    assert found
-    assert found[0] <= within
-    assert counts.error == counts.skipped == 0
-    assert told is not None
-    assert told == json.loads(last.read_text(encoding="utf-8"))["SYN0"]
-    parity, trace = told["replay"]
-    words = "PATH --source synthetic --symbol SYN0 --features lob_shared_v1"
-    assert parity == f"featureplane parity {words} --until {told['until']}"
-    assert trace.startswith(f"featureplane features trace {words} --at {told['seq']} --feature ")
-    assert {told["live"][:8], told["shadow"][:8]} == {b"FUV1".hex()}
-    assert any(feature_id in record.getMessage() for record in caplog.records)
 
 
 def test_a_last_bit_is_found_and_names_those_that_are_computed_from_it(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from featureplane.features.shadow_worker import ShadowJob
 from featureplane.features.spec import FeatureSet
 from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
 from featureplane.market.instruments import Instrument
+from featureplane.market.sources.capture_layout import SUFFIX
 from featureplane.settings import Settings
 from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
 
@@ -296,7 +297,10 @@ class Shadow:
 def _replay(job: ShadowJob, files: tuple[str, ...], what: Mapping[str, Any]) -> list[str]:
     """Commands that lead to a mismatch: where the frame comes from, and where the executions part."""
     options, plain = job.options, StreamOptions()
-    reading = ["--source", job.source.name, "--symbol", what["symbol"]]
+    # What was captured keeps the name of its source, and is read as a capture.
+    captured = bool(files) and all(name.endswith(SUFFIX) for name in files)
+    source = "capture" if captured else job.source.name
+    reading = ["--source", source, "--symbol", what["symbol"]]
     for name in ("on_gap", "on_malformed", "seed", "seed_after"):
         if (value := getattr(options, name)) != getattr(plain, name):
             reading += [f"--{name.replace('_', '-')}", str(value)]

@@ -20,11 +20,15 @@ __all__ = [
     "COMPRESSIONS",
     "FRAME_EVENTS_MAX",
     "HEADER_BYTES",
+    "SUFFIX",
     "CaptureHeader",
     "Frame",
     "pack_index",
     "read_index",
 ]
+
+SUFFIX: Final = ".fpcap"
+"""What names of captures end with; what they are, their first bytes say."""
 
 MAGIC: Final = b"FPCAPT01"
 HEADER_BYTES: Final = 4096
