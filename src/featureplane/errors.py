@@ -319,11 +319,14 @@ class FeatureSetConflict(ContractError):
 
 
 class FeatureSetMismatch(ContractError):
-    """Two parties hold different fingerprints; `first` names the first feature that differs."""
+    """Two parties hold different fingerprints; `first` names the first feature that differs.
 
-    def __init__(self, expected: str, got: str, first: str | None = None) -> None:
+    `about` says who they are, where that is known.
+    """
+
+    def __init__(self, expected: str, got: str, first: str | None = None, *, about: str = "") -> None:
         super().__init__(
-            f"expected feature set fingerprint {expected}, got {got}"
+            f"{f'{about}: ' if about else ''}expected feature set fingerprint {expected}, got {got}"
             + (f"; the first difference is {first}" if first else ""),
             hint="`featureplane features diff A B` shows every difference",
         )

@@ -72,8 +72,8 @@ class Setting:
             return f"a decimal number from 0 to {self.most:,}"
         return " or ".join(self.words) if self.words else f"a number from {self.least:,} to {self.most:,}"
 
-    def read(self, text: str) -> bool | float | str | Path:
-        """The value that a text means; raises `SettingError` for one that means none."""
+    def read(self, text: str, called: str | None = None) -> bool | float | str | Path:
+        """The value that a text means; raises `SettingError` for one that means none, as `check` does."""
         value: bool | float | str | Path = text
         if isinstance(self.default, bool):
             value = {"0": False, "1": True}.get(text, text)
@@ -83,17 +83,17 @@ class Setting:
             value = float(text) if _DECIMAL.fullmatch(text) else text
         elif not self.words and text.isascii() and text.isdigit() and len(text) <= len(str(self.most)):
             value = int(text)
-        self.check(value)
+        self.check(value, called)
         return value
 
-    def check(self, value: object) -> None:
-        """Refuse, with `SettingError`, a value that it cannot have."""
+    def check(self, value: object, called: str | None = None) -> None:
+        """Refuse, with `SettingError`, a value that it cannot have; `called` is what it was given as."""
         fits = type(value) is type(self.default) and (not self.words or value in self.words)
         if isinstance(value, int | float) and not isinstance(value, bool):
             fits = fits and (0 if isinstance(value, float) else self.least) <= value <= self.most
         if not fits:
             shown = str(value) if isinstance(value, Path) else repr(value)
-            raise SettingError(f"{self.variable}={shown}", hint=f"it takes {self.expected}")
+            raise SettingError(f"{called or self.variable}={shown}", hint=f"it takes {self.expected}")
 
 
 SETTINGS: Final = (
@@ -197,12 +197,15 @@ class Settings:
 
 
 def read_settings(
-    environment: Mapping[str, str] | None = None, *, under: Mapping[str, object] | None = None
+    environment: Mapping[str, str] | None = None,
+    *,
+    under: Mapping[str, object] | None = None,
+    place: str = "",
 ) -> Settings:
     """The settings of an environment, that of the process by default; what is not set has its default.
 
     `under` has values by field, of a file say, that hold where the environment has none; a switch may be 0 or
-    1 there too.
+    1 there too. `place` stands before a field whose value is refused.
 
     Raises `SettingError` for a variable that begins with `HFT_FEATURE_` and is no setting, naming the
     nearest if one is near, and for a value that a setting cannot have.
@@ -210,10 +213,10 @@ def read_settings(
     given = os.environ if environment is None else environment
     said = tuple(sorted([(name, given[name]) for name in given if name.startswith(PREFIX)]))
     settings = _read(said)
-    return settings if under is None else _above(settings, {name for name, _ in said}, under)
+    return settings if under is None else _above(settings, {name for name, _ in said}, under, place)
 
 
-def _above(settings: Settings, said: set[str], under: Mapping[str, object]) -> Settings:
+def _above(settings: Settings, said: set[str], under: Mapping[str, object], place: str) -> Settings:
     """The settings with values from below where nothing was said."""
     values: dict[str, Any] = {}
     for setting in SETTINGS:
@@ -222,7 +225,8 @@ def _above(settings: Settings, said: set[str], under: Mapping[str, object]) -> S
             if isinstance(setting.default, bool) and isinstance(value, int) and value in {0, 1}:
                 value = bool(value)
             elif isinstance(setting.default, Path) and isinstance(value, str):
-                value = setting.read(value)
+                value = setting.read(value, place + setting.field)
+            setting.check(value, place + setting.field)
             values[setting.field] = value
     return replace(settings, **values)
 

@@ -52,6 +52,12 @@ class Unable(BaseStrategy):
     def on_tick(self, event):
         pass
 
+class Losing(BaseStrategy):
+    required_features = "lob_shared_v1"
+
+    def on_features(self, frame):
+        frame["best_bit"]
+
 class Needy(BaseStrategy):
     def __init__(self, size):
         super().__init__()
@@ -162,6 +168,17 @@ def test_one_file_can_say_it_all(part: str, tmp_path: Path, capsys: pytest.Captu
     assert set(told["refused"]) == {"order_qty"}
 
 
+def test_it_says_so_where_an_error_of_its_own_stopped_every_strategy(
+    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = tmp_path / "losing.py"
+    code.write_text(STRATEGIES, encoding="utf-8")
+    losing = ["--strategy", f"losing={code}:Losing", "--allow-code", "--json"]
+    assert main(options(part, *losing, strategy="")) == 1
+    assert "best_bit" in answer(capsys)["strategies"]["losing"]["stopped_by"]
+    assert main(options(part, *losing)) == 0  # the other one ran to the end
+
+
 def test_without_the_engine_legacy_runs_and_shared_is_refused(
     part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +232,7 @@ REFUSED: dict[str, tuple[dict[str, str], dict[str, str], str, str]] = {
     "another set than required": (
         {"features": "lob_shared_v2"},
         {},
-        "expected feature set fingerprint",
+        "SharedMarketMaker requires the features lob_shared_v1, not lob_shared_v2",
         "diff",
     ),
     "a venue that is not configured": (

@@ -102,7 +102,7 @@ def test_a_path_may_stand_in_a_file_too() -> None:
     above = {"HFT_FEATURE_ROLLOUT_STATE_PATH": "other.json"}
     assert read_settings(above, under=below).rollout_state_path == Path("other.json")
     for wrong in ("", 3, True):
-        with pytest.raises(SettingError, match="ROLLOUT_STATE_PATH="):
+        with pytest.raises(SettingError, match="rollout_state_path="):
             read_settings({}, under={"rollout_state_path": wrong})
 
 

@@ -190,6 +190,8 @@ def test_other_features_are_refused_at_the_start() -> None:
         with pytest.raises(FeatureSetMismatch) as wrong:
             StrategyRunner([strategy], events.instruments, engine=fp.FeatureEngine(V2))
         assert wrong.value.first is not None
+        said = f"{strategy.name} requires the features {strategy.required_features}, not lob_shared_v2: "
+        assert str(wrong.value).startswith(said)
         StrategyRunner([strategy], events.instruments, engine=fp.FeatureEngine(V1))
     with pytest.raises(UnknownFeatureSet):
         StrategyRunner([Unknown()], events.instruments, engine=fp.FeatureEngine(V1))

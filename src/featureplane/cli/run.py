@@ -37,8 +37,9 @@ WATCHING: Final = Watching()
 
 run = App(
     name="run",
-    help_epilogue="Exit status: 0 run to its end or told to end, or nothing to refuse; 1 with --check: "
-    "something would be refused; 2 refused, or a feed that failed\n\n"
+    help_epilogue="Exit status: 0 run to its end or told to end, or nothing to refuse; 1 every strategy was "
+    "stopped by an error of its own, or with --check: something would be refused; 2 refused, or a feed that "
+    "failed\n\n"
     f"Example:\n  {_EXAMPLE}",
 )
 
@@ -70,7 +71,12 @@ def start(
         print_json(answer)
     else:
         print_facts(answer)
-    return 0
+    return 1 if _all_stopped(answer["strategies"]) else 0
+
+
+def _all_stopped(strategies: Any) -> bool:
+    """Whether there were strategies, and an error of its own stopped each."""
+    return bool(strategies) and all(one["stopped_by"] is not None for one in strategies.values())
 
 
 def _check(config: Path | None, options: dict[str, Any], *, allow_code: bool, json: bool) -> int:

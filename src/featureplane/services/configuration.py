@@ -115,7 +115,7 @@ def read_configuration(
     place = "" if file is None else f"{file}: "
     values = {key: _value(key, value, place) for key, value in table.items()}
     values |= {key: _value(key, value, "") for key, value in chosen.items()}
-    settings = read_settings(environment, under=in_file)
+    settings = read_settings(environment, under=in_file, place=place)
     return ServiceConfiguration(**values, limits=_limits(limits, place), settings=settings)
 
 

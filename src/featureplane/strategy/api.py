@@ -260,7 +260,9 @@ def check_features(strategy: BaseStrategy, fset: FeatureSet | None) -> None:
     mine = _known(required[0])
     differences = mine.diff(fset) if mine else ()
     wanted = required[0] if mine is None else mine.fingerprint
-    raise FeatureSetMismatch(wanted, fset.fingerprint, str(differences[0]) if differences else None)
+    about = f"{strategy.name} requires the features {' or '.join(required)}, not {fset.feature_set_id}"
+    first = str(differences[0]) if differences else None
+    raise FeatureSetMismatch(wanted, fset.fingerprint, first, about=about)
 
 
 def _satisfies(fset: FeatureSet, required: str) -> bool:
