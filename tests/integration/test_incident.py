@@ -33,11 +33,13 @@ from featureplane.services.recording import (
     read_frames,
 )
 from featureplane.services.replay_source import ReplaySource, parse_replay, raw_lines, recorded_states
+from featureplane.strategy.api import BaseStrategy
+from featureplane.strategy.events import BidAskEvent
 from tests.binance_lines import backends
 from tests.binance_render import SOURCE as USDM
 from tests.binance_render import Way, rendered
 from tests.binance_render import instruments as made_up
-from tests.integration.test_cli_run import Child, answer, options
+from tests.integration.test_cli_run import LEGACY, Child, answer, options
 from tests.integration.test_service_faults import Feed
 from tests.services import INSTRUMENTS, SAMPLE, SOURCE, SYMBOL, V1, Frames, sample_lines, service
 from tests.versions import FASTER
@@ -118,6 +120,41 @@ def test_any_span_of_a_stream_with_accidents_plays_back_to_the_same_frames(
         assert played(out, backend=backend) == kept
         if part == 1 and fp.native.available():
             assert played(out, backend=other) == kept, "the state is the same in both languages"
+
+
+class Heard(BaseStrategy):
+    """Keeps every book it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__("heard")
+        self.books: list[tuple[Any, ...]] = []
+
+    def on_bid_ask(self, event: BidAskEvent) -> None:
+        self.books.append(event.as_tuple())
+
+
+@backends
+def test_who_looks_at_the_market_sees_it_from_the_first_message_on(backend: str, tmp_path: Path) -> None:
+    items = list(Way(6, 2).items(rendered(5_000, 6, 2)))
+    folder, first, again = tmp_path / "all", Heard(), Heard()
+    running = service(first, instruments=TWO, source=USDM, backend=backend)
+    assert isinstance(running.feed, fp.Pipeline)
+    running.subscribe(Recorder(folder, USDM, TWO, V1, bytes_max=40_000, states=running.feed.save))
+    running.run(Feed(items))
+    begin = next(one for one in read_beginnings(folder) if len(one.states) == 2).local_ts_ns
+    end = times(folder)[-1]
+    export(folder, begin, end, tmp_path / "out")
+    other = service(again, instruments=TWO, source=USDM, backend=backend)
+    assert isinstance(other.feed, fp.Pipeline)
+    other.feed.go_on_from(recorded_states(f"replay:{tmp_path / 'out'}"))
+    other.runner.show_books(other.feed.standing_books)
+    whole = [other.runner.is_whole(one.symbol) for one in TWO]
+    assert any(whole)
+    other.run(ReplaySource(raw_files(tmp_path / "out"), None, [one.symbol for one in TWO]))
+    shown = again.books
+    at = first.books.index(shown[0])
+    assert shown == first.books[at : at + len(shown)]
+    assert len(shown) > 200
 
 
 def test_a_span_over_the_end_of_one_service_and_the_start_of_another(tmp_path: Path) -> None:
@@ -405,7 +442,11 @@ def test_a_state_of_another_set_is_refused_before_anything_runs(
     words = ["run", "--source", f"replay:{tmp_path / 'out'}", "--control", "off"]
     assert main([*words, "--features", "lob_shared_v2"]) == 2
     assert "fingerprint" in capsys.readouterr().err
-    assert main([*words, "--features", "lob_shared_v1"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--features", "lob_shared_v1", "--strategy", LEGACY, "--json"]) == 0
+    told = answer(capsys)
+    assert told["strategies"]["LegacyMarketMaker"]["submitted"] > 0, "it saw a book without a snapshot"
+    assert not any(b"lastUpdateId" in line for line in raw_lines(raw_files(tmp_path / "out")))
     assert instant_text(begin).startswith(f"{datetime.fromisoformat(instant_text(begin)):%Y-%m-%d}")
 
 

@@ -20,8 +20,10 @@ from featureplane.features.counts import COUNTS
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.latest import LatestFrames
 from featureplane.features.messages import NativeMessages, ReferenceMessages
+from featureplane.features.reference import ReferenceEngine
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
+from featureplane.features.state_book import book_snapshot
 from featureplane.features.succession import Standing, succeeding
 from featureplane.market.events import EVENT_DTYPE, EventBatch, StreamOptions
 from featureplane.market.feed import ended, lane_of, not_a_message, refuse, request_feed
@@ -295,6 +297,13 @@ class Pipeline:
         for symbol, state in states.items():
             tried.restore(self._meant(symbol)[0], state)
         self._states = {self._meant(symbol)[0]: state for symbol, state in states.items()}
+
+    @property
+    def standing_books(self) -> EventBatch:
+        """The whole books that the next stream goes on from, a snapshot each, for who looks at the market."""
+        runs = ReferenceEngine(self.fset, self._feed.instruments, self._feed.source, self._feed.options)
+        books = [book_snapshot(runs.symbol(symbol_id), state) for symbol_id, state in self._states.items()]
+        return self._feed.batch(np.concatenate([np.zeros(0, EVENT_DTYPE), *books]))
 
     def finish(self) -> None:
         """End the stream; the next push begins another."""

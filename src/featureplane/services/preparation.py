@@ -291,6 +291,8 @@ def _service(
         listener=story,
         backend=backend,
     )
+    if isinstance(feed, Pipeline) and market.states:
+        runner.show_books(feed.standing_books)
     return MarketDataService(
         runner,
         feed,

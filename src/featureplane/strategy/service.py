@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.latest import LatestFrames
 from featureplane.features.pipeline import Pipeline
+from featureplane.market.events import EventBatch
 from featureplane.market.instruments import choose_instrument
 from featureplane.market.stages import Stages
 from featureplane.strategy.versions import VersionedRunner
@@ -45,6 +46,17 @@ class ServiceRunner(VersionedRunner):
             feed.time(None)
         stages.rest("dispatch", began)
         return frames, stages.spent
+
+    def show_books(self, events: EventBatch) -> None:
+        """Let books and venue begin where the stream does, which goes on from states; nobody is called."""
+        start = 0
+        self._turn_to(events)
+        for stop in events.message_ends.tolist():
+            self._did(start, stop)
+            if self._follows is not None:
+                self._follows(events, start, stop)
+            start = stop
+        self._events, self._most = None, 0  # WHY: what comes next stands elsewhere
 
     def is_whole(self, symbol: str) -> bool:
         """Whether the book of a symbol is known, and nothing of it is missing; raises `UnknownSymbol`."""
