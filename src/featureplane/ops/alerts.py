@@ -288,18 +288,19 @@ ROLLOUT: Final = (
         "feature_rollout_frozen == 1",
         "rollback-order",
         "the rollout of {{ $labels.instance }} is frozen",
-        "Its state cannot be read or written. The service goes on as it is, and nothing can be promoted or "
-        "rolled back.",
+        "Its state cannot be read or written. The service goes on as it is and no step can be taken. A "
+        "canary that has to be called back still is; that is written as soon as it can be.",
         "1m",
     ),
     Alert(
         "RolloutNotComparing",
         "warning",
-        f'feature_rollout_phase{{phase="shadow"}} == 1 and {ON} instance:shadow_compared:increase15m == 0',
+        'feature_rollout_phase{phase=~"shadow|canary"} == 1 '
+        f"and {ON} instance:shadow_compared:increase15m == 0",
         "canary",
         "the candidate of {{ $labels.instance }} is compared with nothing",
-        "It has been in the shadow for half an hour and not a frame was compared in the last quarter of it: "
-        "its criteria are never reached like this.",
+        "It has been in {{ $labels.phase }} for half an hour, and for a quarter of an hour not one frame was "
+        "compared: its criteria are never reached like this.",
         "30m",
     ),
     Alert(

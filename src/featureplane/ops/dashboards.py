@@ -344,8 +344,14 @@ _ROLLOUT: Final = Row(
         ),
         _lines(
             "Frozen",
-            "1 while the state cannot be read or written: nothing can be promoted or rolled back.",
+            "1 while the state cannot be read or written: no step can be taken.",
             (_of("feature_rollout_frozen"), "{{instance}}"),
+        ),
+        _lines(
+            "In a canary",
+            "Decisions in which the silent legacy form differs, and candidates that an error ended.",
+            (_rate("strategy_divergence_total", "strategy"), "differs {{strategy}}"),
+            (_rate("feature_candidate_lost_total", "instance"), "lost {{instance}}"),
         ),
     ),
 )
