@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 
+import featureplane as fp
 from featureplane.errors import FeatureSetMismatch, StateError, UnknownStrategy
-from featureplane.execution.venues.paper import PaperOptions
+from featureplane.execution.risk import RiskCheck
+from featureplane.execution.venues.paper import PaperOptions, PaperVenue
 from featureplane.features.profiles import profile_of
 from featureplane.services.marketdata import MarketDataService, StrategyForms
 from featureplane.strategy.agreement import first_difference
 from featureplane.strategy.compatibility import Forms
 from featureplane.strategy.desk import Decision
 from featureplane.strategy.examples import market_maker, ofi_taker
+from featureplane.strategy.service import ServiceRunner
+from tests.orders import WIDE
 from tests.services import SYMBOL, V1, sample_lines, service
 from tests.versions import Everything, accidents, made_up, play
 
@@ -252,3 +256,34 @@ class Pinned(market_maker.SharedMarketMaker):
     """Takes one set alone."""
 
     required_features = V1.fingerprint
+
+
+def test_silent_forms_follow_events_too_and_end_with_the_engine() -> None:
+    events = fp.sample_events().part(0, 30_000)
+    shared = market_maker.SharedMarketMaker("one")
+    told: list[Decision] = []
+    runner = ServiceRunner(
+        [shared],
+        events.instruments,
+        engine=fp.FeatureEngine(V1),
+        venue=PaperVenue(events.instruments, stream=events.options),
+        risk=RiskCheck(events.instruments, WIDE),
+        stream=events.options,
+    )
+    runner._exchange.told = told.append
+    runner.compare({"one": market_maker.LegacyMarketMaker()})
+    twin = runner.twins["one"]
+    runner.run(events)
+    assert twin.why_over is None
+    assert twin.desk.agreed >= len([one for one in told if one.message < runner.messages]) > 10
+    door = shared.handles[SYMBOL][1]
+    assert door.is_ready
+    runner.use_engine(fp.FeatureEngine(QUICK))
+    assert not runner.twins
+    assert not door.is_ready, "nothing of the old engine"
+    runner.run(fp.sample_events().part(0, 6_000))
+    assert shared.ctx.get_feature_set_id() == QUICK.feature_set_id
+    assert door.is_ready, "handles follow"
+    with pytest.raises(StateError, match="no feature set here that messages go to"):
+        runner.begin_candidate(UNREAD)
+    runner.finish()

@@ -14,6 +14,7 @@ from featureplane import native
 from featureplane.errors import NotReady, StateError, UnknownStrategy, UnknownSymbol
 from featureplane.features.frame import FrameLayout
 from featureplane.features.profiles import profile_of
+from featureplane.market.quality import Quality
 from featureplane.strategy.examples.market_maker import LegacyMarketMaker, SharedMarketMaker
 from featureplane.strategy.examples.ofi_taker import SharedOfiTaker
 from tests.binance_render import instruments
@@ -337,3 +338,59 @@ def test_orders_are_the_strategys_own_whatever_it_consumes(make: Any) -> None:
         told.append((listener.said, dict(running.runner.states["one"].desk.positions)))
     assert len(told[0][0]) > 20
     assert told[0] == told[1]
+
+
+OWN_FLAGS = Quality.PARTIAL_FEATURES | Quality.STALE_INPUT
+"""Of what is warm, and of delays over a set's own steps: the active set has others."""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_candidate_goes_on_from_whatever_state_the_stream_is_in(seed: int) -> None:
+    """Books that wait, are broken, or buffer: from there on what both sets compute is what it would be."""
+    items = accidents(seed, 12_000, crossed=500)
+    whole = Both()
+    play(made_up(fset=V2, subscribers=[whole]), items)
+    begins = list(range(200 + 97 * seed, len(items), len(items) // 8))
+    seen = Both()
+    running = made_up(subscribers=[seen])
+    compared, broken, unlike = 0, list[bool](), 0
+
+    def begin() -> None:
+        running.rollout.withdraw()
+        running.rollout.begin_candidate(V2)
+        broken.append(not all(running.runner.is_whole(one) for one in (A, B)))
+
+    play(running, items, dict.fromkeys(begins, begin))
+    by_place = {}
+    for packed in whole.packed:
+        frame = unpacked(packed, V2)
+        by_place[frame.symbol_id, frame.local_ts_ns, frame.source_ts_ns, frame.source_seq] = frame
+    for packed in seen.candidates:
+        mine = unpacked(packed, V2)
+        other = by_place[mine.symbol_id, mine.local_ts_ns, mine.source_ts_ns, mine.source_seq]
+        assert {one: mine[one] for one in V1} == {one: other[one] for one in V1}
+        assert not mine.ready & ~other.ready
+        unlike += (mine.flags ^ other.flags) & ~OWN_FLAGS != 0
+        compared += 1
+    assert compared > 1_000
+    assert any(broken)
+    # WHY some: what waits for the active set's next frame is told with the candidate's first one.
+    assert unlike <= 2 * len(begins)
+
+
+def test_without_a_candidate_messages_go_the_short_way() -> None:
+    running = service(Scribe("one"))
+    rollout, runner = running.rollout, running.runner
+    assert "_dispatch" not in vars(runner)
+    assert running._push == runner.push
+    rollout.begin_candidate(FASTER)
+    assert "_dispatch" in vars(runner)
+    assert running._push != runner.push
+    rollout.withdraw()
+    assert "_dispatch" not in vars(runner)
+    assert running._push == runner.push
+    rollout.begin_candidate(FASTER)
+    rollout.promote()
+    assert "_dispatch" not in vars(runner)
+    assert running._push == runner.push
+    running.finish()

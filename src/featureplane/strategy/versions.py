@@ -315,9 +315,10 @@ class VersionedRunner(AccompaniedRunner):
             self._await(self.wanted - self.consuming)
 
     def use_engine(self, engine: Any) -> None:
-        """See `StrategyRunner.use_engine`; raises `StateError` while there is a candidate."""
+        """See `StrategyRunner.use_engine`; silent forms end. Raises `StateError` beside a candidate."""
         if self.candidate is not None:
             raise StateError("there is a candidate", hint="withdraw it first")
+        self._accompany({}, kept=())
         views = {name: state.strategy.ctx.shown for name, state in self.states.items()}
         super().use_engine(engine)
         latest = self._latest
@@ -416,7 +417,7 @@ class VersionedRunner(AccompaniedRunner):
                 except OWN as error:
                     self._fail(state, "on_features", error)
                     break
-        self._active().retire()
+        self._retire(len(frames))
         if candidate is not None:
             candidate.pipeline.retire()
 
