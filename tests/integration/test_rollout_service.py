@@ -397,6 +397,31 @@ def test_a_state_that_is_damaged_meanwhile_freezes_the_rollout(
         assert live.told(capsys)["service"]["frozen"] is None
 
 
+def test_how_often_frames_are_compared_is_set_in_every_phase(folder: Path) -> None:
+    def set_to(every: int) -> None:
+        words = ["--sample-every", str(every), "--control", str(live.control)]
+        assert main(["shadow", "set", *words]) == 0
+
+    with running(folder) as live:
+        live.more(3_000)
+        live.rollout("shadow", "slow.toml", *ANN)
+        set_to(1)
+        live.rollout("canary", "--strategy", MAKER, *ANN)
+        live.more(3_000)
+        first = live.pilot.keeper.evidence
+        set_to(1_000_000)
+        live.more(2_000)
+        second = live.pilot.keeper.evidence
+        live.more(2_000)
+        third = live.pilot.keeper.evidence
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert first.compared is not None
+    assert first.compared > 100
+    assert second.compared == third.compared
+
+
 def test_what_a_silent_form_takes_is_no_part_of_a_message(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

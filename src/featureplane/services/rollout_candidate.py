@@ -153,6 +153,7 @@ class RolloutCandidate:
 
     def _shadow(self, state: RolloutState, version: Version, fset: FeatureSet) -> None:
         shadow = self._shadow_of(fset)
+        shadow.sample_every = self._every
         self.leave()
         self._watch(shadow)
         self._running = _Shadowed(version, state.began, shadow)
@@ -225,6 +226,8 @@ class RolloutCandidate:
             self.handed_over()
         elif running is not None:
             self._ended.append(running.shadow)
+            if self._own_shadow is not None:  # what was set while it ran holds on
+                self._own_shadow.sample_every = running.shadow.sample_every
             self._watch(self._own_shadow)
             self._close()
 
@@ -312,6 +315,7 @@ class RolloutCandidate:
         running = self._running
         if not isinstance(running, _Beside):
             return None
+        running.onlooker.comparison.every = self._every
         now_ns = self._service.runner.now_ns
         if self._lost is not None:
             running.guard.fails(now_ns, self._lost)
