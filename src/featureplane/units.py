@@ -12,6 +12,7 @@ __all__ = [
     "EXP2_COEFFICIENTS",
     "I64_MAX",
     "MAGNITUDE_LIMIT",
+    "NANOS_PER_MICRO",
     "NANOS_PER_MS",
     "NANOS_PER_SECOND",
     "TIME_LIMIT_NS",
@@ -32,6 +33,7 @@ MAGNITUDE_LIMIT: Final = 1 << 53
 TIME_LIMIT_NS: Final = 1 << 62
 """Times of events lie from 0 to below this, so that no difference of two leaves 64 bits."""
 
+NANOS_PER_MICRO: Final = 1_000
 NANOS_PER_MS: Final = 1_000_000
 NANOS_PER_SECOND: Final = 1_000_000_000
 

@@ -38,7 +38,6 @@ _EXAMPLE = (
     "featureplane backtest featureplane.strategy.examples.market_maker:SharedMarketMaker "
     "--data ethusdt.gz --source binance-spot --features lob_shared_v1"
 )
-_NANOS_PER_MICRO = 1_000
 _SAMPLE_NS = 100 * NANOS_PER_MS
 
 Mode = Literal["lob_feature", "stats_only", "replay"]
@@ -90,16 +89,10 @@ class Market:
 
     def paper(self) -> PaperOptions:
         """As options of the paper venue; raises `SettingError` for a fee or a latency that is none."""
+        from featureplane.execution.venues.desk import terms_of
         from featureplane.execution.venues.paper import PaperOptions
 
-        way_ns = self.latency_us * _NANOS_PER_MICRO
-        return PaperOptions(
-            fill=self.fill,
-            entry_ns=way_ns,
-            response_ns=way_ns,
-            maker_bps=self.maker_bps,
-            taker_bps=self.taker_bps,
-        )
+        return PaperOptions(**terms_of(self))
 
 
 MARKET = Market()
@@ -304,16 +297,10 @@ def _asset(given: _Given, events: EventBatch) -> HftAsset:
 
 
 def _hft_market(market: Market) -> HftMarket:
+    from featureplane.execution.venues.desk import terms_of
     from featureplane.research.backtest.library import HftMarket
 
-    way_ns = market.latency_us * _NANOS_PER_MICRO
-    return HftMarket(
-        fill=market.fill,
-        entry_ns=way_ns,
-        response_ns=way_ns,
-        maker_bps=market.maker_bps,
-        taker_bps=market.taker_bps,
-    )
+    return HftMarket(**terms_of(market))
 
 
 def _setting(strategy: str, fset: FeatureSet | None, market: Market, source: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from featureplane import __version__, native
 from featureplane.errors import FeaturePlaneError, SettingError, UnknownSymbol
 from featureplane.execution.risk import RiskCheck
+from featureplane.execution.venues.desk import terms_of
 from featureplane.execution.venues.paper import PaperOptions, PaperVenue
 from featureplane.features.pipeline import Pipeline
 from featureplane.features.shadow import Shadow
@@ -43,13 +44,13 @@ from featureplane.strategy.api import BaseStrategy, required_by
 from featureplane.strategy.loading import load_either, make
 from featureplane.strategy.service import ServiceRunner
 from featureplane.telemetry import LOG_LEVELS
+from featureplane.units import NANOS_PER_MICRO
 
 __all__ = ["VENUES", "Prepared", "prepare", "problems"]
 
 VENUES: Final = ("paper",)
 """Venues that orders can go to."""
 
-_NANOS_PER_MICRO: Final = 1_000
 _NAME: Final = "="
 
 T = TypeVar("T")
@@ -167,14 +168,7 @@ def _backend(asked: ServiceConfiguration) -> str:
 def _paper(asked: ServiceConfiguration) -> PaperOptions:
     if asked.venue not in VENUES:
         raise SettingError(f"venue {asked.venue!r} is not configured", hint=nearest(asked.venue, VENUES))
-    way_ns = asked.latency_us * _NANOS_PER_MICRO
-    return PaperOptions(
-        fill=asked.fill,
-        entry_ns=way_ns,
-        response_ns=way_ns,
-        maker_bps=asked.maker_bps,
-        taker_bps=asked.taker_bps,
-    )
+    return PaperOptions(**terms_of(asked))
 
 
 def _check_words(asked: ServiceConfiguration) -> None:
@@ -286,7 +280,7 @@ def _service(
         engine=feed,
         venue=PaperVenue(feed.instruments, paper, stream=feed.options),
         risk=RiskCheck(feed.instruments, asked.limits),
-        budget_ns=asked.budget_us * _NANOS_PER_MICRO,
+        budget_ns=asked.budget_us * NANOS_PER_MICRO,
         emit_features=settings.engine_emit_events,
         listener=story,
         backend=backend,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypedDict
 
 from featureplane.errors import SettingError
 from featureplane.execution.money import Worth, amount
@@ -17,9 +17,9 @@ from featureplane.execution.venues.market_view import MarketView, Step
 from featureplane.execution.venues.native_view import NativeView
 from featureplane.market.instruments import Instrument
 from featureplane.market.messages import Event, Message
-from featureplane.units import half_even_div
+from featureplane.units import NANOS_PER_MICRO, half_even_div
 
-__all__ = ["Desk", "PaperOptions"]
+__all__ = ["Asked", "Desk", "PaperOptions", "Terms", "terms_of"]
 
 _BPS_PLACES: Final = 4
 _BPS: Final = 10 ** (4 + _BPS_PLACES)
@@ -60,6 +60,41 @@ class PaperOptions:
             if amount(getattr(self, name), _BPS_PLACES) is None:
                 hint = f'decimal text of at most {_BPS_PLACES} decimals, like "2.5"'
                 raise SettingError(f"{name}={getattr(self, name)!r}", hint=hint)
+
+
+class Asked(Protocol):
+    """How a market is asked for in words that people write: microseconds each way, fees as decimal text."""
+
+    @property
+    def fill(self) -> str: ...  # noqa: D102 - as in `PaperOptions`, so for the others
+    @property
+    def latency_us(self) -> int: ...  # noqa: D102
+    @property
+    def maker_bps(self) -> str: ...  # noqa: D102
+    @property
+    def taker_bps(self) -> str: ...  # noqa: D102
+
+
+class Terms(TypedDict):
+    """The same as any venue takes it."""
+
+    fill: str
+    entry_ns: int
+    response_ns: int
+    maker_bps: str
+    taker_bps: str
+
+
+def terms_of(asked: Asked) -> Terms:
+    """What was asked for in words, as options of a venue."""
+    way_ns = asked.latency_us * NANOS_PER_MICRO
+    return Terms(
+        fill=asked.fill,
+        entry_ns=way_ns,
+        response_ns=way_ns,
+        maker_bps=asked.maker_bps,
+        taker_bps=asked.taker_bps,
+    )
 
 
 class Tell(Protocol):
