@@ -25,6 +25,7 @@ from featureplane.services.marketdata import MarketDataService
 from featureplane.services.raw_queue import Item
 from featureplane.services.recorder import STATE_NS, Recorder
 from featureplane.services.recording import (
+    files_of,
     frame_files,
     is_reconnect,
     json_lines,
@@ -230,6 +231,9 @@ def test_where_another_set_became_the_active_one_a_span_ends(
         bytes_ = [b"".join(path.read_bytes() for path in frame_files(one)) for one in (out, again)]
         assert bytes_[0] == bytes_[1]
         sides.append(bytes_[0])
+    beside = [b"".join(path.read_bytes() for path in files_of(tmp_path / one, "candidate")) for one in "ab"]
+    assert beside[0] == b"".join(path.read_bytes() for path in files_of(folder, "candidate")) != b""
+    assert beside[1] == b""
     assert len(sides[1]) > 10_000
     assert b"".join(seen.packed) == b"".join(sides)
     Recorder(folder, USDM, TWO, FASTER).finish()  # a service that begins with what was promoted goes on

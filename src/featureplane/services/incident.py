@@ -2,7 +2,7 @@
 
     manifest.json        the span, where a replay begins, counts, and the sha-256 of every other file
     features.toml        the feature set
-    raw-, frames-, state-, metrics-, log-, runs.jsonl, recording.json, instruments.toml
+    raw-, frames-, candidate-, state-, metrics-, log-, runs.jsonl, recording.json, instruments.toml
 
 The rest is a recording like the one it was taken from: `replay:FOLDER` plays it back, to the same frames.
 Only files are read, so that it does not matter whether the service still runs. Leans on `recording`. Settings
@@ -111,10 +111,16 @@ class _Span:
 
     def frames(self, edge: _Edge) -> Iterator[bytes]:
         """What those messages made."""
-        for ns, frame in _frames(self.recording, self.begins):
+        for ns, frame in _frames(frame_files(self.recording), *self.begins.frames):
             if not edge.is_before(ns, self.to_ns):
                 return
             yield frame
+
+    def candidates(self) -> Iterator[bytes]:
+        """What was computed meanwhile beside the active set."""
+        for ns, frame in _frames(files_of(self.recording, "candidate")):
+            if self.begins.local_ts_ns <= ns < self.to_ns:
+                yield frame
 
     @property
     def is_empty(self) -> bool:
@@ -206,6 +212,8 @@ def _fill(out: _Out, span: _Span, place: Path) -> dict[str, Any]:
     edge = _Edge()
     counts, last_ns = _write_messages(out, raw, span, edge)
     made = out.write(frames, span.frames(edge))
+    if files_of(recording, "candidate"):
+        out.write(f"candidate-{day}-000001.bin", span.candidates())
     here = Beginning(begins.local_ts_ns, (raw, 0), (frames, 0), begins.about, begins.states)
     out.write(f"state-{day}-000001.jsonl", [beginning_line(here)])
     metrics = out.write(f"metrics-{day}-000001.jsonl", _numbers(recording, from_ns, to_ns))
@@ -344,10 +352,9 @@ def _messages(recording: Path, begins: Beginning) -> Iterator[tuple[int | None, 
                     yield None if read is None else read[0], line
 
 
-def _frames(recording: Path, begins: Beginning) -> Iterator[tuple[int, bytes]]:
+def _frames(paths: Iterable[Path], name: str = "", at: int = 0) -> Iterator[tuple[int, bytes]]:
     """Whole frames from a place on, with their times; raises `MalformedEvent` for what are none."""
-    name, at = begins.frames
-    for path in frame_files(recording):
+    for path in paths:
         if path.name < name:
             continue
         with path.open("rb") as stream:

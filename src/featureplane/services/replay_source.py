@@ -74,8 +74,12 @@ def recorded_states(text: str) -> Mapping[str, bytes]:
     folder = paths[0]
     if len(paths) != 1 or not is_recording(folder) or not (files := raw_files(folder)):
         return {}
-    place = (files[0].name, 0)
-    return next((one.states for one in read_beginnings(folder) if one.raw == place), {})
+    for here in read_beginnings(folder):
+        if here.raw == (files[0].name, 0):
+            return here.states
+        if here.raw[0] >= files[0].name:  # WHY: they are in order, and many
+            break
+    return {}
 
 
 def _named(text: str) -> tuple[list[Path], float | None]:
