@@ -29,6 +29,9 @@ SPEED = 8
 """The sample is then played in less than a minute, and scraped for long enough to have rates."""
 
 FILLED_S = 60.0
+MAY_BE_SLOW = {"too-slow", "stale-feed"}
+"""What a machine that does something else as well may be told; everything else is quiet on a sound run."""
+
 MAKER = "mm=featureplane.strategy.examples.market_maker:SharedMarketMaker"
 CHOSEN = {"$job": JOB, "$instance": ".*", "$__rate_interval": "5s", "$__range": "1m"}
 """What Grafana puts in the place of its variables."""
@@ -116,9 +119,12 @@ def test_every_panel_shows_something_of_a_service_that_runs(tmp_path: Path) -> N
         chosen = f'messages_total{{job=~"{JOB}"}}'
         assert prometheus.ask("label/instance/values", **{"match[]": chosen}) == [address]
         groups = prometheus.ask("rules")["groups"]
+        firing = {one["metric"]["alertname"] for one in prometheus.query('ALERTS{alertstate="firing"}')}
         health = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
     names = [*(one.name for one in ALERTS), *(one.name for one in RECORDS)]
     assert health == dict.fromkeys(names, "ok")
+    slow = {one.name for one in ALERTS if one.page in MAY_BE_SLOW}
+    assert firing - slow == set()
 
 
 def test_panels_read_what_is_declared() -> None:

@@ -47,10 +47,13 @@ def dashboards(*, out: Out, json: Json = False) -> int:
 
 
 def _written(files: Callable[[], Mapping[str, str]], out: Path, *, json: bool) -> int:
+    from featureplane.whole_file import WholeFile
+
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, text in files().items():
-        (out / name).write_text(text, encoding="utf-8")
+        with WholeFile(out / name) as file:
+            file.part.write_text(text, encoding="utf-8", newline="\n")
         paths.append(str(out / name))
     if json:
         print_json({"written": paths})
