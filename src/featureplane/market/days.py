@@ -27,6 +27,7 @@ CALENDAR_VERSION: Final = 1
 """Rises with any change of what a day is; what is stored by day is found under another key then."""
 
 _DAY: Final = timedelta(days=1)
+_KEPT_MAX: Final = 4_096
 _REACH_DAYS: Final = 400  # how far apart two dates with a session may lie
 
 
@@ -69,20 +70,22 @@ class Calendar:
             raise _no_reset(instrument)
         self._zone = zone(self._reset_at.time_zone if self._reset_at else instrument.time_zone)
         self.on = functools.lru_cache(maxsize=4_096)(self._on)
-        self._last: tuple[Day, ...] = ()
+        self._between: dict[tuple[int, int], tuple[Day, ...]] = {}  # asked for again and again
 
     def between(self, start_ns: int, end_ns: int) -> tuple[Day, ...]:
         """The days that share an instant with [start, end), in order."""
-        last = self._last
-        if last and last[0].start_ns <= start_ns < last[0].end_ns and end_ns <= last[-1].end_ns:
-            return last if last[-1].start_ns < end_ns else tuple(d for d in last if d.start_ns < end_ns)
+        known = self._between.get((start_ns, end_ns))
+        if known is not None:
+            return known
         found = []
         day = self.at(start_ns)
         while day.start_ns < end_ns:
             found.append(day)
             day = self._next(day.date)
-        self._last = tuple(found)
-        return self._last
+        if len(self._between) >= _KEPT_MAX:
+            self._between.clear()
+        self._between[start_ns, end_ns] = tuple(found)
+        return tuple(found)
 
     def at(self, clock_ns: int) -> Day:
         """The day that an instant belongs to."""

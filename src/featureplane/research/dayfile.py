@@ -47,7 +47,7 @@ CLOCK: Final = "@clock_ns"
 """The column of times by which rows are asked for; no feature can be called so."""
 
 ROWS_A_GROUP: Final = 1 << 16
-_PAGE_BYTES: Final = 1 << 16
+_PAGE_BYTES: Final = 1 << 20
 _FACTS: Final = "featureplane.store"
 
 

@@ -49,7 +49,7 @@ class Reader(Protocol):
         """Rows of [start, end) or around, with their times; may map the piece instead."""
 
     def check(self, piece: Piece) -> None:
-        """Make sure that the file of a piece is whole, or map the piece instead."""
+        """Make sure that the file of a piece is whole, or map the piece."""
 
 
 class StoreEntry:
@@ -100,7 +100,8 @@ class StoreEntry:
 
     def to_polars(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows in Polars; needs the `research` extra."""
-        frame: pl.DataFrame = _polars().from_arrow(self.table(columns))
+        names = self._schema(columns).names
+        frame: pl.DataFrame = self.scan().select(names).collect()
         return frame
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -119,7 +120,7 @@ class StoreEntry:
         polars = _polars()
         frames = [self._lazy(piece, polars) for piece in self._pieces]
         if not frames:
-            return self.to_polars().lazy()
+            return polars.from_arrow(self.table()).lazy()  # type: ignore[no-any-return]
         return frames[0] if len(frames) == 1 else polars.concat(frames)  # type: ignore[no-any-return]
 
     def __len__(self) -> int:

@@ -251,6 +251,8 @@ class Fetcher:
             return
         row, opened = piece.stored
         try:
+            if self.root.wants_hot(row):
+                self.heat(piece)
             self.root.shelf.check(row, opened)
         except Damaged as error:
             self._replace(piece, row, error)

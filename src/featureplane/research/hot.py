@@ -25,6 +25,7 @@ from featureplane.research.shelf import HOT, Damaged, OpenFile, Shelf
 __all__ = ["MappedDay", "hot_bytes", "hot_path", "open_hot", "publish_hot", "said"]
 
 _KEY: Final = b"featureplane.key"
+_IN_ORDER: Final = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,9 @@ def open_hot(shelf: Shelf, row: Row) -> MappedDay:
     if said(opened.identity) != row.hot_identity:
         raise Damaged("a hot file that somebody wrote to")
     try:
-        table = pa.ipc.open_file(opened.mapped()).read_all()
+        file = pa.ipc.open_file(pa.BufferReader(opened.buffer()), options=_IN_ORDER)
+        batches = [file.get_batch(number) for number in range(file.num_record_batches)]
+        table = pa.Table.from_batches(batches, schema=file.schema)
     except (pa.ArrowException, OSError) as error:
         raise Damaged(str(error)) from None
     if (table.schema.metadata or {}).get(_KEY) != row.key.encode() or len(table) != row.rows:

@@ -13,6 +13,7 @@ Leans on `dayfile` and `manifest`. Knows nothing of keys' making.
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import re
 import secrets
@@ -57,6 +58,12 @@ class OpenFile:
             with suppress(OSError):  # a file system without locks: the open file stays readable anyway
                 fcntl.flock(self.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         self.identity: Identity = identity_of(os.fstat(self.descriptor))
+
+    def buffer(self) -> pa.Buffer:
+        """Its bytes, mapped by Python: opened ten times as fast, for what no thread of Arrow reads."""
+        if not self.identity[2]:
+            return pa.py_buffer(b"")
+        return pa.py_buffer(mmap.mmap(self.descriptor, self.identity[2], prot=mmap.PROT_READ))
 
     def mapped(self) -> pa.MemoryMappedFile:
         """Its bytes, mapped; they stay readable when the file is removed. Raises `OSError` for an empty one.
