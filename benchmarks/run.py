@@ -42,6 +42,7 @@ MODULES = (
     "backtest",
     "nautilus",
     "start",
+    "store",
 )
 SMOKE_MESSAGES = 2_000
 

@@ -160,7 +160,10 @@ class StoreEntry:
         self._reader.check(piece)
         if piece.stored is None or piece.mapped is not None:
             return self._lazy(piece, polars)
-        lazy = polars.scan_parquet(piece.stored[1].path)
+        row, opened = piece.stored
+        lazy = polars.scan_parquet(opened.path)
+        if start_ns <= row.start_ts and end_ns >= row.end_ts:
+            return lazy.select(names)
         inside = (polars.col(CLOCK) >= start_ns) & (polars.col(CLOCK) < end_ns)
         return lazy.filter(inside).select(names)
 
