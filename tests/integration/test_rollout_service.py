@@ -22,7 +22,7 @@ from featureplane.features.loading import load_feature_set
 from featureplane.features.messages import ReferenceMessages
 from featureplane.features.profiles import profile_of
 from featureplane.release.rollout import Action, Phase, Request, RolloutState, Version
-from featureplane.release.rollout_file import RolloutFile
+from featureplane.release.rollout_file import RolloutFile, packed
 from featureplane.services.configuration import read_configuration
 from featureplane.services.marketdata import MarketDataService
 from featureplane.services.preparation import prepare
@@ -355,6 +355,11 @@ def test_where_the_state_cannot_be_written_the_rollout_freezes_and_the_service_g
             assert "No space left" in frozen["service"]["frozen"]
             assert live.service.picture(20)["feature_rollout_frozen"][()] == 1
             live.rollout("canary", "--strategy", MAKER, *ANN, status=2)
+            wider = RolloutFile(PLACE).read().canary([MAKER], [SYMBOL], Request("ann", "x", "now"))
+            PLACE.write_bytes(packed(wider))  # by somebody who can write
+            live.more(2_000)
+            assert live.pilot.state == wider
+            assert consumed(live) == "lob_shared_v1"
         live.more(2_000)
         assert live.pilot.state.phase is Phase.ACTIVE
         assert live.service.picture(20)["feature_rollout_frozen"][()] == 0

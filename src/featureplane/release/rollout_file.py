@@ -24,7 +24,7 @@ from featureplane.release.rollout import Action, Cause, Phase, RolloutState, Tra
 from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
 from featureplane.whole_file import WholeFile
 
-__all__ = ["RolloutFile", "digest_of"]
+__all__ = ["RolloutFile", "digest_of", "packed"]
 
 _FORMAT: Final = 1
 _WAIT_NS: Final = 2 * NANOS_PER_SECOND
@@ -70,7 +70,7 @@ class RolloutFile:
             before = self.read()
             after = step(before)
             if after != before:
-                self._write(_packed(after), lambda: act(after))
+                self._write(packed(after), lambda: act(after))
             return after
 
     def _write(self, data: bytes, act: Callable[[], None]) -> None:
@@ -146,7 +146,8 @@ def _to_disk(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _packed(state: RolloutState) -> bytes:
+def packed(state: RolloutState) -> bytes:
+    """A state as the content of its file."""
     content = dataclasses.asdict(state)
     table = {"format": _FORMAT, "sha256": digest_of(content), "state": content}
     return (json.dumps(table, indent=1, allow_nan=False) + "\n").encode()

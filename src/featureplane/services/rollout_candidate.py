@@ -181,7 +181,7 @@ class RolloutCandidate:
             engines.withdraw()
             raise
         self.leave()
-        guard = CanaryGuard(self._criteria, *self._keeper.tails)
+        self._lost, guard = None, CanaryGuard(self._criteria, *self._keeper.tails)
         comparison = FrameComparison(
             live, fset, every=self._every, abs_tol=self._abs_tol, differs=self._telling(guard)
         )

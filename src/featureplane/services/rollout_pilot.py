@@ -266,6 +266,10 @@ class RolloutPilot:
         `asked`: somebody waits for the answer, and is told what cannot be yet.
         """
         self._bring_active(state)
+        done = self._called_back
+        if done is not None and done.began == state.began:
+            self._candidate.leave()
+            return
         waits = self._candidate.phase is None and not self.keeper.has_baseline
         if waits and state.has_candidate and state.candidate is not None:
             self._candidate.check(state.candidate)
@@ -314,7 +318,7 @@ class RolloutPilot:
             return
         self._stamp, self.frozen = stamp, None
         if state != self.state:
-            self.state, self._called_back = state, None
+            self.state = state
             self._try(state)
             self._say("the rollout was changed by others")
 
@@ -352,6 +356,7 @@ class RolloutPilot:
             self.frozen = str(error)
             return
         self._called_back, self.frozen, self._stamp = None, None, self._file.stamp()
+        self._try(self.state)
         self._say("the rollout was rolled back")
 
     def _until_baseline(self) -> str:
