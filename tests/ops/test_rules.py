@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
-from featureplane.ops.alerting import Alert
+from featureplane.ops.alerting import JOB, Alert
 from featureplane.ops.alerts import ALERTS, ALWAYS_THERE
 from featureplane.ops.rules import PAGES, RECORDS, rules_text
+from featureplane.ops.shipped import RULES
 from featureplane.telemetry import METRICS
 from tests.contract.project import ROOT
 from tests.prometheus import promtool
+
+TABLE = re.compile(r"^\| \[[^]]+\]\(\.\./runbooks/([a-z-]+)\.md\) \| (`.*) \|$", re.MULTILINE)
+"""Rows of the table of pages: the page, and the alerts that name it."""
 
 Series = dict[str, str]
 """Values by series, in promtool's notation: one a minute."""
@@ -275,3 +279,17 @@ def test_what_rules_read_is_declared_and_missed_when_it_is_gone() -> None:
     own = {"strategy", "subscriber"}
     labelled = {one.name for one in METRICS if own & set(one.labels)}
     assert read - labelled - MADE_BY_PROMETHEUS == set(ALWAYS_THERE)
+
+
+def test_the_page_about_operations_says_how_to_load_them_and_lists_them_all(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "concepts" / "operations.md").read_text(encoding="utf-8")
+    config = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert config is not None
+    (tmp_path / "monitoring").mkdir()
+    (tmp_path / "monitoring" / RULES[0]).write_text(rules_text(), encoding="utf-8")
+    (tmp_path / "prometheus.yml").write_text(config[1], encoding="utf-8")
+    said = promtool("check", "config", str(tmp_path / "prometheus.yml"))
+    assert f"{len(ALERTS) + len(RECORDS)} rules found" in said
+    assert f"job_name: {JOB} " in config[1]
+    listed = {(page_of, name) for page_of, row in TABLE.findall(page) for name in re.findall(r"`(\w+)`", row)}
+    assert listed == {(alert.page, alert.name) for alert in ALERTS}
