@@ -71,7 +71,8 @@ def midnights(batch: EventBatch) -> list[int]:
     ends = batch.message_ends
     times = batch.array["source_ts_ns"][ends - 1]
     days = (times - MONDAY_NS) // DAY_NS
-    return (np.flatnonzero(np.diff(np.maximum.accumulate(days)) > 0) + 1).tolist()
+    found: list[int] = (np.flatnonzero(np.diff(np.maximum.accumulate(days)) > 0) + 1).tolist()
+    return found
 
 
 def dataset(folder: Path, days: int = 2, **options: Any) -> fp.Dataset:
