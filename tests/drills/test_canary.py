@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from featureplane import native
+from featureplane.cli.app import main
 from tests.drills.scene import Scene
-from tests.drills.stage import prepare_rollout, rollout_scene, told
+from tests.drills.stage import ANN, prepare_rollout, rollout_scene, told
 from tests.services import sample_lines
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="shadows of two backends need both")
+
+DAY = 24 * 60  # minutes
 
 
 def begin(stage: Scene, candidate: Path, lines: list[bytes]) -> None:
@@ -82,9 +85,10 @@ def test_a_person_takes_a_canary_back(
     lines = sample_lines(20_000)
     given = {"NAME": "ann", "TEXT": "spreads look odd"}
     with rollout_scene("canary", tmp_path, capsys) as stage:
+        stage.metrics()
         begin(stage, tmp_path / "slow.toml", lines)
         stage.feed(lines[6_000:12_000])
-        stage.metrics()
+        stage.metrics(DAY + 10)
         assert stage.value('feature_rollout_phase{phase="canary"}') == 1
         assert stage.page.ask("rollout status")["candidate"]["feature_set_id"] == "lob_shared_v1@slow"
         # What the page says, and its effect.
@@ -93,6 +97,7 @@ def test_a_person_takes_a_canary_back(
         stage.feed(lines[12_000:])
         stage.metrics()
         recovered(stage, before)
+        stage.alarms("RolloutLeftInCanary")
         last = stage.page.ask("rollout status")["history"][-1]
         assert (last["by"], last["why"], last["cause"]) == ("ann", "spreads look odd", "kernel")
     # If the service does not answer, the state file is changed, and the next start follows it.
@@ -104,3 +109,34 @@ def test_a_person_takes_a_canary_back(
         answer = stage.page.ask("rollout status")
         assert (answer["phase"], answer["candidate"]) == ("active", None)
         assert len(answer["bad"]) == 2
+
+
+def test_a_candidate_that_is_compared_with_nothing_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_rollout(tmp_path, monkeypatch)
+    lines, slow = sample_lines(9_000), str(tmp_path / "slow.toml")
+    for words in (["enable", "lob_shared_v1"], ["shadow", slow]):
+        assert main(["rollout", *words, *ANN, "--control", str(tmp_path / "none.sock")]) == 0
+    monkeypatch.setenv("HFT_FEATURE_SHADOW_PARITY", "0")
+    with rollout_scene("canary", tmp_path, capsys) as stage:
+        stage.metrics(20)
+        stage.feed(lines[:6_000])
+        stage.metrics(50)
+        assert stage.value('feature_rollout_phase{phase="shadow"}') == 1
+        missing = [one["name"] for one in stage.page.ask("rollout status")["criteria"] if not one["reached"]]
+        assert "shadow" in missing
+        stage.page.run("rollout rollback", NAME="ann", TEXT="nothing compares it")
+    # What the page says: the shadow is switched on; then it is compared.
+    monkeypatch.setenv("HFT_FEATURE_SHADOW_PARITY", "1")
+    phases = stage.phases
+    with rollout_scene("canary", tmp_path, capsys) as stage:
+        stage.feed(lines[:3_000])
+        told(stage, "shadow", str(tmp_path / "hasty.toml"))
+        stage.feed(lines[3_000:])
+        assert stage.running.shadow is not None
+        assert stage.running.shadow.drain(60)
+        stage.metrics(60, grows=60)
+        stage.phases = [*phases, *stage.phases]
+        assert stage.page.ask("rollout status")["evidence"]["compared"] > 50
+        stage.alarms("RolloutNotComparing")

@@ -17,7 +17,7 @@ from featureplane.services.control import ask_service
 from scripts.mutations import Mutation, read_list
 from tests.drills.scene import Scene, forms, maker, scene
 from tests.drills.stage import prepare_rollout, rollout_scene, told
-from tests.services import SAMPLE, sample_lines
+from tests.services import SAMPLE, Frames, Lines, sample_lines, service
 from tests.shadow import WAIT_S, closing, mutated, until
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="a shadow on the other backend needs both")
@@ -160,3 +160,41 @@ def test_a_candidate_in_the_shadow_is_taken_out(
         assert (told_last["why"], told_last["cause"]) == ("differs in the shadow", "kernel")
         assert stage.running.fset is not None
         assert stage.running.fset.feature_set_id == "lob_shared_v1"
+
+
+def test_a_shadow_that_stalls_fills_its_queue_and_changes_no_live_byte(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, plain, seen = sample_lines(16_000), Frames(), Frames()
+    service(subscribers=[plain]).run(Lines(lines))
+    shadow = Shadow(mode="full", sample_every=1, queue_bytes=1 << 17)
+    with closing(shadow), scene("shadow", tmp_path, capsys, shadow=shadow, subscribers=[seen]) as stage:
+        for at in range(0, 3_000, 100):
+            stage.feed(lines[at : at + 100])
+            assert shadow.drain(WAIT_S)
+        stage.metrics()
+        assert compared(stage, "skipped") < 10
+        for pid in shadow.pids:
+            os.kill(pid, signal.SIGSTOP)
+        stage.feed(lines[3_000:9_000])
+        stage.metrics()
+        # The symptom.
+        assert compared(stage, "skipped") > 100
+        assert stage.page.ask("shadow status")["skipped"] > 100
+        for pid in shadow.pids:
+            os.kill(pid, signal.SIGCONT)
+        # What the page says: less often. It goes on from a live state.
+        stage.page.run("shadow set --sample-every 1024")
+        assert shadow.drain(WAIT_S)
+        shadow.sample_every = 4
+        before = shadow.counts.match
+        stage.feed(lines[9_000:10_000])
+        assert shadow.drain(WAIT_S)
+        for at in range(10_000, 16_000, 500):
+            stage.feed(lines[at : at + 500])
+            assert shadow.drain(WAIT_S)
+        stage.metrics(60)
+        assert shadow.counts.match > before + 100
+        assert shadow.counts.mismatch == 0
+        stage.alarms("ShadowSkipping")
+    assert seen.packed == plain.packed

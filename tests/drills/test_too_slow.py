@@ -10,11 +10,12 @@ import pytest
 import featureplane as fp
 from featureplane.services.marketdata import StrategyForms
 from featureplane.services.raw_queue import RawQueue
+from featureplane.settings import Settings
 from featureplane.strategy.examples import market_maker
 from tests.drills.scene import scene
 from tests.feeds import with_snapshots
 from tests.integration.test_service_web import until_taken
-from tests.services import SAMPLE, SYMBOL
+from tests.services import SAMPLE, SYMBOL, sample_lines
 
 ROOM = 500
 
@@ -67,3 +68,24 @@ def test_what_does_not_fit_is_lost_and_the_slow_one_goes_off(
         assert stage.value("raw_queue_depth") == 0
         assert stage.readyz()[0] == 200
         stage.alarms("RawQueueDropping", "RawQueueNearFull", "StrategyOverBudget")
+
+
+@pytest.mark.native
+def test_features_that_take_too_long_are_seen_by_stage_and_backend(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phases, fset = [], fp.feature_set("lob_shared_v2")
+    settings = Settings(latency_sample_every=1)
+    for backend, minutes in (("python", 30), ("rust", 40)):
+        how = {"fset": fset, "backend": backend, "settings": settings}
+        with scene("too-slow", tmp_path, capsys, **how) as stage:
+            if backend == "python":
+                stage.metrics()
+            stage.feed(sample_lines(3_000))
+            stage.metrics(minutes, grows=minutes)
+            _, shown = stage.page.curl("/metrics")
+            assert 'pipeline_latency_ns_count{stage="features"}' in shown
+            assert f'backend="{backend}"' in stage.phases[-1].text
+            phases += stage.phases
+    stage.phases = phases
+    stage.alarms("FeaturePlaneSlow")
