@@ -202,7 +202,8 @@ def _forms_job(messages: _Messages, name: str) -> Job:
         tuple(contestants),
         baseline="legacy, orders, mean",
         proofs=(Proof("both forms sent orders", lambda: all(one.decided for one in deciding)),),
-        note="legacy without an engine; decisions of both are compared; reading, book, venue and orders cost both forms the same; the forms' own time is the job `forms`.",
+        note="legacy without an engine; decisions of both are compared; reading, book, venue and orders cost "
+        "both forms the same; what the forms themselves take is the job `forms`.",
     )
 
 
