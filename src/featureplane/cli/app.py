@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from featureplane import __version__
 from featureplane.cli import interrupt
+from featureplane.cli.backfill import backfill
 from featureplane.cli.backtest import backtest
 from featureplane.cli.bench import bench
 from featureplane.cli.capture import capture
@@ -57,6 +58,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
+app.command(backfill)
 app.command(backtest)
 app.command(bench)
 app.command(capture)

@@ -8,13 +8,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from featureplane.cli import interrupt
 
-__all__ = ["counting", "print_facts", "print_json", "print_table", "say", "say_error"]
+__all__ = ["counting", "print_facts", "print_json", "print_table", "say", "say_error", "watching"]
 
 
 def say(text: str, style: str = "") -> None:
@@ -95,6 +103,21 @@ def counting(what: str) -> Iterator[Callable[[str], None]]:
             progress.update(task, description=f"{what}  {counts}")
 
         yield tell
+
+
+@contextmanager
+def watching(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A bar that is moved by so much, and says what is done now and how long it will take."""
+    console = _to_people()
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+
+        def move(by: int, now: str) -> None:
+            interrupt.check()
+            progress.update(task, advance=by, description=now)
+
+        yield move
 
 
 def _to_people() -> Console:

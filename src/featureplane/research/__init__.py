@@ -13,5 +13,6 @@ keys      what a stored day's name is made of
 manifest  which days are stored, in SQLite
 shelf     their files; `hot` the mapped ones
 store     the door; `entry` what it answers
+backfill  many days by many workers
 repair    what does not fit, found and mended
 """

@@ -214,6 +214,14 @@ class Dataset:
         first, last = known.index(files[0]), known.index(files[-1])
         return (*known[max(first - 1, 0) : first], *known[last + 1 : last + 2])
 
+    def near(self, symbol: str, dates: frozenset[date] | None) -> tuple[DataFile, ...]:
+        """Files of a symbol that may hold something of these days, as far as the catalogue says; or all."""
+        files = self._files(symbol)
+        if dates is None:
+            return files
+        says = [file.days is None or not dates.isdisjoint(file.days) for file in files]
+        return tuple(file for number, file in enumerate(files) if any(says[max(number - 1, 0) : number + 2]))
+
     def source_info(self, file: DataFile) -> SourceInfo:
         """What the source of a file has and lacks."""
         if self.source == "capture":
@@ -278,6 +286,10 @@ class Dataset:
                 names = [str(files[before].path), str(files[after].path)]
                 right = names if two.last_local_ns > one.first_local_ns else names[::-1]
                 raise FileOrder(names, right)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: what is declared, not what was found out."""
+        return self.__dict__ | {"_calendars": {}, "_of_symbol": {}, "memory": OwnMemory()}
 
     def __repr__(self) -> str:
         return f"<Dataset of {len(self.files)} files of {self.source}>"

@@ -111,6 +111,10 @@ class Resolver:
         self._known[place] = found
         return found
 
+    def look(self, file: DataFile, symbol: str) -> None:
+        """Find out what a file holds of a symbol, and remember it."""
+        self._data.facts(file, symbol, self._memory)
+
     def known(self, symbol: str, day: Day, fset: FeatureSet) -> Resolved | None:
         """What was found last time, whether or not it stands."""
         return self._known.get((symbol, day.start_ns, fset))
