@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import signal
-from collections.abc import Iterable
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -16,13 +14,11 @@ import pytest
 import featureplane as fp
 from featureplane.cli.app import main
 from featureplane.errors import EmptyStream, SettingError, StateError, UnreadableFile
-from featureplane.features.frame import FrameLayout, read_head
-from featureplane.market.instruments import Instrument, load_instruments
+from featureplane.features.frame import read_head
+from featureplane.market.instruments import load_instruments
 from featureplane.services import incident
 from featureplane.services.diary import Diary
 from featureplane.services.incident import export, instant_text, read_instant, read_manifest, verify
-from featureplane.services.marketdata import MarketDataService
-from featureplane.services.raw_queue import Item
 from featureplane.services.recorder import STATE_NS, Recorder
 from featureplane.services.recording import (
     files_of,
@@ -31,69 +27,30 @@ from featureplane.services.recording import (
     json_lines,
     raw_files,
     read_beginnings,
-    read_frames,
 )
-from featureplane.services.replay_source import ReplaySource, parse_replay, raw_lines, recorded_states
+from featureplane.services.replay_source import ReplaySource, raw_lines, recorded_states
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.events import BidAskEvent
 from tests.binance_lines import backends
 from tests.binance_render import SOURCE as USDM
 from tests.binance_render import Way, rendered
-from tests.binance_render import instruments as made_up
+from tests.incidents import TWO, command, packed, played, record, times
 from tests.integration.test_cli_run import LEGACY, Child, answer, options
 from tests.integration.test_service_faults import Feed
-from tests.services import INSTRUMENTS, SAMPLE, SOURCE, SYMBOL, V1, Frames, sample_lines, service
+from tests.services import (
+    INSTRUMENTS,
+    SAMPLE,
+    SOURCE,
+    SYMBOL,
+    V1,
+    Frames,
+    sample_lines,
+    sample_part,
+    service,
+)
 from tests.versions import FASTER
 
-TWO = made_up(2)
 MINUTE_NS = 60_000_000_000
-
-
-def record(
-    folder: Path,
-    items: Iterable[Item],
-    instruments: tuple[Instrument, ...] = TWO,
-    *,
-    source: str = USDM,
-    backend: str = "auto",
-    **how: Any,
-) -> MarketDataService:
-    """A recorded service that takes these items; its files are small, so that there are many of them."""
-    running = service(instruments=instruments, source=source, backend=backend)
-    assert isinstance(running.feed, fp.Pipeline)
-    more: dict[str, Any] = {"bytes_max": 40_000, "states": running.feed.save, **how}
-    running.subscribe(Recorder(folder, source, instruments, V1, **more))
-    running.run(Feed(items))
-    return running
-
-
-def packed(folder: Path) -> list[bytes]:
-    about = load_instruments(folder / "instruments.toml")
-    layout = FrameLayout.of(V1, {one.symbol_id: one.symbol for one in about})
-    return [frame.pack() for frame in read_frames(frame_files(folder), layout)]
-
-
-def played(folder: Path, *, source: str = USDM, backend: str = "auto") -> list[bytes]:
-    """The frames of a folder, played back."""
-    known = load_instruments(folder / "instruments.toml")
-    seen, (paths, _) = Frames(), parse_replay(f"replay:{folder}")
-    running = service(instruments=known, source=source, backend=backend, subscribers=[seen])
-    assert isinstance(running.feed, fp.Pipeline)
-    running.feed.go_on_from(recorded_states(f"replay:{folder}"))
-    running.run(ReplaySource(paths, None, [one.symbol for one in known]))
-    return seen.packed
-
-
-def command(manifest: dict[str, Any]) -> list[str]:
-    """What a manifest says that plays it back."""
-    words = shlex.split(str(manifest["replay"]))
-    at = words.index("featureplane")
-    assert words[:at] == ["env", f"HFT_FEATURE_ROLLOUT_STATE_PATH={words[at + 3][7:]}.rollout.json"]
-    return words[at + 1 :]
-
-
-def times(folder: Path) -> list[int]:
-    return [int(line[:19]) for line in raw_lines(raw_files(folder)) if line[:19].isdigit()]
 
 
 @backends
@@ -255,6 +212,22 @@ def test_the_oldest_files_go_and_what_is_left_can_be_played_back(tmp_path: Path)
     frames = packed(tmp_path / "out")
     assert played(tmp_path / "out") == frames == packed(whole)[-len(frames) :]
     assert len(frames) > 100
+
+
+def test_without_features_messages_are_exported_from_the_start_of_the_service(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = sample_part(tmp_path, 3_000)
+    words = ["--strategy", LEGACY, "--control", "off", "--record", str(tmp_path / "all"), "--json"]
+    monkeypatch.setenv("HFT_FEATURE_ENGINE_ENABLED", "0")
+    assert main(["run", "--source", f"replay:{part}", *words]) == 0
+    came = times(tmp_path / "all")
+    manifest = export(tmp_path / "all", came[2_000], came[2_500], tmp_path / "out")
+    assert manifest["begins_with"] == "the start of the service"
+    assert (manifest["messages"], manifest["frames"]) == (500, 0)
+    assert "env HFT_FEATURE_ROLLOUT_STATE_PATH" in manifest["replay"]
+    assert " HFT_FEATURE_ENGINE_ENABLED=0 featureplane run" in manifest["replay"]
+    capsys.readouterr()
 
 
 @pytest.fixture
