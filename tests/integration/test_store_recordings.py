@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -83,3 +85,35 @@ def test_days_of_recordings_are_the_days_that_were_lived(name: str, set_id: str,
         if set_id == "lob_shared_v2" and days:
             assert dict(zip(entry.days, np.diff([*begins, len(alone)]).tolist(), strict=True)) == days
         assert store.verify(sample=1)["equal"] == 1
+
+
+def test_a_weekend_is_an_empty_entry_and_a_session_without_data_an_error(tmp_path: Path) -> None:
+    path = shared("taifex/TXO35000Q6_2026-04-17_replay_actual.parquet")
+    data = fp.Dataset(path, "hftbacktest", ROOT / "tests" / "instruments" / "taifex.toml")
+
+    def asked(start: str, end: str) -> fp.StoreEntry:
+        return store.get_or_compute("TXO35000Q6", f"{start}+08:00", f"{end}+08:00", "lob_shared_v1")
+
+    with fp.FeatureStore(tmp_path, data) as store:
+        friday = asked("2026-04-17T08:30", "2026-04-20T08:30")
+        assert friday.days == {"2026-04-17": "miss"}
+        assert len(friday.table()) > 1_000
+        assert asked("2026-04-25T08:30", "2026-04-26T12:00").days == {}
+        assert len(asked("2026-04-25T08:30", "2026-04-26T12:00").table()) == 0
+        for night in (("2026-04-17T04:00", "2026-04-17T09:00"), ("2026-04-20T08:30", "2026-04-20T08:31")):
+            with pytest.raises(fp.FeaturePlaneError, match="no file of the hftbacktest dataset holds"):
+                asked(*night)
+
+
+def test_the_order_book_file_beside_lobsters_messages_counts(tmp_path: Path) -> None:
+    names = [f"AAPL_2012-06-21_first999rows_{kind}_10.csv.gz" for kind in ("message", "orderbook")]
+    for name in names:
+        shutil.copy(shared(f"lobster/{name}"), tmp_path / name)
+    data = fp.Dataset(tmp_path / names[0], "lobster", ROOT / "tests" / "instruments" / "lobster_level10.toml")
+    day = "AAPL", "2012-06-21T00:00Z", "2012-06-22T00:00Z", "lob_shared_v1"
+    with fp.FeatureStore(tmp_path / "root", data) as store:
+        before = store.get_or_compute(*day)
+        assert len(before.table()) > 900
+        book = tmp_path / names[1]
+        book.write_bytes(gzip.compress(gzip.decompress(book.read_bytes())))
+        assert store.get_or_compute(*day).keys != before.keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -427,6 +428,32 @@ def test_a_damaged_manifest_is_made_anew(data: fp.Dataset, root: Path, place: in
         store.fsck(repair=True)
         assert store.fsck().clean
         assert set(whole(store).days.values()) == {"hit"}
+
+
+@pytest.mark.parametrize("drop_table", [False, True])
+def test_a_manifest_that_is_damaged_while_it_is_open(
+    data: fp.Dataset, root: Path, *, drop_table: bool
+) -> None:
+    with fp.FeatureStore(root, data) as store:
+        expected = whole(store).table()
+        manifest = root / "manifest.sqlite"
+        if drop_table:
+            with contextlib.closing(sqlite3.connect(manifest)) as other:
+                other.execute("DROP TABLE manifest")
+        else:
+            with contextlib.closing(sqlite3.connect(manifest)) as other:
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with manifest.open("r+b") as stream:
+                for page in range(manifest.stat().st_size // 4096):
+                    stream.seek(4096 * page + 100 * (page == 0))
+                    stream.write(b"\xa5" * 64)
+        store._root.used("nothing")  # a write makes it read its pages again
+        store._root.flush()
+        assert store._fetcher is not None
+        store._fetcher.forget()
+        assert whole(store).table().equals(expected)
+        assert set(whole(store).days.values()) == {"hit"}
+        assert store.fsck().clean
 
 
 def test_the_manifest_can_be_made_anew_from_the_files(data: fp.Dataset, root: Path) -> None:

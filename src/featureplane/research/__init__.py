@@ -12,7 +12,7 @@ dayrun    the frames of one day
 keys      what a stored day's name is made of
 manifest  which days are stored, in SQLite
 shelf     their files; `hot` the mapped ones
-store     the door; `entry` what it answers
+store     the door; `entry` what it answers, `grids` what is chosen out of it
 backfill  many days by many workers
 repair    what does not fit, found and mended
 """

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from featureplane.errors import SettingError, UnknownFeature
 from featureplane.research.dayfile import CLOCK
+from featureplane.research.grids import sampled
 from featureplane.research.hot import MappedDay
 from featureplane.research.manifest import Row
 from featureplane.research.requests import Request
@@ -97,6 +98,15 @@ class StoreEntry:
         if not tables:
             return schema.empty_table()
         return pa.concat_tables([table.cast(schema) if table.schema != schema else table for table in tables])
+
+    def sampled(self, every: int | str) -> pa.Table:
+        """The rows that `every=n` or `every="100ms"` keeps, as `compute` would have kept them (rule 5.6).
+
+        A period adds `grid_ts_ns`. The range counts as the whole stream: what stood before its first row is
+        not in flags and masks, and the open interval at its end gives no row. Raises `SettingError` for what
+        is no period.
+        """
+        return sampled(self.table(), self.request.feature_set, every)
 
     def to_polars(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows in Polars; needs the `research` extra."""

@@ -29,6 +29,7 @@ from featureplane.research.hot import MappedDay
 from featureplane.research.leases import Lease, LeaseLost
 from featureplane.research.making import FilesChanged, Maker, NoRoom
 from featureplane.research.manifest import Row
+from featureplane.research.repair import is_damage
 from featureplane.research.resolving import Resolved, Resolver
 from featureplane.research.root import Root
 from featureplane.research.shelf import VERIFY, Damaged
@@ -74,14 +75,15 @@ class Fetcher:
     def piece(self, symbol: str, day: Day, fset: FeatureSet, *, warming: bool = False) -> Piece:
         """A day, counted; raises what resolving and computing it raise."""
         for _ in range(_TRIES):
-            before = self.resolver.known(symbol, day, fset)
-            resolved = self.resolver.resolve(symbol, day, fset)
-            if before is not None and before.key.key != resolved.key.key:
-                text = f"Cache key {before.key.key[:16]} invalidated"
-                log_event(_log, logging.INFO, text, symbol=symbol, day=str(day), now=resolved.key.key[:16])
             try:
-                found = self._found(resolved) or self._unfound(resolved, warming=warming)
+                found = self._one(symbol, day, fset, warming=warming)
             except FilesChanged:
+                continue
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise
+                self.root.heal()
+                self.attach()
                 continue
             self.counts[found.result] += 1
             return found
@@ -89,6 +91,14 @@ class Fetcher:
             f"{symbol}: the files of {day} change while they are read",
             hint="ask again when they are complete",
         )
+
+    def _one(self, symbol: str, day: Day, fset: FeatureSet, *, warming: bool) -> Piece:
+        before = self.resolver.known(symbol, day, fset)
+        resolved = self.resolver.resolve(symbol, day, fset)
+        if before is not None and before.key.key != resolved.key.key:
+            text = f"Cache key {before.key.key[:16]} invalidated"
+            log_event(_log, logging.INFO, text, symbol=symbol, day=str(day), now=resolved.key.key[:16])
+        return self._found(resolved) or self._unfound(resolved, warming=warming)
 
     # -- what is there
 
@@ -147,6 +157,8 @@ class Fetcher:
             self.root.warn_once("the store is full and nothing more can go; days are computed and not stored")
             return self._alone(resolved, "miss")
         except (OSError, sqlite3.OperationalError) as error:
+            if isinstance(error, sqlite3.Error) and is_damage(error):
+                raise
             self.root.lose(error)
             return self._alone(resolved, "read_only")
 

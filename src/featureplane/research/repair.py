@@ -30,7 +30,7 @@ from featureplane.research.leases import Leases
 from featureplane.research.manifest import LEASE_DEAD_NS, MANIFEST_NAME, Manifest, Row
 from featureplane.research.shelf import BOOKS, HOT, QUARANTINE, VERIFY, Damaged, OpenFile, Shelf
 
-__all__ = ["FsckReport", "fsck", "opened_manifest", "rebuild"]
+__all__ = ["FsckReport", "fsck", "is_damage", "opened_manifest", "rebuild"]
 
 _SECONDS_A_ROW: Final = 1e-6  # until a day has been computed again
 _PART: Final = ".part"
@@ -64,12 +64,21 @@ PROBLEMS: Final = ("missing_files", "missing_rows", "damaged", "torn", "hot", "l
 def opened_manifest(root: Path, shelf: Shelf, clock: Clock = SYSTEM) -> Manifest:
     """The manifest of a root, made anew from the files where it is damaged."""
     try:
-        return Manifest(root)
+        opened = Manifest(root)
+        opened.totals()
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
+        if not is_damage(error):
             raise
         rebuild(root, shelf, clock, only_damaged=True)
         return Manifest(root)
+    return opened
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error says that the manifest is none, or is damaged; not that it is locked or full."""
+    if isinstance(error, sqlite3.OperationalError):
+        return str(error).startswith(("no such", "malformed"))
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError)
 
 
 def rebuild(root: Path, shelf: Shelf, clock: Clock = SYSTEM, *, only_damaged: bool = False) -> int:

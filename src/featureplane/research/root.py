@@ -55,11 +55,22 @@ class Root:
         self._uses: dict[str, tuple[int, int]] = {}
         self._uses_since_ns = clock.monotonic_ns()
         self._lock = threading.Lock()
+        self._attach()
+        atexit.register(_flush, weakref.ref(self))
+
+    def _attach(self) -> None:
         self.manifest = self._manifest()
         if self.manifest is not None:
-            self.leases = Leases(self.manifest, clock)
-            self.eviction = Eviction(self.manifest, self.shelf, clock)
-        atexit.register(_flush, weakref.ref(self))
+            self.leases = Leases(self.manifest, self.clock)
+            self.eviction = Eviction(self.manifest, self.shelf, self.clock)
+
+    def heal(self) -> None:
+        """Begin again with a manifest that was found to be damaged: it is made anew from the files."""
+        log_event(_log, logging.WARNING, "the manifest is damaged; it is made anew", root=str(self.path))
+        if self.manifest is not None:
+            self.leases.close()
+            self.manifest.close()
+        self._attach()
 
     @property
     def written(self) -> Manifest:
