@@ -67,7 +67,7 @@ def check(root: Path, raw: Path, right: dict[str, pa.Table]) -> None:
         began = time.monotonic()
         for fset in (SET, OTHER):
             assert whole(store, fset=fset).table().equals(right[fset.feature_set_id])
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 12  # a lease that nobody renews is dead after 15
         store.fsck(repair=True)
         report = store.fsck()
         assert report.clean, report
