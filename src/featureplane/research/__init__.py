@@ -2,6 +2,7 @@
 
 compute   events, or files     -> engine, in chunks of whole messages
 tables    columns of frames    -> Arrow, Polars, pandas, Parquet
+labels    what came after each row, for models
 runs      what one run read, dropped and put out
 
 The store: the same, computed once.
