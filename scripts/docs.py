@@ -22,8 +22,10 @@ from featureplane.ops import shipped
 from featureplane.ops.dashboards import DASHBOARDS
 from featureplane.ops.grafana import dashboard_text
 from featureplane.ops.rules import rules_text
+from featureplane.research.measures import EDGES_S
+from featureplane.research.measures import METRICS as STORE_METRICS
 from featureplane.settings import PREFIX, SETTINGS, STORE_SETTINGS
-from featureplane.telemetry import LATENCY_EDGES_NS, METRICS
+from featureplane.telemetry import LATENCY_EDGES_NS, METRICS, Metric
 from scripts.commands_page import commands_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -221,13 +223,20 @@ def metrics_page() -> Iterator[str]:
     yield "Counts are exact at each scrape; latencies are of one message in"
     yield "`HFT_FEATURE_LATENCY_SAMPLE_EVERY`, in buckets whose upper edges are, in ns,"
     yield ", ".join(f"{edge:,}" for edge in LATENCY_EDGES_NS) + "."
-    yield ""
+    yield from ("", *metrics_table(METRICS), "", "## Of a store", "")
+    yield "Series of `featureplane store serve`: what all processes of a [store](../concepts/store.md)"
+    yield "counted, since there is a store. Times are in seconds, in buckets whose upper edges are"
+    yield ", ".join(f"{edge:g}" for edge in EDGES_S) + "."
+    yield from ("", *metrics_table(STORE_METRICS), "")
+
+
+def metrics_table(metrics: Sequence[Metric]) -> Iterator[str]:
+    """A row a metric."""
     rows = [
         (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.says)
-        for one in METRICS
+        for one in metrics
     ]
     yield from table(("metric", "kind", "labels", "what"), rows)
-    yield ""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -26,7 +26,9 @@ __all__ = [
     "LOG_LEVELS",
     "METRICS",
     "Histogram",
+    "Labels",
     "Metric",
+    "Number",
     "Picture",
     "Telemetry",
     "exposition",
@@ -58,7 +60,7 @@ class Metric:
     kind: Literal["counter", "gauge", "histogram"]
     says: str
     labels: Labels = ()
-    edges: tuple[int, ...] = ()
+    edges: tuple[float, ...] = ()
 
 
 METRICS: Final = (
@@ -179,7 +181,7 @@ METRICS: Final = (
     ),
     Metric("subscriber_stopped_total", "counter", "subscribers that stopped themselves", ("subscriber",)),
 )
-"""Every metric there is."""
+"""Every metric of a running service; a store declares its own."""
 
 
 class Histogram:
@@ -198,7 +200,7 @@ class Histogram:
         self.total += value
 
 
-Number = int | tuple[tuple[int, ...], int]
+Number = float | tuple[tuple[int, ...], float]
 """A count, or the counts and the sum of a histogram."""
 
 Picture = Mapping[str, Mapping[Labels, Number]]
@@ -221,7 +223,7 @@ class Telemetry:
         """Note the number of a series, in a part."""
         known = _BY_NAME[metric]
         assert len(labels) == len(known.labels)
-        number = value if isinstance(value, int) else (tuple(value.counts), value.total)
+        number: Number = value if isinstance(value, int) else (tuple(value.counts), value.total)
         self._table.setdefault(metric, {})[labels] = number
 
     def put_only(self, metric: str, *labels: str) -> None:
@@ -259,8 +261,8 @@ def require_prometheus() -> None:
         raise ExtraUnavailable("prometheus-client", "ops", str(error)) from error
 
 
-def exposition(picture: Picture) -> tuple[bytes, str]:
-    """A picture as Prometheus reads it, and the type of that text.
+def exposition(picture: Picture, declared: Iterable[Metric] = METRICS) -> tuple[bytes, str]:
+    """A picture of metrics that are declared as Prometheus reads it, and the type of that text.
 
     Raises `ExtraUnavailable` without the extra `ops`.
     """
@@ -269,15 +271,15 @@ def exposition(picture: Picture) -> tuple[bytes, str]:
     from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415 - as above
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(picture))
+    registry.register(_Collector(picture, {one.name: one for one in declared}))
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 class _Collector:
     """What `prometheus_client` asks for."""
 
-    def __init__(self, picture: Picture) -> None:
-        self._picture = picture
+    def __init__(self, picture: Picture, declared: Mapping[str, Metric]) -> None:
+        self._picture, self._declared = picture, declared
 
     def describe(self) -> Iterable[Any]:
         """Nothing in advance: the names are checked where they are declared."""
@@ -293,18 +295,18 @@ class _Collector:
             "histogram": core.HistogramMetricFamily,
         }
         for name, series in self._picture.items():
-            metric = _BY_NAME[name]
+            metric = self._declared[name]
             family = kinds[metric.kind](name, metric.says, labels=metric.labels)
             for labels, number in series.items():
-                if isinstance(number, int):
-                    family.add_metric(labels, number)
-                else:
+                if isinstance(number, tuple):
                     buckets = _cumulative(metric.edges, number[0])
                     family.add_metric(labels, buckets=buckets, sum_value=number[1])
+                else:
+                    family.add_metric(labels, number)
             yield family
 
 
-def _cumulative(edges: tuple[int, ...], counts: tuple[int, ...]) -> list[tuple[str, float]]:
+def _cumulative(edges: tuple[float, ...], counts: tuple[int, ...]) -> list[tuple[str, float]]:
     below, out = 0, []
     for edge, count in zip((*map(str, edges), "+Inf"), counts, strict=True):
         below += count

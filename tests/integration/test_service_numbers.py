@@ -33,7 +33,7 @@ def test_before_the_first_message_every_series_is_there_at_0(fset: object) -> No
     stands = {"feature_rollout_phase", "feature_set_info", "features_ready", "raw_queue_capacity"}
     for name, series in picture.items():
         for number in series.values():
-            count = number if isinstance(number, int) else sum(number[0])
+            count = sum(number[0]) if isinstance(number, tuple) else number
             assert name in stands or count == 0
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeAlias
 
 from cyclopts import App, Parameter
 from rich.table import Table
@@ -13,11 +14,15 @@ from rich.table import Table
 from featureplane.cli.features import set_to_run
 from featureplane.cli.options import AllowCode, FeatureSetName, Json
 from featureplane.cli.terminal import print_facts, print_json, print_table, say
+from featureplane.clock import SYSTEM
 
 if TYPE_CHECKING:
     from featureplane.research.store import FeatureStore
+    from featureplane.services.store_numbers import StoreNumbers
 
 __all__ = ["store"]
+
+_WATCH_NS: Final = 5_000_000_000
 
 Root: TypeAlias = Annotated[
     Path | None, Parameter(help="The folder of the store; else FEATURE_STORE_PATH, else ~/.feature_cache.")
@@ -203,6 +208,51 @@ def pin(
         count = opened.pin(symbol, start, end, pinned=not off)
     _tell({"symbol": symbol, "days": count, "pinned": not off}, json=json)
     return 0 if count else 1
+
+
+@store.command(
+    help_epilogue="Exit status: 0 stopped, 2 it cannot listen there\n\nExample:\n"
+    "  featureplane store serve --listen 127.0.0.1:8000",
+)
+def serve(
+    *,
+    listen: Annotated[str, Parameter(help="HOST:PORT for /metrics and /healthz.")] = "127.0.0.1:8000",
+    remote: Annotated[
+        bool, Parameter(show_default=False, help="Let it be reached from other machines.")
+    ] = False,
+    root: Root = None,
+    config: Config = None,
+    json: Json = False,
+) -> int:
+    """Show Prometheus what all processes of the store counted together, until interrupted."""
+    from featureplane.research.limits import default_root, limits_of_file
+    from featureplane.services.health import WebServer, bind_tcp, require_web
+    from featureplane.services.store_numbers import StoreNumbers, store_app
+
+    require_web()
+    numbers = StoreNumbers(default_root() if root is None else root, limits_of_file(config))
+    with bind_tcp(listen, remote=remote, option="--listen") as bound:
+        host, port = bound.getsockname()[:2]
+        web = WebServer(store_app(numbers), bound, "store-metrics")
+        numbers.watch()
+        web.start()
+        if json:
+            print_json({"listens": f"{host}:{port}"})
+        else:
+            say(f"http://{host}:{port}/metrics")
+        try:
+            _watch(numbers)
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            web.stop()
+
+
+def _watch(numbers: StoreNumbers) -> NoReturn:
+    never = threading.Event()
+    while True:
+        SYSTEM.wait(_WATCH_NS, never)
+        numbers.watch()
 
 
 def _tell(answer: Mapping[str, Any], *, json: bool) -> None:

@@ -11,6 +11,7 @@ Leans on `manifest` and `shelf`. What somebody reads, and what is pinned, is lef
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from featureplane.clock import SYSTEM, Clock
@@ -27,11 +28,18 @@ _DAY_NS: Final = 86_400 * NANOS_PER_SECOND
 class Eviction:
     """Frees room in one store; `removed` counts what went, by reason."""
 
-    def __init__(self, manifest: Manifest, shelf: Shelf, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        shelf: Shelf,
+        clock: Clock = SYSTEM,
+        on_removed: Callable[[str], None] | None = None,
+    ) -> None:
         self._manifest = manifest
         self._shelf = shelf
         self._clock = clock
         self.removed: Counter[str] = Counter()
+        self._on_removed = on_removed
 
     def free(self, size: int) -> int:
         """Free at least so many bytes if it can be done; how many it were."""
@@ -67,7 +75,7 @@ class Eviction:
                 "UPDATE manifest SET hot_bytes = 0, hot_identity = '' WHERE key = ? AND hot_identity = ?",
                 (row.key, row.hot_identity),
             )
-        self.removed["hot"] += 1
+        self._count("hot")
         return row.hot_bytes
 
     def drop(self, row: Row, reason: str, *, age: bool = False) -> int:
@@ -85,5 +93,10 @@ class Eviction:
             self._manifest.drop(row, reason, self._clock.wall_ns(), connection)
             if age:
                 connection.execute("UPDATE aging SET level = max(level, ?)", (row.priority,))
-        self.removed[reason] += 1
+        self._count(reason)
         return freed + row.bytes
+
+    def _count(self, reason: str) -> None:
+        self.removed[reason] += 1
+        if self._on_removed is not None:
+            self._on_removed(reason)

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from featureplane.clock import Clock
 from featureplane.errors import FeaturePlaneError, InputError
 from featureplane.features.catalog import feature_set
 from featureplane.features.spec import FeatureSet
 from featureplane.market.days import Day
+from featureplane.research.consistency import equal_rows
 from featureplane.research.datasets import Dataset
 from featureplane.research.dayfile import day_schema
 from featureplane.research.entry import Piece
@@ -29,17 +31,15 @@ from featureplane.research.hot import MappedDay
 from featureplane.research.leases import Lease, LeaseLost
 from featureplane.research.making import FilesChanged, Maker, NoRoom
 from featureplane.research.manifest import Row
+from featureplane.research.measures import BAD_RESULTS, GOOD_RESULTS, RESULTS
 from featureplane.research.repair import is_damage
 from featureplane.research.resolving import Resolved, Resolver
 from featureplane.research.root import Root
-from featureplane.research.shelf import VERIFY, Damaged
+from featureplane.research.shelf import VERIFY, Damaged, OpenFile
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
 
-__all__ = ["RESULTS", "Fetcher"]
-
-RESULTS: Final = ("hit", "miss", "coalesced", "corrupt", "warm", "open_day", "read_only")
-"""What can come of a day of a request."""
+__all__ = ["Fetcher"]
 
 _MAPPED_MAX: Final = 256
 _TRIES: Final = 5
@@ -69,6 +69,7 @@ class Fetcher:
     def attach(self) -> None:
         """Begin with the root as it is now."""
         root = self.root
+        self.measures = root.measures
         self.resolver = Resolver(self.data, root.path, root.manifest)
         self.maker = Maker(self.data, self.resolver, root)
 
@@ -85,7 +86,8 @@ class Fetcher:
                 self.root.heal()
                 self.attach()
                 continue
-            self.counts[found.result] += 1
+            in_slo = found.result in GOOD_RESULTS or found.result in BAD_RESULTS
+            self._count(symbol, "warm" if warming and in_slo else found.result)
             return found
         raise InputError(
             f"{symbol}: the files of {day} change while they are read",
@@ -100,17 +102,23 @@ class Fetcher:
             log_event(_log, logging.INFO, text, symbol=symbol, day=str(day), now=resolved.key.key[:16])
         return self._found(resolved) or self._unfound(resolved, warming=warming)
 
+    def _count(self, symbol: str, result: str) -> None:
+        self.counts[result] += 1
+        self.measures.asked(symbol, result)
+
     # -- what is there
 
     def _found(self, resolved: Resolved) -> Piece | None:
         if resolved.day.end_ns > self._clock.wall_ns():
             return self._alone(resolved, "open_day")
+        began = self._clock.monotonic_ns()
         key = resolved.key.key
         mapped = self._mapped.get(key)
+        row = None if mapped is not None else self.root.find(key)
+        self.measures.took("lookup", self._clock.monotonic_ns() - began)
         if mapped is not None:
             self.root.used(key)
             return Piece(str(resolved.day), "hit", key, mapped)
-        row = self.root.find(key)
         return None if row is None else self._opened(resolved, row, "hit")
 
     def _opened(self, resolved: Resolved, row: Row, result: str) -> Piece | None:
@@ -149,18 +157,20 @@ class Fetcher:
         if self.root.read_only:
             return self._alone(resolved, "read_only")
         cause = self.root.why_missing(resolved)
+        result = "corrupt" if cause == "corrupt" else "warm" if warming else "miss"
         try:
-            return self._made(
-                resolved, "corrupt" if cause == "corrupt" else "warm" if warming else "miss", cause
-            )
+            made = self._made(resolved, result, cause)
         except NoRoom:
             self.root.warn_once("the store is full and nothing more can go; days are computed and not stored")
-            return self._alone(resolved, "miss")
+            made = self._alone(resolved, result)
         except (OSError, sqlite3.OperationalError) as error:
             if isinstance(error, sqlite3.Error) and is_damage(error):
                 raise
             self.root.lose(error)
             return self._alone(resolved, "read_only")
+        if made.result in BAD_RESULTS and not warming:
+            self.measures.missed(cause)
+        return made
 
     def _made(self, resolved: Resolved, result: str, cause: str) -> Piece:
         """Compute and publish a day, or take what another process publishes meanwhile."""
@@ -174,6 +184,8 @@ class Fetcher:
             held = leases.find(key)
             lease = leases.take(key) if held is None or held.is_dead(self._clock.wall_ns()) else None
             if lease is not None:
+                if waited:
+                    self.measures.took("lock_wait", self._clock.monotonic_ns() - began)
                 with leases.held(lease):
                     found = self._published(resolved, waited=waited)
                     if found is not None:
@@ -185,11 +197,12 @@ class Fetcher:
             waited = True
             self._clock.wait(poll, never)
             poll = min(2 * poll, _POLL_NS_MAX)
-            found = self._published(resolved, waited=True)
+            found, spent = self._published(resolved, waited=True), self._clock.monotonic_ns() - began
+            if found is None and spent > patience:
+                found = self._alone(resolved, result)
             if found is not None:
+                self.measures.took("lock_wait", spent)
                 return found
-            if self._clock.monotonic_ns() - began > patience:
-                return self._alone(resolved, result)
 
     def _published(self, resolved: Resolved, *, waited: bool) -> Piece | None:
         row = self.root.find(resolved.key.key)
@@ -200,14 +213,16 @@ class Fetcher:
         text = f"Cache MISS {resolved.key.key[:16]}"
         log_event(_log, logging.INFO, text, symbol=resolved.symbol, day=str(resolved.day), cause=cause)
         self.causes[cause] += 1
-        made = self.maker.publish(resolved, lease)
+        with self.measures.timed("compute"):
+            made = self.maker.publish(resolved, lease)
         self.root.used(resolved.key.key)
         remade = partial(self._remake, resolved)
         return Piece(str(resolved.day), result, resolved.key.key, None, made, remade)
 
     def _alone(self, resolved: Resolved, result: str) -> Piece:
         """The day, computed for this request alone."""
-        return Piece(str(resolved.day), result, resolved.key.key, self.maker.in_memory(resolved))
+        with self.measures.timed("compute"):
+            return Piece(str(resolved.day), result, resolved.key.key, self.maker.in_memory(resolved))
 
     def verified(self, row: Row) -> bool | None:
         """Whether a stored day has the bytes that computing it again gives; None where it cannot be asked."""
@@ -218,13 +233,22 @@ class Fetcher:
         try:
             opened = self.root.shelf.open(row)
             self.maker.write_again(part, resolved)
-            return part.read_bytes() == Path(opened.path).read_bytes()
+            same = part.read_bytes() == Path(opened.path).read_bytes()
+            equal = row.rows if same else self._equal_rows(row, part, opened)
         except Damaged:
-            return False
+            same, equal = False, 0
         except FilesChanged:
             return None
         finally:
             part.unlink(missing_ok=True)
+        self.measures.compared(row.rows, equal)
+        return same
+
+    def _equal_rows(self, row: Row, part: Path, opened: OpenFile) -> int:
+        """How many rows of a stored day are what computing it again gives."""
+        names = day_schema(feature_set(row.feature_set)).names
+        stored = self.root.shelf.read(row, opened, row.start_ts, row.end_ts, names)
+        return equal_rows(stored, pq.read_table(part, columns=names))
 
     def _resolved(self, row: Row) -> Resolved | None:
         """What a stored day was computed from, if this dataset has the same."""
@@ -251,7 +275,8 @@ class Fetcher:
             if self.root.wants_hot(row):
                 self.heat(piece)
             if piece.mapped is None:
-                return self.root.shelf.read(row, opened, start_ns, end_ns, columns)
+                with self.measures.timed("read"):
+                    return self.root.shelf.read(row, opened, start_ns, end_ns, columns)
         except Damaged as error:
             self._replace(piece, row, error)
         assert piece.mapped is not None
@@ -271,7 +296,7 @@ class Fetcher:
 
     def _replace(self, piece: Piece, row: Row, error: Damaged) -> None:
         self._damaged(row, error)
-        self.counts["corrupt"] += 1
+        self._count(row.symbol, "corrupt")
         assert piece.remade is not None
         piece.mapped, piece.result = piece.remade(), "corrupt"
 

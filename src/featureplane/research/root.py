@@ -21,6 +21,7 @@ from featureplane.research.hot import MappedDay, hot_bytes, open_hot, publish_ho
 from featureplane.research.leases import Lease, LeaseLost, Leases
 from featureplane.research.limits import StoreLimits
 from featureplane.research.manifest import Manifest, Row
+from featureplane.research.measures import Measures
 from featureplane.research.repair import opened_manifest
 from featureplane.research.resolving import Resolved
 from featureplane.research.shelf import Damaged, OpenFile, Shelf
@@ -50,6 +51,7 @@ class Root:
         self.limits = limits
         self.clock = clock
         self.shelf = shelf or Shelf(path)
+        self.measures = Measures(path, clock)
         self._lost_ns: int | None = None
         self._warned: set[str] = set()
         self._uses: dict[str, tuple[int, int]] = {}
@@ -62,7 +64,7 @@ class Root:
         self.manifest = self._manifest()
         if self.manifest is not None:
             self.leases = Leases(self.manifest, self.clock)
-            self.eviction = Eviction(self.manifest, self.shelf, self.clock)
+            self.eviction = Eviction(self.manifest, self.shelf, self.clock, self.measures.removed)
 
     def heal(self) -> None:
         """Begin again with a manifest that was found to be damaged: it is made anew from the files."""
@@ -232,6 +234,7 @@ class Root:
     def close(self) -> None:
         """Tell what was used, and let go of the manifest."""
         self.flush()
+        self.measures.close()
         if self.manifest is not None:
             self.leases.close()
             self.manifest.close()

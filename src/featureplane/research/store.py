@@ -25,8 +25,9 @@ from featureplane.market.days import Day
 from featureplane.research.datasets import Dataset
 from featureplane.research.entry import Piece, StoreEntry
 from featureplane.research.explaining import explained
-from featureplane.research.fetching import RESULTS, Fetcher
+from featureplane.research.fetching import Fetcher
 from featureplane.research.limits import StoreLimits, default_root, limits_from
+from featureplane.research.measures import RESULTS
 from featureplane.research.repair import FsckReport, fsck, rebuild
 from featureplane.research.requests import Instant, Request, request_for
 from featureplane.research.root import Root
@@ -99,7 +100,8 @@ class FeatureStore:
             Raw files that cannot be read or computed with.
         """
         request = request_for(symbol, start, end, feature_set)
-        return StoreEntry(request, self._pieces(request, warming=False), self._asked)
+        with self._root.measures.timed("request"):
+            return StoreEntry(request, self._pieces(request, warming=False), self._asked)
 
     def warm(
         self, symbols: Iterable[str], start: Instant, end: Instant, feature_set: FeatureSet | str

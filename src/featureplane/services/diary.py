@@ -155,7 +155,7 @@ def _plain(picture: Picture) -> dict[str, list[Any]]:
         out[name] = [
             [
                 dict(zip(names, labels, strict=True)),
-                number if isinstance(number, int) else {"counts": number[0], "sum": number[1]},
+                {"counts": number[0], "sum": number[1]} if isinstance(number, tuple) else number,
             ]
             for labels, number in series.items()
         ]

@@ -38,7 +38,7 @@ def require_web() -> None:
     require_prometheus()
 
 
-def bind_tcp(address: str, *, remote: bool = False) -> socket.socket:
+def bind_tcp(address: str, *, remote: bool = False, option: str = "--metrics") -> socket.socket:
     """A socket that listens at `HOST:PORT`; port 0 is any that is free.
 
     Raises `SettingError` for no address, for one beyond this machine without `remote`, and for a port that
@@ -46,14 +46,14 @@ def bind_tcp(address: str, *, remote: bool = False) -> socket.socket:
     """
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or int(port) > 65_535:
-        raise SettingError(f"--metrics {address}", hint="an address and a port, like 127.0.0.1:8000")
+        raise SettingError(f"{option} {address}", hint="an address and a port, like 127.0.0.1:8000")
     host = host.removeprefix("[").removesuffix("]")
     if not remote and not _is_loopback(host):
         raise SettingError(
             f"--metrics {address} could be reached from elsewhere",
             hint="127.0.0.1 is this machine; --remote if others are to ask, there is no password",
         )
-    found = _resolved(host, int(port), address)
+    found = _resolved(host, int(port), f"{option} {address}")
     made = socket.socket(found[0], socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,7 +65,7 @@ def bind_tcp(address: str, *, remote: bool = False) -> socket.socket:
             why, hint = "the port is in use", "stop what listens there, or name another port"
         else:
             why, hint = error.strerror or str(error), "is it an address of this machine?"
-        raise SettingError(f"--metrics {address}: {why}", hint=hint) from None
+        raise SettingError(f"{option} {address}: {why}", hint=hint) from None
     return made
 
 
@@ -76,11 +76,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _resolved(host: str, port: int, address: str) -> tuple[int, Any]:
+def _resolved(host: str, port: int, asked: str) -> tuple[int, Any]:
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise SettingError(f"--metrics {address}: {error}", hint="a host that has an address") from None
+        raise SettingError(f"{asked}: {error}", hint="a host that has an address") from None
     return family, where
 
 
