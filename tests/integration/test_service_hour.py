@@ -170,7 +170,7 @@ def test_an_hour_of_a_feed_at_20_times_its_speed(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     recordings = [shared(f"binance_raw/spot/ethusdt_2024080{day}.gz") for day in (8, 9)]
-    feed = recorded_feed(recordings, SYMBOL, max(60, HOUR_S * SCALE), tmp_path / "feed.txt")
+    feed = recorded_feed(recordings, SYMBOL, max(60, HOUR_S * SCALE), tmp_path / "feed.txt", seed=3)
     seen, told = play(feed, tmp_path)
     feed.path.unlink()
     check(feed, tmp_path, seen, told)
