@@ -248,7 +248,7 @@ def test_verify_finds_what_was_stored_wrong(data: fp.Dataset, root: Path) -> Non
     with fp.FeatureStore(root, data) as store:
         for set_id in ("lob_shared_v1", "lob_shared_v2"):
             store.get_or_compute(SYMBOL, at(0), at(2), set_id)
-        assert store.verify() == {"checked": 4, "equal": 4, "different": [], "left_out": 0}
+        assert store.verify() == {"checked": 4, "equal": 4, "different": [], "hot": [], "left_out": 0}
         one, two = (store.explain(SYMBOL, at(day), at(day + 1), "lob_shared_v1")[0] for day in (0, 1))
         shutil.copy(root / two["path"], root / one["path"])
         manifest = sqlite3.connect(root / "manifest.sqlite")

@@ -170,7 +170,7 @@ def fsck(
 
 
 @store.command(
-    help_epilogue="Exit status: 0 equal, 1 a stored day differs, 2 bad input\n\nExample:\n"
+    help_epilogue="Exit status: 0 equal, 1 a stored day or its hot copy differs, 2 bad input\n\nExample:\n"
     "  featureplane store verify --data catalogue.toml --sample 10",
 )
 def verify(
@@ -185,7 +185,7 @@ def verify(
     with _opened(root, config, data) as opened:
         report = opened.verify(sample)
     _tell(report, json=json)
-    return 0 if not report["different"] else 1
+    return 1 if report["different"] or report["hot"] else 0
 
 
 @store.command(

@@ -71,10 +71,7 @@ class Eviction:
             return 0
         self._shelf.reached("hot_removed")
         with self._manifest.writing() as connection:
-            connection.execute(
-                "UPDATE manifest SET hot_bytes = 0, hot_identity = '' WHERE key = ? AND hot_identity = ?",
-                (row.key, row.hot_identity),
-            )
+            self._manifest.forget_hot(row, connection)
         self._count("hot")
         return row.hot_bytes
 

@@ -114,6 +114,9 @@ class Fetcher:
         began = self._clock.monotonic_ns()
         key = resolved.key.key
         mapped = self._mapped.get(key)
+        if mapped is not None and not mapped.is_current:
+            self._mapped.pop(key, None)
+            mapped = None
         row = None if mapped is not None else self.root.find(key)
         self.measures.took("lookup", self._clock.monotonic_ns() - began)
         if mapped is not None:

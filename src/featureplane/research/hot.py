@@ -1,13 +1,15 @@
 """The hot tier: days as Arrow files without compression, mapped; opened and sliced without being read.
 
 A hot file is a copy of a stored day and may be dropped at any time. It is used only while it is the very
-file that was written: the manifest knows its identity, so one that anybody wrote to is left alone.
+file that was written: the manifest knows its identity, so one that anybody wrote to is left alone, and a
+digest of its bytes, by which damage that no time of change tells is found when somebody looks for it.
 
 Leans on `shelf` and `manifest`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from featureplane.research.contents import Identity
-from featureplane.research.dayfile import CLOCK
+from featureplane.research.contents import Identity, identity_of
+from featureplane.research.dayfile import CLOCK, file_digest
 from featureplane.research.manifest import Row
 from featureplane.research.shelf import HOT, Damaged, OpenFile, Shelf
 
-__all__ = ["MappedDay", "hot_bytes", "hot_path", "open_hot", "publish_hot", "said"]
+__all__ = ["MappedDay", "check_hot", "hot_bytes", "hot_path", "open_hot", "publish_hot"]
 
 _KEY: Final = b"featureplane.key"
 _IN_ORDER: Final = pa.ipc.IpcReadOptions(use_threads=False)
@@ -43,6 +45,12 @@ class MappedDay:
         times: Any = table.column(CLOCK).to_numpy()
         return cls(key, table.drop_columns([CLOCK]), np.ascontiguousarray(times, np.int64), opened)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether its file is still there and nobody wrote to it since it was opened."""
+        opened = self.opened
+        return opened is None or identity_of(os.fstat(opened.descriptor)) == opened.identity
+
     def between(self, start_ns: int, end_ns: int) -> pa.Table:
         """The rows with times in [start, end), a view."""
         first = int(self.times.searchsorted(start_ns))
@@ -59,9 +67,9 @@ def hot_path(key: str) -> Path:
     return Path(HOT, f"{key}.arrow")
 
 
-def said(identity: Identity) -> str:
-    """The identity of a file, as the manifest has it."""
-    return ",".join(map(str, identity))
+def _said(identity: Identity, digest: str) -> str:
+    """Which file it is and what its bytes are, as the manifest has it."""
+    return ",".join([*map(str, identity), digest])
 
 
 def _with_key(table: pa.Table, key: str) -> pa.Table:
@@ -77,16 +85,21 @@ def hot_bytes(table: pa.Table, key: str) -> int:
 
 
 def publish_hot(shelf: Shelf, table: pa.Table, key: str, fenced: Callable[[], None]) -> tuple[int, str]:
-    """Write the hot file of a day: size and identity for the manifest; `fenced` raises where it must not."""
+    """Write the hot file of a day: what the manifest is to know as `hot_bytes` and `hot_identity`.
+
+    `fenced` raises where it must not have its name.
+    """
     path = hot_path(key)
     part = shelf.part_path(path)
     try:
         with pa.OSFile(str(part), "wb") as stream:
             _write(stream, _with_key(table, key))
+        with part.open("rb") as written:
+            digest = file_digest(written.fileno())
         identity = shelf.publish(part, path, fenced)
     finally:
         part.unlink(missing_ok=True)
-    return identity[2], said(identity)
+    return identity[2], _said(identity, digest)
 
 
 def _write(stream: Any, table: pa.Table) -> None:
@@ -96,12 +109,7 @@ def _write(stream: Any, table: pa.Table) -> None:
 
 def open_hot(shelf: Shelf, row: Row) -> MappedDay:
     """Map a hot day; raises `Damaged` unless it is the file that was written for this key."""
-    try:
-        opened = OpenFile(shelf.root / hot_path(row.key), locked=False)  # what is mapped stays readable
-    except OSError as error:
-        raise Damaged(error.strerror or str(error)) from None
-    if said(opened.identity) != row.hot_identity:
-        raise Damaged("a hot file that somebody wrote to")
+    opened = _opened(shelf, row)
     try:
         file = pa.ipc.open_file(pa.BufferReader(opened.buffer()), options=_IN_ORDER)
         batches = [file.get_batch(number) for number in range(file.num_record_batches)]
@@ -112,3 +120,24 @@ def open_hot(shelf: Shelf, row: Row) -> MappedDay:
         raise Damaged("a hot file of another day")
     own = {name: value for name, value in table.schema.metadata.items() if name != _KEY}
     return MappedDay.of(row.key, table.replace_schema_metadata(own), opened)
+
+
+def check_hot(shelf: Shelf, row: Row) -> None:
+    """Raise `Damaged` unless every byte of a hot file is the one that was written; reads all of it."""
+    opened = _opened(shelf, row)
+    try:
+        found = file_digest(opened.descriptor)
+    except OSError as error:
+        raise Damaged(error.strerror or str(error)) from None
+    if _said(opened.identity, found) != row.hot_identity:
+        raise Damaged("a hot file with other bytes than were written")
+
+
+def _opened(shelf: Shelf, row: Row) -> OpenFile:
+    try:
+        opened = OpenFile(shelf.root / hot_path(row.key), locked=False)  # what is mapped stays readable
+    except OSError as error:
+        raise Damaged(error.strerror or str(error)) from None
+    if _said(opened.identity, row.hot_identity.rpartition(",")[2]) != row.hot_identity:
+        raise Damaged("a hot file that somebody wrote to")
+    return opened

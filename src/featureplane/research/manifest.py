@@ -65,8 +65,8 @@ class Row(NamedTuple):
     """A stored day as the manifest knows it, column by column; `path` is relative to the root.
 
     `seconds` is what computing it took, `uses` how often it was asked for since. `hot_bytes` is above 0
-    while it lies in the hot tier too, in the file that `hot_identity` tells. What has the lowest `priority`
-    is evicted first (`research.eviction`).
+    while it lies in the hot tier too, in the file that `hot_identity` tells, with the digest of its bytes.
+    What has the lowest `priority` is evicted first (`research.eviction`).
     """
 
     key: str
@@ -240,6 +240,11 @@ class Manifest:
         connection.execute("DELETE FROM manifest WHERE key = ?", (row.key,))
         told = (row.key, row.symbol, row.day, reason, now_ns)
         connection.execute("INSERT OR REPLACE INTO gone VALUES (?, ?, ?, ?, ?)", told)
+
+    def forget_hot(self, row: Row, connection: sqlite3.Connection) -> None:
+        """Let a day lie in the hot tier no more, unless it got another file there meanwhile."""
+        text = "UPDATE manifest SET hot_bytes = 0, hot_identity = '' WHERE key = ? AND hot_identity = ?"
+        connection.execute(text, (row.key, row.hot_identity))
 
     def why_gone(self, key: str) -> str | None:
         """Why a day that was stored is not any more: `evicted`, `corrupt`, `cleared`."""

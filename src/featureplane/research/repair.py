@@ -23,9 +23,8 @@ import pyarrow.parquet as pq
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import StoreError
 from featureplane.research.books import BookCheckpoint
-from featureplane.research.contents import identity_of
 from featureplane.research.dayfile import file_digest, frames_digest, read_facts
-from featureplane.research.hot import hot_path, said
+from featureplane.research.hot import check_hot, hot_path
 from featureplane.research.leases import Leases
 from featureplane.research.manifest import LEASE_DEAD_NS, MANIFEST_NAME, Manifest, Row
 from featureplane.research.shelf import BOOKS, HOT, QUARANTINE, VERIFY, Damaged, OpenFile, Shelf
@@ -47,7 +46,7 @@ class FsckReport:
     missing_rows: list[str] = field(default_factory=list)  # files without rows
     damaged: list[str] = field(default_factory=list)  # bytes that are not those published
     torn: list[str] = field(default_factory=list)  # files that were being written when it ended
-    hot: list[str] = field(default_factory=list)  # hot files that are none, or that no row knows
+    hot: list[str] = field(default_factory=list)  # of other bytes than were written, or that no row knows
     leases: list[str] = field(default_factory=list)  # of the dead
     mended: bool = False
 
@@ -242,22 +241,21 @@ def _is_locked(path: Path) -> bool:
 
 
 def _check_hot(report: FsckReport, manifest: Manifest, shelf: Shelf, *, repair: bool) -> None:
-    known = {str(hot_path(row.key)): row for row in manifest.rows("hot_bytes > 0")}
-    there = {str(path.relative_to(shelf.root)) for path in (shelf.root / HOT).glob("*.arrow")}
-    for name in sorted(there | set(known)):
-        row = known.get(name)
-        if (
-            row is not None
-            and name in there
-            and said(identity_of((shelf.root / name).stat())) == row.hot_identity
-        ):
-            continue
+    """Hold each hot file against its digest; one that is none is dropped, its day is in Parquet too."""
+    told = {row.key for row in manifest.rows("hot_bytes > 0")}
+    for key in sorted(told | {path.stem for path in (shelf.root / HOT).glob("*.arrow")}):
+        name, row = str(hot_path(key)), manifest.find(key)
+        try:
+            if row is not None and row.hot_bytes:
+                check_hot(shelf, row)
+                continue
+        except Damaged:
+            pass  # told below
         report.hot.append(name)
         if repair:
             shelf.remove(name)
             if row is not None:
-                text = "UPDATE manifest SET hot_bytes = 0, hot_identity = '' WHERE key = ?"
-                manifest.connection().execute(text, (row.key,))
+                manifest.forget_hot(row, manifest.connection())
 
 
 def _check_books(report: FsckReport, shelf: Shelf, *, repair: bool) -> None:

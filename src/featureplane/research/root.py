@@ -17,7 +17,7 @@ from typing import Final
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import StoreError
 from featureplane.research.eviction import Eviction
-from featureplane.research.hot import MappedDay, hot_bytes, open_hot, publish_hot
+from featureplane.research.hot import MappedDay, check_hot, hot_bytes, open_hot, publish_hot
 from featureplane.research.leases import Lease, LeaseLost, Leases
 from featureplane.research.limits import StoreLimits
 from featureplane.research.manifest import Manifest, Row
@@ -177,11 +177,27 @@ class Root:
         """A hot day, mapped; None where the file is not the one that was written."""
         try:
             return open_hot(self.shelf, row)
-        except Damaged:
-            if self.manifest is not None and not self.read_only:
-                with suppress(sqlite3.OperationalError):
-                    self.eviction.drop_hot(row)
+        except Damaged as error:
+            self._drop_damaged(row, error)
             return None
+
+    def hot_is_sound(self, key: str) -> bool:
+        """Whether each byte of a hot day is as it was written, if it has one; dropped if not."""
+        row = self.find(key)
+        if row is None or not row.hot_bytes:
+            return True
+        try:
+            check_hot(self.shelf, row)
+        except Damaged as error:
+            self._drop_damaged(row, error)
+            return False
+        return True
+
+    def _drop_damaged(self, row: Row, error: Damaged) -> None:
+        log_event(_log, logging.WARNING, f"a hot day is damaged: {error}", symbol=row.symbol, day=row.day)
+        if self.manifest is not None and not self.read_only:
+            with suppress(sqlite3.OperationalError):
+                self.eviction.drop_hot(row)
 
     def wants_hot(self, row: Row) -> bool:
         """Whether a day is read for the second time, and a hot tier is there for it."""

@@ -205,12 +205,13 @@ class FeatureStore:
         """Compute so many stored days of this dataset again, by lot, and compare them byte by byte.
 
         Days whose raw data this dataset has not, or has no more, are left out. `different` lists the paths
-        of those that differ, which should never be any; they are put aside.
+        of those that differ, which should never be any; they are put aside. `hot` lists the keys of those
+        whose copy in the hot tier has other bytes than were written; it is dropped.
         """
         asked, manifest = self._asked, self._root.manifest
         rows = [] if manifest is None else manifest.rows()
         random.Random(seed).shuffle(rows)  # noqa: S311 - a sample, no secret
-        report: dict[str, Any] = {"checked": 0, "equal": 0, "different": [], "left_out": 0}
+        report: dict[str, Any] = {"checked": 0, "equal": 0, "different": [], "hot": [], "left_out": 0}
         with self._verifying:
             for row in rows:
                 if report["checked"] >= sample:
@@ -221,6 +222,8 @@ class FeatureStore:
                     continue
                 report["checked"] += 1
                 report["equal"] += same
+                if not self._root.hot_is_sound(row.key):
+                    report["hot"].append(row.key)
                 if not same:
                     report["different"].append(row.path)
                     self._root.discard(row)
