@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from featureplane.research.contents import (
 )
 from featureplane.research.datasets import OwnMemory
 from featureplane.research.keys import DayKey, day_key, digest_of
+from tests import stored
 from tests.stored import MONDAY_NS, SET
 from tests.streams import instrument
 
@@ -36,9 +39,9 @@ NAMES = st.text("ab", max_size=4)
 FIELDS = st.lists(st.tuples(NAMES, st.binary(max_size=6)), max_size=4)
 
 
-def key(**other: Any) -> DayKey:
+def given_parts() -> dict[str, Any]:
     day: Day = Calendar(instrument()).at(MONDAY_NS)
-    given_: dict[str, Any] = {
+    return {
         "raw": [b"x" * 32],
         "book": None,
         "fset": SET,
@@ -47,7 +50,10 @@ def key(**other: Any) -> DayKey:
         "source": "capture",
         "options": StreamOptions(),
     }
-    return day_key(**(given_ | other))
+
+
+def key(**other: Any) -> DayKey:
+    return day_key(**(given_parts() | other))
 
 
 def ema_set(span: int, name: str = "", feature_id: str = "e") -> FeatureSet:
@@ -138,25 +144,34 @@ def test_bytes_all_over_a_small_file_count() -> None:
 
 
 def test_bytes_of_a_large_file_count(tmp_path: Path) -> None:
-    """Ten thousand random bytes of a gigabyte, a tenth of them with the whole key."""
-    path, size = tmp_path / "large", 1 << 30
+    """Ten thousand random bytes of a gigabyte each change the key, no two of them to the same one.
+
+    The tree lets each of them be asked for what it costs to hash one leaf and the root. That the tree is
+    what is made of the file is asked of the file itself, as it is and with two of the bytes changed.
+    """
+    path, size, count = tmp_path / "large", 1 << 30, 10_000
     with path.open("wb") as stream:
         stream.truncate(size)  # holes read as zeros
     leaf = leaf_hash(bytes(LEAF_BYTES))
-    leaves = [leaf] * (size // LEAF_BYTES)
-    whole = root_hash(leaves, size)
-    assert content_hash(path)[0] == whole
-    room = bytearray(LEAF_BYTES)
-    draws = iter(int.from_bytes(os.urandom(6), "little") for _ in range(10_000))
-    for number, draw in enumerate(draws):
-        place, mask = draw % size, 1 << (draw >> 40 & 7)
+    leaves = bytearray(leaf * (size // LEAF_BYTES))
+    of_file = partial(day_key, **given_parts())
+    before = root_hash([bytes(leaves)], size)
+    assert content_hash(path)[0] == before
+    room, seen = bytearray(LEAF_BYTES), {of_file(raw=[before]).key}
+    draws = random.Random(os.urandom(8)).sample(range(size), count)
+    for number, place in enumerate(draws):
+        at, mask = slice(place // LEAF_BYTES * 32, (place // LEAF_BYTES + 1) * 32), 1 << number % 8
         room[place % LEAF_BYTES] ^= mask
-        changed = leaf_hash(room)
+        leaves[at] = leaf_hash(room)
         room[place % LEAF_BYTES] ^= mask
-        assert changed != leaf
-        if number % 100 == 0:
-            at = place // LEAF_BYTES
-            assert root_hash([*leaves[:at], changed, *leaves[at + 1 :]], size) != whole
+        changed = root_hash([bytes(leaves)], size)
+        leaves[at] = leaf
+        seen.add(of_file(raw=[changed]).key)
+        if number in (0, count - 1):
+            stored.flip(path, place, mask)
+            assert content_hash(path)[0] == changed
+            stored.flip(path, place, mask)
+    assert len(seen) == 1 + count
 
 
 def test_sizes_are_told_apart_from_zeros(tmp_path: Path) -> None:
