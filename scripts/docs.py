@@ -19,9 +19,10 @@ from featureplane.features.kernels.declarations import KERNEL_ABI, KERNELS, Kern
 from featureplane.features.spec import FeatureFlags, FeatureSet, FeatureSpec
 from featureplane.features.syntax import signature_text
 from featureplane.ops import shipped
-from featureplane.ops.dashboards import DASHBOARDS
+from featureplane.ops.alertmanager import routes_text
 from featureplane.ops.grafana import dashboard_text
-from featureplane.ops.rules import rules_text
+from featureplane.ops.rules import rules_text, store_rules_text
+from featureplane.ops.store_dashboard import BOARDS
 from featureplane.research.measures import EDGES_S
 from featureplane.research.measures import METRICS as STORE_METRICS
 from featureplane.settings import PREFIX, SETTINGS, STORE_SETTINGS
@@ -85,7 +86,9 @@ def pages() -> dict[Path, str]:
         REFERENCE / "metrics.md": "\n".join(metrics_page()),
         REFERENCE / "commands.md": "\n".join((GENERATED, "", *commands_page())),
         SHIPPED / shipped.RULES[0]: rules_text(),
-        **{SHIPPED / name: dashboard_text(board) for name, board in DASHBOARDS.items()},
+        SHIPPED / shipped.RULES[1]: store_rules_text(),
+        SHIPPED / shipped.RULES[2]: routes_text(),
+        **{SHIPPED / name: dashboard_text(board) for name, board in BOARDS.items()},
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["COMPUTED", "JOB", "ON", "SYMBOLS", "Alert", "grown"]
+__all__ = ["COMPUTED", "JOB", "ON", "SYMBOLS", "Alert", "Record", "grown"]
 
 JOB: Final = "featureplane"
 """The `job` under which a service is scraped."""
@@ -27,7 +27,7 @@ class Alert:
     """What somebody is told: `critical` wakes one up, `warning` waits for working hours.
 
     `summary` and `description` may use labels of the expression, as `{{ $labels.instance }}`; `page` is the
-    page of the runbook; `lasts` how long the expression must hold.
+    page of the runbook; `lasts` how long the expression must hold; `labels` are those beside the severity.
     """
 
     name: str
@@ -37,6 +37,15 @@ class Alert:
     summary: str
     description: str
     lasts: str = "0m"
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A number that is computed once and read by panels and rules."""
+
+    name: str
+    expr: str
 
 
 def grown(counter: str, span: str, where: str = "", *, by: str = "") -> str:

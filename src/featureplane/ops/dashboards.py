@@ -61,6 +61,7 @@ class Board:
     title: str
     says: str
     rows: tuple[Row, ...]
+    known_by: str = "messages_total"  # whose jobs and instances can be chosen
 
 
 def _of(metric: str, *more: str) -> str:

@@ -22,6 +22,8 @@ __all__ = ["dashboard_text"]
 _SIZES: Final = {"number": (3, 4), "lines": (12, 8), "table": (12, 8)}
 """Width and height by kind of panel; a row is 24 wide."""
 
+_CHOICES: Final = (("job", ""), ("instance", 'job=~"$job"'))
+
 _REFRESH: Final = "10s"
 
 
@@ -38,7 +40,7 @@ def dashboard_text(board: Board) -> str:
 
     made = dashboard.Dashboard(board.title).uid(board.uid).description(board.says).tags(["featureplane"])
     made = made.refresh(_REFRESH).time("now-1h", "now").timezone("utc").editable()
-    made = made.variables([_datasource(), _choice("job", ""), _choice("instance", 'job=~"$job"')])
+    made = made.variables([_datasource(), *(_choice(board.known_by, *one) for one in _CHOICES)])
     numbers = count(1)
     for row in board.rows:
         made = made.with_row(dashboard.Row(row.title).id(next(numbers)))
@@ -59,12 +61,12 @@ def _datasource() -> Any:
     return DatasourceVariable("datasource").label("Prometheus").type("prometheus")
 
 
-def _choice(label: str, where: str) -> Any:
+def _choice(metric: str, label: str, where: str) -> Any:
     """Which of the services are shown; all of them at first."""
     from grafana_foundation_sdk.builders.dashboard import QueryVariable  # noqa: PLC0415 - an extra
     from grafana_foundation_sdk.models.dashboard import VariableRefresh  # noqa: PLC0415 - as above
 
-    asked = f"label_values(messages_total{{{where}}}, {label})"
+    asked = f"label_values({metric}{{{where}}}, {label})"
     made = QueryVariable(label).label(label).query(asked).datasource(_source())
     made = made.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).all_value(".*")
     return made.include_all(include_all=True).multi(multi=True)

@@ -11,12 +11,12 @@ from typing import Final
 
 __all__ = ["DASHBOARDS", "RULES", "dashboard_files", "rule_files"]
 
-RULES: Final = ("featureplane.rules.yml",)
-DASHBOARDS: Final = ("feature_plane.json", "shadow_parity.json")
+RULES: Final = ("featureplane.rules.yml", "featurestore.rules.yml", "featurestore.alertmanager.yml")
+DASHBOARDS: Final = ("feature_plane.json", "shadow_parity.json", "featurestore.json")
 
 
 def rule_files() -> Mapping[str, str]:
-    """Names and texts of the files of rules."""
+    """Names and texts of the files of rules, and of the routes of a store's alerts."""
     return _read(RULES)
 
 
