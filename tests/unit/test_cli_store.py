@@ -55,6 +55,8 @@ def test_from_missing_to_warm_to_clean(
     assert (status, told["days"]) == (0, 2)
     assert said(capsys, "status", *place)[1]["pinned"] == 2
     assert said(capsys, "cleanup", *place) == (0, {"removed": 0, "bytes": 0})
+    status, told = said(capsys, "snapshot", *place)
+    assert (status, told["days"], Path(told["snapshot"]).name) == (0, 2, "manifest.duckdb")
     assert said(capsys, "fsck", *place)[1]["clean"]
 
 

@@ -189,6 +189,18 @@ def verify(
 
 
 @store.command(
+    help_epilogue="Exit status: 0 published, 2 it cannot be\n\nExample:\n  featureplane store snapshot",
+)
+def snapshot(*, root: Root = None, config: Config = None, json: Json = False) -> int:
+    """Publish what is stored as manifest.duckdb, for people who ask with DuckDB."""
+    with _opened(root, config) as opened:
+        published = opened.snapshot()
+        days = opened.stats()["days"]
+    _tell({"snapshot": str(published), "days": days}, json=json)
+    return 0
+
+
+@store.command(
     help_epilogue="Exit status: 0 done, 1 nothing of it is stored, 2 bad input\n\nExample:\n"
     "  featureplane store pin BTCUSDT --start 2024-08-08T00:00Z --end 2024-08-09T00:00Z",
 )

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -221,7 +222,7 @@ def _day_files(root: Path) -> Iterator[str]:
 
 def _check_parts(report: FsckReport, root: Path, clock: Clock, *, repair: bool) -> None:
     """Files that nobody can be writing any more: no lease lives as long without being renewed."""
-    for path in sorted(root.rglob(f".*{_PART}")):
+    for path in sorted(chain(root.rglob(f".*{_PART}"), root.glob(f".*{_PART}.wal"))):
         with suppress(OSError):
             if abs(clock.wall_ns() - path.stat().st_mtime_ns) > LEASE_DEAD_NS and not _is_locked(path):
                 report.torn.append(str(path.relative_to(root)))

@@ -32,6 +32,7 @@ from featureplane.research.repair import FsckReport, fsck, rebuild
 from featureplane.research.requests import Instant, Request, request_for
 from featureplane.research.root import Root
 from featureplane.research.shelf import Damaged, Shelf
+from featureplane.research.snapshots import publish_snapshot
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_SECOND
 
@@ -282,6 +283,14 @@ class FeatureStore:
         if root.manifest is not None:
             root.manifest.close()
         return rebuild(root.path, root.shelf, root.clock)
+
+    def snapshot(self) -> Path:
+        """Publish what the manifest knows now as `manifest.duckdb`, for DuckDB to read; where it is.
+
+        Raises `SettingError` without DuckDB (extra `research`), `StoreError` where it cannot be written.
+        """
+        self._root.flush()
+        return publish_snapshot(self._root)
 
     def close(self) -> None:
         """Tell what was used and let go of everything; entries stay readable."""
