@@ -23,6 +23,7 @@ from featureplane.units import NANOS_PER_SECOND
 __all__ = ["Eviction"]
 
 _DAY_NS: Final = 86_400 * NANOS_PER_SECOND
+_AT_ONCE: Final = 256
 
 
 class Eviction:
@@ -43,11 +44,21 @@ class Eviction:
 
     def free(self, size: int) -> int:
         """Free at least so many bytes if it can be done; how many it were."""
-        freed = self.free_hot(size)
-        for row in self._manifest.rows("pinned = 0", order="priority, accessed_ns"):
-            if freed >= size:
+        freed, kept = self.free_hot(size), set[str]()
+        while freed < size:
+            first = self._manifest.rows(
+                "pinned = 0", order="priority, accessed_ns", most=len(kept) + _AT_ONCE
+            )
+            rows = [row for row in first if row.key not in kept]
+            if not rows:
                 break
-            freed += self.drop(row, "evicted", age=True)
+            for row in rows:
+                if freed >= size:
+                    break
+                gone = self.drop(row, "evicted", age=True)
+                if gone < max(row.bytes, 1):  # somebody reads it
+                    kept.add(row.key)
+                freed += gone
         return freed
 
     def free_hot(self, size: int) -> int:

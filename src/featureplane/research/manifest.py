@@ -27,7 +27,7 @@ LEASE_DEAD_NS: Final = 15 * NANOS_PER_SECOND
 """Who has not renewed a lease for so long does not hold it any more."""
 
 MANIFEST_NAME: Final = "manifest.sqlite"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _BUSY_SECONDS: Final = 30.0
 _SECONDS_LEAST: Final = 1e-3  # as in `note_uses`
 
@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS manifest (
   hot_identity TEXT NOT NULL DEFAULT '', priority REAL NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS idx_symbol_timestamp ON manifest (symbol, start_ts, end_ts);
+CREATE INDEX IF NOT EXISTS idx_priority ON manifest (priority, accessed_ns);
 CREATE TABLE IF NOT EXISTS gone (
   key TEXT PRIMARY KEY, symbol TEXT NOT NULL, day TEXT NOT NULL, reason TEXT NOT NULL, at_ns INTEGER NOT NULL
 );
@@ -52,6 +53,25 @@ CREATE TABLE IF NOT EXISTS tokens (one INTEGER PRIMARY KEY CHECK (one = 1), last
 INSERT OR IGNORE INTO tokens VALUES (1, 0);
 CREATE TABLE IF NOT EXISTS aging (one INTEGER PRIMARY KEY CHECK (one = 1), level REAL NOT NULL);
 INSERT OR IGNORE INTO aging VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS sums (
+  one INTEGER PRIMARY KEY CHECK (one = 1), days INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  hot_days INTEGER NOT NULL, hot_bytes INTEGER NOT NULL
+);
+INSERT OR REPLACE INTO sums SELECT 1, count(*), ifnull(sum(bytes), 0), ifnull(sum(hot_bytes > 0), 0),
+  ifnull(sum(hot_bytes), 0) FROM manifest;
+CREATE TRIGGER IF NOT EXISTS sums_put AFTER INSERT ON manifest BEGIN
+  UPDATE sums SET days = days + 1, bytes = bytes + NEW.bytes, hot_days = hot_days + (NEW.hot_bytes > 0),
+    hot_bytes = hot_bytes + NEW.hot_bytes;
+END;
+CREATE TRIGGER IF NOT EXISTS sums_dropped AFTER DELETE ON manifest BEGIN
+  UPDATE sums SET days = days - 1, bytes = bytes - OLD.bytes, hot_days = hot_days - (OLD.hot_bytes > 0),
+    hot_bytes = hot_bytes - OLD.hot_bytes;
+END;
+CREATE TRIGGER IF NOT EXISTS sums_changed AFTER UPDATE OF bytes, hot_bytes ON manifest BEGIN
+  UPDATE sums SET bytes = bytes + NEW.bytes - OLD.bytes,
+    hot_days = hot_days + (NEW.hot_bytes > 0) - (OLD.hot_bytes > 0),
+    hot_bytes = hot_bytes + NEW.hot_bytes - OLD.hot_bytes;
+END;
 CREATE TABLE IF NOT EXISTS contents (identity TEXT PRIMARY KEY, digest BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, body TEXT NOT NULL);
 """
@@ -231,7 +251,8 @@ class Manifest:
     def put(self, row: Row, connection: sqlite3.Connection) -> None:
         """Write a row, in the place of one of the same key."""
         marks = ", ".join("?" * len(row))
-        text = f"INSERT OR REPLACE INTO manifest ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 - a constant
+        text = f"INSERT INTO manifest ({_COLUMNS}) VALUES ({marks})"  # noqa: S608 - a constant
+        connection.execute("DELETE FROM manifest WHERE key = ?", (row.key,))  # REPLACE tells no trigger
         connection.execute(text, row)
         connection.execute("DELETE FROM gone WHERE key = ?", (row.key,))
 
@@ -252,7 +273,15 @@ class Manifest:
         return None if told is None else str(told[0])
 
     def totals(self) -> tuple[int, int, int, int]:
-        """Days stored, their bytes, days in the hot tier, and the bytes there."""
+        """Days stored, their bytes, days in the hot tier, and the bytes there; kept along, not added up."""
+        if self.read_only:
+            return self.counted()
+        text = "SELECT days, bytes, hot_days, hot_bytes FROM sums"
+        days, size, hot_days, hot = self.connection().execute(text).fetchone()
+        return int(days), int(size), int(hot_days), int(hot)
+
+    def counted(self) -> tuple[int, int, int, int]:
+        """As `totals`, from every row; raises `sqlite3.DatabaseError` where one cannot be read."""
         text = (
             "SELECT count(*), ifnull(sum(bytes), 0), ifnull(sum(hot_bytes > 0), 0), ifnull(sum(hot_bytes), 0)"
         )
@@ -268,7 +297,7 @@ class Manifest:
 
     def taken_bytes(self, now_ns: int, connection: sqlite3.Connection) -> int:
         """Bytes stored, in both tiers, and bytes promised to whoever is writing and alive."""
-        stored = connection.execute("SELECT ifnull(sum(bytes + hot_bytes), 0) FROM manifest").fetchone()[0]
+        stored = connection.execute("SELECT bytes + hot_bytes FROM sums").fetchone()[0]
         text = "SELECT ifnull(sum(reserved), 0) FROM leases WHERE abs(? - renewed_ns) <= ?"
         return int(stored) + int(connection.execute(text, (now_ns, LEASE_DEAD_NS)).fetchone()[0])
 

@@ -65,7 +65,7 @@ def opened_manifest(root: Path, shelf: Shelf, clock: Clock = SYSTEM) -> Manifest
     """The manifest of a root, made anew from the files where it is damaged."""
     try:
         opened = Manifest(root)
-        opened.totals()
+        opened.counted()
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
@@ -117,7 +117,7 @@ def _whole(root: Path) -> int | None:
     except sqlite3.DatabaseError:
         return None
     try:
-        return manifest.totals()[0]
+        return manifest.counted()[0]
     except sqlite3.DatabaseError:
         return None
     finally:
