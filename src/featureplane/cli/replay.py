@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from cyclopts import App, Parameter
 
@@ -23,6 +24,7 @@ from featureplane.cli.terminal import counting, print_facts, print_json
 
 __all__ = ["replay"]
 
+_COUNT: Final = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _EXAMPLE = "featureplane replay ethusdt.gz --source binance-spot --features lob_shared_v1 --out day.parquet"
 
 replay = App(
@@ -66,7 +68,7 @@ def run(
             source=source,
             symbol=symbol,
             backend=backend,
-            every=every,
+            every=int(every) if _COUNT.fullmatch(every or "") else every,
             emit=emit,
             out=out,
             progress=progress,

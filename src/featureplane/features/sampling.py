@@ -17,7 +17,6 @@ __all__ = ["ComputedFrame", "Emit", "Every", "Sampler", "parse_every"]
 
 Emit = Literal["update", "change"]
 
-_COUNT: Final = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 _PERIOD: Final = re.compile(r"([1-9][0-9]{0,17})(ns|us|ms|s|min|h)")
 _UNITS: Final = {
     "ns": 1,
@@ -38,15 +37,13 @@ class Every:
 
 
 def parse_every(every: int | str | None) -> Every | None:
-    """From a number of frames, as a text too, or a text such as `100ms`; None for all frames.
+    """From a number of frames or a text such as `100ms`; None for all frames.
 
     >>> parse_every("100ms")
     Every(frames=None, period_ns=100000000)
     """
     if every is None:
         return None
-    if isinstance(every, str) and _COUNT.fullmatch(every):
-        every = int(every)
     if isinstance(every, int) and not isinstance(every, bool) and every > 0:
         return Every(frames=every)
     match = _PERIOD.fullmatch(every) if isinstance(every, str) else None
