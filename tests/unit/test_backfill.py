@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -97,6 +99,32 @@ def test_bytes_do_not_depend_on_the_engine(
     assert files(tmp_path / "running") == files(tmp_path / "local") == alone[1]
 
 
+def test_bytes_do_not_depend_on_the_engine_ray_either(
+    data: fp.Dataset, alone: tuple[BackfillReport, dict[str, bytes]], tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="the extra `distributed` is not installed")
+    report = made(data, tmp_path / "local", workers=2, engine="ray").run()
+    assert (report.root_hash, report.computed) == (alone[0].root_hash, DAYS)
+    running: Any = importlib.import_module("ray.cluster_utils").Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 3}
+    )
+    try:
+        report = made(data, tmp_path / "running", engine="ray", cluster=running.address).run()
+    finally:
+        running.shutdown()
+    assert (report.root_hash, report.computed) == (alone[0].root_hash, DAYS)
+    assert files(tmp_path / "running") == files(tmp_path / "local") == alone[1]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nowhere", "127.0.0.1:x"])
+def test_a_ray_cluster_that_is_not_there_is_said_at_once(
+    address: str, data: fp.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))  # which is not asked
+    with pytest.raises(fp.FeaturePlaneError, match="no Ray cluster"):
+        made(data, tmp_path, engine="ray", cluster=address).run()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -113,12 +141,13 @@ def test_engines_that_cannot_be_meant(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(("engine", "package"), [("dask", "distributed"), ("ray", "ray")])
 def test_an_engine_that_is_not_installed_is_named(
-    data: fp.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, package: str, data: fp.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(fp.FeaturePlaneError) as caught:
-        made(data, tmp_path, engine="dask").run()
+        made(data, tmp_path, engine=engine).run()
     assert "featureplane[distributed]" in str(caught.value.hint)
 
 

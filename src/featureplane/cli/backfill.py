@@ -46,9 +46,11 @@ def run(
     workers: Annotated[
         int | None, Parameter(help="Processes; as many as there are processors if left out.")
     ] = None,
-    engine: Annotated[Literal["process", "dask"], Parameter(help="Where the workers are.")] = "process",
+    engine: Annotated[
+        Literal["process", "dask", "ray"], Parameter(help="Where the workers are.")
+    ] = "process",
     cluster: Annotated[
-        str | None, Parameter(help="The scheduler of a running Dask cluster; a local one without it.")
+        str | None, Parameter(help="The address of a running cluster of Dask or Ray; a local one without it.")
     ] = None,
     plan: Annotated[
         bool, Parameter(help="Say what would be done, and about how long it takes.", show_default=False)

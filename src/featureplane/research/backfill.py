@@ -60,9 +60,9 @@ class BackfillReport:
 class Backfill:
     """A backfill of `symbols` on `dates` (session days) from `data` into `root`.
 
-    `workers` are processes, as many as this process may use processors if nobody says. `engine` is `process`
-    or `dask`, there on the cluster at the address `cluster`, else on a local one. `limits` as a
-    `FeatureStore` has them; a backfill that would not fit into them is refused before it begins.
+    `workers` are processes, as many as this process may use processors if nobody says. `engine` is
+    `process`, `dask` or `ray`, these on the cluster at the address `cluster`, else on a local one. `limits`
+    as a `FeatureStore` has them; a backfill that would not fit into them is refused before it begins.
 
     Raises
     ------

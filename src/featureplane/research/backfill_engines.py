@@ -12,12 +12,14 @@ import importlib
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from featureplane.errors import ExtraUnavailable, SettingError, StoreError
 from featureplane.research.backfill_tasks import Job, Outcome, Task, perform
@@ -27,6 +29,7 @@ __all__ = ["ENGINES", "Run", "engine"]
 Run: TypeAlias = Callable[[Iterable[Task]], Iterator[Outcome]]
 _WAITING_EACH: Final = 4  # of a worker: one at work, the next ones at hand
 _RETRIES: Final = 3
+_CONNECT_S: Final = 10.0
 
 
 @contextmanager
@@ -85,10 +88,7 @@ def _do(task: Task) -> Outcome:
 @contextmanager
 def dask(job: Job, workers: int, cluster: str | None = None) -> Iterator[Run]:
     """A running cluster of Dask, or a local one of so many processes; all workers must see root and files."""
-    try:
-        distributed: Any = importlib.import_module("distributed")
-    except ImportError as error:
-        raise ExtraUnavailable("distributed", "distributed", str(error)) from None
+    distributed: Any = _imported("distributed")
     with _client(distributed, workers, cluster) as client:
         shared = client.scatter(job, broadcast=True)
         threads = sum(client.nthreads().values())
@@ -101,6 +101,54 @@ def dask(job: Job, workers: int, cluster: str | None = None) -> Iterator[Run]:
             return set(found.done), set(found.not_done)
 
         yield lambda tasks: _as_done(submit, first, tasks, threads)
+
+
+@contextmanager
+def ray(job: Job, workers: int, cluster: str | None = None) -> Iterator[Run]:
+    """A running cluster of Ray, or a local one with so many workers; all workers must see root and files."""
+    library: Any = _imported("ray")
+    local = {"num_cpus": workers, "include_dashboard": False} if cluster is None else {"address": cluster}
+    if cluster is not None and cluster != "auto":
+        _answers(cluster)
+    try:
+        library.init(**local, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError) as error:
+        raise _no_ray(cluster, error) from None
+    try:
+        shared = library.put(job)
+        remote = library.remote(perform).options(max_retries=_RETRIES)
+        cores = int(library.cluster_resources().get("CPU", workers))
+
+        def first(waiting: set[Any]) -> tuple[set[Any], set[Any]]:
+            done, rest = library.wait(list(waiting), num_returns=1)
+            return set(done), set(rest)
+
+        yield lambda tasks: _as_done(
+            lambda task: remote.remote(shared, task), first, tasks, cores, library.get
+        )
+    finally:
+        library.shutdown()
+
+
+def _answers(cluster: str) -> None:
+    """Raise unless somebody listens there. WHY: Ray keeps asking for more than a minute."""
+    try:
+        address = urlsplit(cluster if "//" in cluster else f"//{cluster}")
+        with socket.create_connection((address.hostname or "", address.port or 0), _CONNECT_S):
+            pass
+    except (OSError, ValueError) as error:
+        raise _no_ray(cluster, error) from None
+
+
+def _no_ray(cluster: str | None, error: Exception) -> SettingError:
+    return SettingError(f"no Ray cluster at {cluster}: {error}", hint="an address such as 127.0.0.1:6379")
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ExtraUnavailable(name, "distributed", str(error)) from None
 
 
 @contextmanager
@@ -122,21 +170,27 @@ def _client(distributed: Any, workers: int, cluster: str | None) -> Iterator[Any
         yield client
 
 
+def _result(future: Any) -> Outcome:
+    found: Outcome = future.result()
+    return found
+
+
 def _as_done(
     submit: Callable[[Task], Any],
     first: Callable[[set[Any]], tuple[set[Any], set[Any]]],
     tasks: Iterable[Task],
     workers: int,
+    result: Callable[[Any], Outcome] = _result,
 ) -> Iterator[Outcome]:
     waiting: set[Any] = set()
     for task in tasks:
         waiting.add(submit(task))
         while len(waiting) >= workers * _WAITING_EACH:
             done, waiting = first(waiting)
-            yield from (future.result() for future in done)
+            yield from map(result, done)
     while waiting:
         done, waiting = first(waiting)
-        yield from (future.result() for future in done)
+        yield from map(result, done)
 
 
 def _wait(waiting: set[Any]) -> tuple[set[Any], set[Any]]:
@@ -144,7 +198,7 @@ def _wait(waiting: set[Any]) -> tuple[set[Any], set[Any]]:
     return found.done, found.not_done
 
 
-ENGINES: Final = ("process", "dask")
+ENGINES: Final = ("process", "dask", "ray")
 
 
 def engine(name: str, job: Job, workers: int, cluster: str | None = None) -> AbstractContextManager[Run]:
@@ -153,6 +207,8 @@ def engine(name: str, job: Job, workers: int, cluster: str | None = None) -> Abs
         raise SettingError(f"engine={name!r}", hint=f"one of {', '.join(ENGINES)}")
     if name == "dask":
         return dask(job, workers, cluster)
+    if name == "ray":
+        return ray(job, workers, cluster)
     if cluster is not None:
         raise SettingError("a cluster for processes of this machine", hint="give it with `engine='dask'`")
     return processes(job, workers)
