@@ -28,6 +28,7 @@ from featureplane.cli.incident import incident
 from featureplane.cli.instruments import instruments
 from featureplane.cli.ops import ops
 from featureplane.cli.parity import parity
+from featureplane.cli.reconcile import reconcile
 from featureplane.cli.replay import replay
 from featureplane.cli.rollout import rollout
 from featureplane.cli.run import run
@@ -72,6 +73,7 @@ app.command(incident)
 app.command(instruments)
 app.command(ops)
 app.command(parity)
+app.command(reconcile)
 app.command(replay)
 app.command(rollout)
 app.command(run)
