@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from featureplane.cli.app import app
-from featureplane.ops.alerts import ALERTS
+from featureplane.ops.alerts import ALERTS as SERVICE_ALERTS
+from featureplane.ops.store_alerts import STORE_ALERTS
 from tests.contract.project import ROOT
 
+ALERTS = (*SERVICE_ALERTS, *STORE_ALERTS)
 PAGES = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
 PARTS = ["What you see", "What it means", "Look", "Act", "Over when", "Afterwards"]
 

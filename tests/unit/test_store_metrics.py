@@ -19,12 +19,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 import featureplane as fp
+from featureplane.cli.app import main
 from featureplane.clock import ManualClock
 from featureplane.research import measures as m
 from featureplane.research.consistency import equal_rows
 from featureplane.research.ledger import FOLDER, fold, merged, minutes_since
 from featureplane.research.limits import StoreLimits
 from featureplane.research.measures import Measures
+from featureplane.research.objective import budget_of
 from featureplane.research.tally import Tally, read_tally
 from featureplane.services.store_numbers import StoreNumbers
 from featureplane.telemetry import exposition
@@ -144,6 +146,7 @@ DYING = """
 import os, signal, sys
 from pathlib import Path
 from featureplane.research.measures import Measures
+from featureplane.research.objective import budget_of
 measures = Measures(Path(sys.argv[1]))
 for number in range(1000):
     measures.asked("X", "miss" if number % 10 == 0 else "hit")
@@ -268,3 +271,30 @@ def test_it_is_served(tmp_path: Path) -> None:
             assert serving.wait(30) == 0
         finally:
             serving.kill()
+
+
+def test_budget_and_breach_are_of_minutes() -> None:
+    minutes = {10: (100, 0), 11: (90, 10), 12: (100, 0), 30: (0, 5), 33: (1_000, 0), 99: (50, 0)}
+    budget = budget_of(minutes, 10)
+    assert (budget.minutes, budget.good, budget.bad) == (6, 1340, 15)
+    assert budget.ratio == pytest.approx(1340 / 1355)
+    assert budget.spent == pytest.approx(15 / (0.05 * 1355))
+    # 10 to 15: at least 95 % with what is good around the bad minute; 15 sees 11 and 12, 190 of 200
+    assert budget.breach_minutes == len({30, 31, 32})
+    assert budget_of(minutes, 31).breach_minutes == len({31, 32})
+    assert math.isnan(budget_of({}, 0).spent)
+
+
+def test_the_budget_is_told_of_all_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for results in (["hit"] * 10, ["miss", "warm", "hit"]):
+        one = Measures(tmp_path)
+        for result in results:
+            one.asked("X", result)
+        one.close()
+    fold(tmp_path / FOLDER)
+    Measures(tmp_path).asked("X", "corrupt")
+    assert main(["store", "slo", "--since", "1h", "--root", str(tmp_path), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["good"], told["bad"]) == (11, 2)
+    assert told["spent"] == pytest.approx(2 / (0.05 * 13))
+    assert main(["store", "slo", "--since", "yesterday", "--root", str(tmp_path)]) == 2

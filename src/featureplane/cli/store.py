@@ -15,6 +15,7 @@ from featureplane.cli.features import set_to_run
 from featureplane.cli.options import AllowCode, FeatureSetName, Json
 from featureplane.cli.terminal import print_facts, print_json, print_table, say
 from featureplane.clock import SYSTEM
+from featureplane.units import NANOS_PER_SECOND
 
 if TYPE_CHECKING:
     from featureplane.research.store import FeatureStore
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["store"]
 
+_UNITS_S: Final = {"m": 60, "h": 3_600, "d": 86_400}
 _WATCH_NS: Final = 5_000_000_000
 
 Root: TypeAlias = Annotated[
@@ -258,6 +260,37 @@ def serve(
             return 0
         finally:
             web.stop()
+
+
+@store.command(
+    help_epilogue="Exit status: 0 within the budget, 1 it is spent, 2 no time\n\nExample:\n"
+    "  featureplane store slo --since 30d",
+)
+def slo(
+    *,
+    since: Annotated[
+        str, Parameter(help="So long ago (45m, 6h, 30d), or an instant with a time zone.")
+    ] = "30d",
+    root: Root = None,
+    json: Json = False,
+) -> int:
+    """Show how much of the error budget is spent, and for how many minutes the objective was not met."""
+    from featureplane.research.limits import default_root
+    from featureplane.research.objective import budget_since
+
+    budget = budget_since(default_root() if root is None else root, _instant(since))
+    _tell(asdict(budget), json=json)
+    return 1 if budget.spent > 1 else 0
+
+
+def _instant(text: str) -> int:
+    """UTC nanoseconds of an instant, or of one so long ago."""
+    from featureplane.services.incident import read_instant
+
+    number, unit = text[:-1], text[-1:]
+    if number.isdigit() and unit in _UNITS_S:
+        return SYSTEM.wall_ns() - int(number) * _UNITS_S[unit] * NANOS_PER_SECOND
+    return read_instant(text, "--since")
 
 
 def _watch(numbers: StoreNumbers) -> NoReturn:

@@ -9,14 +9,12 @@ from dataclasses import replace
 from typing import Final
 
 from featureplane.ops.alerting import ON, Alert, Record
+from featureplane.research.objective import OBJECTIVE
 
-__all__ = ["OBJECTIVE", "STORE_ALERTS", "STORE_ALWAYS", "STORE_JOB", "STORE_RECORDS"]
+__all__ = ["STORE_ALERTS", "STORE_ALWAYS", "STORE_JOB", "STORE_RECORDS"]
 
 STORE_JOB: Final = "featurestore"
 """The `job` under which `featureplane store serve` is scraped."""
-
-OBJECTIVE: Final = 0.95
-"""So many of the requested days are to be there."""
 
 _PAGE: Final = "featurestore-slo"
 _BUDGET: Final = 1 - OBJECTIVE
