@@ -162,7 +162,7 @@ def _from_parquet(stored: _Stored) -> Job:
     peers, absent = list[Contestant](), list[str]()
     for name, title, work in (
         ("polars", "polars", lambda module: module.read_parquet(path, columns=names)),
-        ("duckdb", "DuckDB", lambda module: module.sql(text).fetch_arrow_table()),
+        ("duckdb", "DuckDB", lambda module: module.sql(text).to_arrow_table()),
         ("joblib", "joblib, the table as a pickle", load),
     ):
         there, why = _optional(name, title, work)
