@@ -42,12 +42,20 @@ class Piece:
     stored: tuple[Row, OpenFile] | None = None
     remade: Callable[[], MappedDay] | None = None  # where `stored` turns out to be damaged
 
+    def is_within(self, start_ns: int, end_ns: int) -> bool:
+        """Whether all rows of its file have times in [start, end), so that nobody needs to look at them."""
+        return (
+            self.stored is not None
+            and start_ns <= self.stored[0].start_ts
+            and end_ns >= self.stored[0].end_ts
+        )
+
 
 class Reader(Protocol):
     """Who reads a day that is not mapped."""
 
     def read(self, piece: Piece, start_ns: int, end_ns: int, columns: list[str]) -> pa.Table:
-        """Rows of [start, end) or around, with their times; may map the piece instead."""
+        """Rows of [start, end) or around; may map the piece instead."""
 
     def check(self, piece: Piece) -> None:
         """Make sure that the file of a piece is whole, or map the piece."""
@@ -157,9 +165,10 @@ class StoreEntry:
     def _of(self, piece: Piece, names: list[str]) -> pa.Table:
         start_ns, end_ns = self.request.start_ns, self.request.end_ns
         if piece.mapped is None:
-            table = self._reader.read(piece, start_ns, end_ns, [*names, CLOCK])
+            all_of_it = piece.is_within(start_ns, end_ns)
+            table = self._reader.read(piece, start_ns, end_ns, names if all_of_it else [*names, CLOCK])
             if piece.mapped is None:
-                return MappedDay.of(piece.key, table).between(start_ns, end_ns)
+                return table if all_of_it else MappedDay.of(piece.key, table).between(start_ns, end_ns)
         return piece.mapped.between(start_ns, end_ns).select(names)
 
     def _lazy(self, piece: Piece, polars: Any) -> Any:
@@ -170,9 +179,9 @@ class StoreEntry:
         self._reader.check(piece)
         if piece.stored is None or piece.mapped is not None:
             return self._lazy(piece, polars)
-        row, opened = piece.stored
+        _, opened = piece.stored
         lazy = polars.scan_parquet(opened.path)
-        if start_ns <= row.start_ts and end_ns >= row.end_ts:
+        if piece.is_within(start_ns, end_ns):
             return lazy.select(names)
         inside = (polars.col(CLOCK) >= start_ns) & (polars.col(CLOCK) < end_ns)
         return lazy.filter(inside).select(names)

@@ -267,7 +267,7 @@ class Fetcher:
     # -- reading
 
     def read(self, piece: Piece, start_ns: int, end_ns: int, columns: list[str]) -> pa.Table:
-        """Rows with times in [start, end) or around, of a day that is not mapped, with their times.
+        """Rows with times in [start, end) or around, of a day that is not mapped: the columns asked for.
 
         What is read for the second time is put into the hot tier: then `piece.mapped` is set. So it is with
         a day that turns out to be damaged, which is computed again.
