@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
 from featureplane.cli.features import set_to_run
 from featureplane.cli.options import AllowCode, FeatureSetName, Json
+from featureplane.cli.store import Config, Data, Root
 from featureplane.cli.terminal import print_facts, print_json, say, say_error, watching
 from featureplane.errors import SettingError
 
@@ -32,37 +32,38 @@ backfill = App(
 )
 
 
+Days: TypeAlias = Annotated[
+    list[str], Parameter(consume_multiple=True, help="Session days: 2024-08-08, or FIRST..LAST.")
+]
+Symbols: TypeAlias = Annotated[
+    list[str] | None, Parameter(consume_multiple=True, help="The symbols; all there are if left out.")
+]
+Workers: TypeAlias = Annotated[
+    int | None, Parameter(help="Processes; as many as there are processors if left out.")
+]
+EngineName: TypeAlias = Annotated[Literal["process", "dask", "ray"], Parameter(help="Where the workers are.")]
+Cluster: TypeAlias = Annotated[
+    str | None, Parameter(help="The address of a running cluster of Dask or Ray; a local one without it.")
+]
+PlanOnly: TypeAlias = Annotated[
+    bool, Parameter(help="Say what would be done, and about how long it takes.", show_default=False)
+]
+
+
 @backfill.default
 def run(
     *,
-    data: Annotated[Path, Parameter(help="The catalogue of the dataset.")],
-    days: Annotated[
-        list[str], Parameter(consume_multiple=True, help="Session days: 2024-08-08, or FIRST..LAST.")
-    ],
-    symbols: Annotated[
-        list[str] | None, Parameter(consume_multiple=True, help="The symbols; all there are if left out.")
-    ] = None,
+    data: Data,
+    days: Days,
+    symbols: Symbols = None,
     features: FeatureSetName = "lob_shared_v1",
-    workers: Annotated[
-        int | None, Parameter(help="Processes; as many as there are processors if left out.")
-    ] = None,
-    engine: Annotated[
-        Literal["process", "dask", "ray"], Parameter(help="Where the workers are.")
-    ] = "process",
-    cluster: Annotated[
-        str | None, Parameter(help="The address of a running cluster of Dask or Ray; a local one without it.")
-    ] = None,
-    plan: Annotated[
-        bool, Parameter(help="Say what would be done, and about how long it takes.", show_default=False)
-    ] = False,
+    workers: Workers = None,
+    engine: EngineName = "process",
+    cluster: Cluster = None,
+    plan: PlanOnly = False,
     allow_code: AllowCode = False,
-    root: Annotated[
-        Path | None,
-        Parameter(help="The folder of the store; else FEATURE_STORE_PATH, else ~/.feature_cache."),
-    ] = None,
-    config: Annotated[
-        Path | None, Parameter(help="A configuration whose table feature_store has the limits.")
-    ] = None,
+    root: Root = None,
+    config: Config = None,
     json: Json = False,
 ) -> int:
     """Compute and store many days, each once; what is stored already is left as it is."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from featureplane.research.store import FeatureStore
     from featureplane.services.store_numbers import StoreNumbers
 
-__all__ = ["store"]
+__all__ = ["Config", "Data", "Root", "store"]
 
 _UNITS_S: Final = {"m": 60, "h": 3_600, "d": 86_400}
 _WATCH_NS: Final = 5_000_000_000
