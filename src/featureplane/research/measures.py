@@ -117,15 +117,15 @@ class Measures:
 
     def asked(self, symbol: str, result: str) -> None:
         """A day of a request has been answered."""
-        add = self._tally.add
         good, bad = result in GOOD_RESULTS, result in BAD_RESULTS
         minute = self._clock.wall_ns() // _MINUTE_NS
         if minute != self._minute or self._pid != os.getpid():
             self._turn(minute)
-        add(f"requests|{result}")
         if good or bad:
-            add(GOOD if good else BAD)
-            add(f"symbol|{self._bounded(symbol)}|{result}")
+            name = f"symbol|{self._bounded(symbol)}|{result}"
+            self._tally.add_each(f"requests|{result}", GOOD if good else BAD, name)
+        else:
+            self._tally.add(f"requests|{result}")
 
     def missed(self, cause: str) -> None:
         """A day had to be computed for a request."""
@@ -144,9 +144,7 @@ class Measures:
 
     def took(self, what: str, ns: int) -> None:
         """One of `TIMES` was measured."""
-        add = self._tally.add
-        add(f"{what}#{bisect_left(_EDGES_NS, ns)}")
-        add(f"{what}#ns", ns)
+        self._tally.add_time(f"{what}#{bisect_left(_EDGES_NS, ns)}", f"{what}#ns", ns)
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:

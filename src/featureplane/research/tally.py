@@ -72,6 +72,26 @@ class Tally:
             if place:
                 self._words[place] += amount
 
+    def add_each(self, *names: str) -> None:
+        """Count each of them once."""
+        with self._lock:
+            self._own()
+            for name in names:
+                place = self._places.get(name) or self._placed(name)
+                if place:
+                    self._words[place] += 1
+
+    def add_time(self, bucket: str, total: str, ns: int) -> None:
+        """Count a time in its bucket and in its sum."""
+        with self._lock:
+            self._own()
+            places, words = self._places, self._words
+            at = places.get(bucket) or self._placed(bucket)
+            to = places.get(total) or self._placed(total)
+            if at and to:
+                words[at] += 1
+                words[to] += ns
+
     def put(self, name: str, value: int) -> None:
         """Set a count."""
         with self._lock:
