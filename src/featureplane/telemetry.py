@@ -146,6 +146,11 @@ METRICS: Final = (
     Metric("feature_candidate_lost_total", "counter", "candidates that an error of their own ended"),
     Metric("feature_rollout_phase", "gauge", "1 for the phase that the rollout is in", ("phase",)),
     Metric(
+        "feature_rollout_compared_total",
+        "counter",
+        "frames of candidates that were compared with the active version's, whatever came of it",
+    ),
+    Metric(
         "feature_rollout_rollback_total",
         "counter",
         "versions that were rolled back, by people and by themselves, over the whole history",

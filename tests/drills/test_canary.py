@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.services import sample_lines
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="shadows of two backends need both")
 
+CHECKED = 'feature_shadow_parity_checks_total{feature_set="lob_shared_v1",result="match"}'
 DAY = 24 * 60  # minutes
 
 
@@ -24,6 +26,12 @@ def begin(stage: Scene, candidate: Path, lines: list[bytes]) -> None:
     told(stage, "shadow", str(candidate))
     stage.feed(lines[3_000:6_000])
     told(stage, "canary", "--strategy", "mm")
+
+
+def series_of(text: str, name: str) -> float:
+    """The value of a series in an exposition."""
+    (line,) = [one for one in text.splitlines() if one.startswith(f"{name} ")]
+    return float(line.rpartition(" ")[2])
 
 
 def recovered(stage: Scene, said: int) -> None:
@@ -139,4 +147,34 @@ def test_a_candidate_that_is_compared_with_nothing_is_told_of(
         stage.metrics(60, grows=60)
         stage.phases = [*phases, *stage.phases]
         assert stage.page.ask("rollout status")["evidence"]["compared"] > 50
+        stage.alarms("RolloutNotComparing")
+
+
+def test_a_candidate_that_cannot_be_loaded_is_told_of_though_the_other_backend_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_rollout(tmp_path, monkeypatch)
+    lines, slow = sample_lines(12_000), tmp_path / "slow.toml"
+    with rollout_scene("canary", tmp_path, capsys) as stage:
+        stage.feed(lines[:3_000])
+        told(stage, "enable")
+        assert stage.running.shadow is not None
+        assert stage.running.shadow.drain(60)
+        stage.metrics(20)
+        # Asked past the service, which finds another file when it looks.
+        assert main(["rollout", "shadow", str(slow), *ANN, "--control", str(tmp_path / "none.sock")]) == 0
+        slow.write_text(slow.read_text(encoding="utf-8").replace("16", "20"), encoding="utf-8")
+        for at in range(3_000, 12_000, 500):
+            stage.feed(lines[at : at + 500])
+            if stage.page.ask("rollout status")["phase"] == "shadow":
+                break
+            time.sleep(0.3)  # it looks once a second
+        assert stage.running.shadow.drain(60)
+        stage.metrics(70, grows=70)
+        assert stage.value('feature_rollout_phase{phase="shadow"}') == 1
+        first, second = (series_of(one.text, CHECKED) for one in stage.phases)
+        assert 0 < first < second
+        assert stage.page.ask("rollout status")["service"]["trouble"]
+        stage.page.run("rollout rollback", NAME="ann", TEXT="its file is another one")
+        stage.metrics(60)
         stage.alarms("RolloutNotComparing")

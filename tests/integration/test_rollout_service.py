@@ -28,6 +28,7 @@ from featureplane.services.marketdata import MarketDataService
 from featureplane.services.preparation import prepare
 from featureplane.services.rollout_pilot import RolloutPilot
 from featureplane.strategy.twins import Twin
+from featureplane.telemetry import Picture
 from tests.integration.test_rollout import ANN, CRITERIA, SLOW
 from tests.integration.test_service_web import Steps, served, until_taken
 from tests.services import INSTRUMENTS, SYMBOL, sample_lines, sample_part
@@ -171,13 +172,19 @@ def test_a_promotion_and_its_way_back_while_it_runs(folder: Path, capsys: pytest
         live.more(6_000)
         live.rollout("promote", "--ab", "ab.json", *ANN, status=2)
         assert "they differ, and nobody has signed that" in capsys.readouterr().err
+        until(lambda: not any(one.outstanding for one in live.pilot.compared.values()))
+        pictures = [live.service.picture(20)]
         live.rollout("promote", "--ab", "ab.json", "--sign", "ann", *ANN)
         assert live.service.fset is not None
         assert live.service.fset.feature_set_id == "lob_shared_v1@slow"
+        pictures.append(live.service.picture(20))
         live.more(1_000)
         assert consumed(live) == "lob_shared_v1@slow"
+        pictures.append(live.service.picture(20))
         live.rollout("rollback", "--cause", "kernel", *ANN)
         live.more(1_000)
+        pictures.append(live.service.picture(20))
+        assert_each_set_has_series_of_its_own(*pictures)
         assert (consumed(live), live.service.forms()[MAKER]) == ("lob_shared_v1", "shared")
         live.rollout("rollback", "--cause", "kernel", *ANN)
         live.more(1_000)
@@ -186,6 +193,27 @@ def test_a_promotion_and_its_way_back_while_it_runs(folder: Path, capsys: pytest
     assert (state.phase, state.active) == (Phase.DISABLED, None)
     proof = next(one.evidence for one in state.history if one.action is Action.PROMOTE)
     assert proof["ab_report"] == f"{MAKER}: they differ, signed by ann"
+
+
+def assert_each_set_has_series_of_its_own(*pictures: Picture) -> None:
+    """From before a promotion, right behind it, later, and behind the way back."""
+    before, promoted, later, back = pictures
+    for name in ("feature_shadow_parity_checks_total", "feature_shadow_parity_mismatch_total"):
+        new = {one for one in promoted[name] if one[0] == "lob_shared_v1@slow"}
+        assert new <= before[name].keys(), "a series that begins with its promotion"
+        assert {number(promoted[name][one]) for one in new} == {0}
+        assert {number(later[name][one]) for one in promoted[name].keys() - new} == {
+            number(promoted[name][one]) for one in promoted[name].keys() - new
+        }
+        for one in promoted[name].keys() - new:
+            assert number(later[name][one]) <= number(back[name][one])
+    checks = "feature_shadow_parity_checks_total"
+    assert number(before[checks]["lob_shared_v1", "match"]) > 100
+    updates = "feature_plane_updates_total"
+    assert promoted[updates].keys() == before[updates].keys()
+    compared = [number(one["feature_rollout_compared_total"][()]) for one in pictures]
+    assert compared[0] > 100
+    assert compared == [compared[0]] * len(pictures), "no candidate is compared behind its promotion"
 
 
 def test_what_changes_the_file_alone_is_followed_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

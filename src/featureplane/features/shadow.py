@@ -94,7 +94,7 @@ class Shadow:
         self._queue_bytes, self._package = queue_bytes, package
         self._lock = threading.Lock()
         self._processes: list[ShadowProcess] = []
-        self._past = ShadowCounts()
+        self._past: dict[str, ShadowCounts] = {}
         self._last: dict[str, dict[str, Any]] = {}
         self._warned = 0
 
@@ -197,11 +197,19 @@ class Shadow:
     @property
     def counts(self) -> ShadowCounts:
         """Exact counts of all streams so far."""
+        return sum(self.counts_by_set.values(), ShadowCounts())
+
+    @property
+    def counts_by_set(self) -> Mapping[str, ShadowCounts]:
+        """The same by the id of the live set, also where answers come when another one is live."""
         with self._lock:
             for one in [one for one in self._processes if one.queue is None]:
-                self._past += one.counts
+                _count(self._past, one)
                 self._processes.remove(one)
-            return sum((one.counts for one in self._processes), self._past)
+            counts = dict(self._past)
+            for one in self._processes:
+                _count(counts, one)
+            return counts
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -292,6 +300,11 @@ class Shadow:
                 ", ".join(found["differs"]),
                 found["replay"][0],
             )
+
+
+def _count(counts: dict[str, ShadowCounts], one: ShadowProcess) -> None:
+    set_id = one.job.live.feature_set_id
+    counts[set_id] = counts.get(set_id, ShadowCounts()) + one.counts
 
 
 def _replay(job: ShadowJob, files: tuple[str, ...], what: Mapping[str, Any]) -> list[str]:

@@ -105,7 +105,7 @@ class ShadowProcess:
     ) -> None:
         self.queue: Queue | None = queue
         self.pid: int | None = None
-        self._job, self._told, self._package, self._clock = job, told, package, clock
+        self.job, self._told, self._package, self._clock = job, told, package, clock
         self._names = names_of(job.live)
         self._died = 0
         self._last = ShadowCounts()
@@ -170,7 +170,7 @@ class ShadowProcess:
                     back_off_ns = _BACK_OFF_NS
                 self._clock.wait(back_off_ns, self._stopping)
                 back_off_ns = min(2 * back_off_ns, _BACK_OFF_NS_MAX)
-                self._job = replace(self._job, again=True)
+                self.job = replace(self.job, again=True)
         finally:
             queue, self.pid = self.queue, None
             if queue is not None:
@@ -193,7 +193,7 @@ class ShadowProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=settings.inherited(PYTHONPATH=path),
-                pass_fds=(self._job.descriptor,),
+                pass_fds=(self.job.descriptor,),
             )
         except OSError as error:
             _log.warning("the shadow's process does not start: %s", error)
@@ -202,7 +202,7 @@ class ShadowProcess:
         with contextlib.suppress(BrokenPipeError), process:
             self.pid = process.pid
             try:
-                _stream(process.stdin).write(pack_job(self._job))
+                _stream(process.stdin).write(pack_job(self.job))
                 _stream(process.stdin).flush()
                 self._listen(process)
             finally:

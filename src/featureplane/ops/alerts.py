@@ -33,6 +33,7 @@ ALWAYS_THERE: Final = (
     "feature_shadow_sample_every",
     "feature_shadow_parity_checks_total",
     "feature_rollout_phase",
+    "feature_rollout_compared_total",
     "feature_rollout_rollback_total",
     "feature_rollout_frozen",
 )
@@ -296,11 +297,11 @@ ROLLOUT: Final = (
         "RolloutNotComparing",
         "warning",
         'feature_rollout_phase{phase=~"shadow|canary"} == 1 '
-        f"and {ON} instance:shadow_compared:increase15m == 0",
+        f"and {ON} instance:candidate_compared:increase15m == 0",
         "canary",
         "the candidate of {{ $labels.instance }} is compared with nothing",
-        "It has been in {{ $labels.phase }} for half an hour, and for a quarter of an hour not one frame was "
-        "compared: its criteria are never reached like this.",
+        "It has been in {{ $labels.phase }} for half an hour, and for a quarter of an hour not one of its "
+        "frames was compared: its criteria are never reached like this.",
         "30m",
     ),
     Alert(

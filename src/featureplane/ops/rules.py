@@ -41,6 +41,7 @@ RECORDS: Final = (
         "instance:shadow_compared:increase15m",
         grown("feature_shadow_parity_checks_total", "15m", 'result=~"match|mismatch"'),
     ),
+    Record("instance:candidate_compared:increase15m", grown("feature_rollout_compared_total", "15m")),
     Record("instance:shadow_due:increase15m", grown("feature_shadow_parity_checks_total", "15m")),
 )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from featureplane.features.shadow import ShadowCounts
 from featureplane.features.shadow_queue import names_of
+from featureplane.features.spec import FeatureSet
 from featureplane.market.quality import Drop, Quality, ResetCause
 from featureplane.market.stages import ASIDE, CANDIDATE, ENGINE_STAGES
 from featureplane.release.criteria import CRITERIA, REPORTS
@@ -119,28 +120,38 @@ def _write_symbols(service: MarketDataService, telemetry: Telemetry) -> None:
 
 
 def _write_shadow(service: MarketDataService, telemetry: Telemetry) -> None:
-    """At 0 where there is none; with a rollout all of its comparisons too, so that no count ever falls."""
+    """At 0 where there is none; with a rollout all of its comparisons too, so that no count ever falls.
+
+    A set that may become the active one has its series at 0 before it does: what differs right behind the
+    step would else be the first value of a series, and no increase.
+    """
     fset, shadow, pilot = service.fset, service.shadow, service.pilot
-    if pilot is not None:
-        counts, every = pilot.compared, pilot.compared_every
-    elif shadow is not None:
-        counts, every = shadow.counts, shadow.sample_every
-    else:
-        counts, every = ShadowCounts(), 0
-    telemetry.put("feature_shadow_sample_every", every)
-    results = {"match": counts.match, "mismatch": counts.mismatch, "skipped": counts.skipped}
-    results["error"] = counts.error
     set_id = NO_SET if fset is None else fset.feature_set_id
-    telemetry.put_all("feature_shadow_parity_checks_total", results, set_id)
-    if fset is not None:
-        names = dict.fromkeys(names_of(fset), 0) | dict(counts.by_name)
-        telemetry.put_all("feature_shadow_parity_mismatch_total", names, set_id)
+    sets: dict[str, FeatureSet | None] = {set_id: fset}
+    if pilot is not None:
+        sets |= {name: one for name, one in pilot.known_sets().items() if name not in sets}
+        by_set, every = pilot.compared, pilot.compared_every
+    elif shadow is not None:
+        by_set, every = shadow.counts_by_set, shadow.sample_every
+    else:
+        by_set, every = dict[str, ShadowCounts](), 0
+    telemetry.put("feature_shadow_sample_every", every)
+    for name in {**sets, **by_set}:
+        counts, known = by_set.get(name, ShadowCounts()), sets.get(name)
+        results = {"match": counts.match, "mismatch": counts.mismatch, "skipped": counts.skipped}
+        results["error"] = counts.error
+        telemetry.put_all("feature_shadow_parity_checks_total", results, name)
+        names = {} if known is None else dict.fromkeys(names_of(known), 0)
+        telemetry.put_all("feature_shadow_parity_mismatch_total", names | dict(counts.by_name), name)
+    compared = 0 if pilot is None else pilot.compared_with_candidates
+    telemetry.put("feature_rollout_compared_total", compared)
 
 
 def _write_updates(service: MarketDataService, telemetry: Telemetry) -> None:
     fset, backend = service.fset, service.feed.backend
     set_id, fingerprint = (NO_SET, "") if fset is None else (fset.feature_set_id, fset.fingerprint)
     telemetry.put_only("feature_set_info", set_id, fingerprint, backend)
-    for name, results in service.rollout.updates().items():
+    known = () if service.pilot is None else service.pilot.known_sets()
+    for name, results in ({one: Counter[str]() for one in known} | service.rollout.updates()).items():
         for result in ("emitted", "updated", "dropped", "error"):
             telemetry.put("feature_plane_updates_total", results[result], result, name)

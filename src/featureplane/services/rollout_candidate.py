@@ -7,7 +7,7 @@ Knows no files and no reasons.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from featureplane.errors import FeaturePlaneError, StateError
@@ -69,11 +69,12 @@ class _Shadowed:
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """Computed beside the active set, and consumed by those listed: symbols, strategies."""
+    """Computed beside the active set `live`, and consumed by those listed: symbols, strategies."""
 
     version: Version
     began: int
     listed: tuple[tuple[str, ...], tuple[str, ...]]
+    live: str
     onlooker: _Onlooker
     guard: CanaryGuard
 
@@ -101,7 +102,7 @@ class RolloutCandidate:
         self._own_shadow = service.shadow  # the other backend's
         self._running: _Shadowed | _Beside | None = None
         self._ended: list[Shadow] = []
-        self._beside_before = ShadowCounts()  # of candidates that stood beside the active set
+        self._beside_before: dict[str, ShadowCounts] = {}  # those that stood beside it
         self._lost: str | None = None
         service.rollout.on_lost, service.rollout.on_divergence = self._was_lost, self._diverged
 
@@ -149,7 +150,7 @@ class RolloutCandidate:
         if listed == running.listed:
             return  # WHY: who waits for a value would begin to wait anew
         self._service.rollout.set_canary(*listed)
-        self._running = _Beside(running.version, running.began, listed, running.onlooker, running.guard)
+        self._running = replace(running, listed=listed)
 
     def _shadow(self, state: RolloutState, version: Version, fset: FeatureSet) -> None:
         shadow = self._shadow_of(fset)
@@ -187,7 +188,7 @@ class RolloutCandidate:
         )
         onlooker = _Onlooker(comparison)
         self._service.subscribe(onlooker)
-        self._running = _Beside(version, state.began, listed, onlooker, guard)
+        self._running = _Beside(version, state.began, listed, live.feature_set_id, onlooker, guard)
         self._keeper.begin(self._about(state, fset), lambda: comparison.counts)
 
     def _telling(self, guard: CanaryGuard) -> Callable[[int, str], None]:
@@ -235,7 +236,7 @@ class RolloutCandidate:
         """It is not computed beside the active set any more; whoever ended that has done so."""
         running = self._running
         if isinstance(running, _Beside):
-            self._beside_before += running.onlooker.comparison.counts
+            _add(self._beside_before, running.live, running.onlooker.comparison.counts)
             self._service.unsubscribe(running.onlooker)
             self._close()
 
@@ -256,23 +257,35 @@ class RolloutCandidate:
         if isinstance(running, _Shadowed):
             self._ended.append(running.shadow)
         elif running is not None:
-            self._beside_before += running.onlooker.comparison.counts
+            _add(self._beside_before, running.live, running.onlooker.comparison.counts)
         for one in self._ended:
             one.close(_CLOSE_S)
 
     # -- how it does
 
     @property
-    def compared(self) -> ShadowCounts:
-        """What came of all comparisons with the active set since the service began, whatever with."""
-        running = self._running
-        counts = self._beside_before
-        for one in (self._own_shadow, *self._ended):
-            counts += ShadowCounts() if one is None else one.counts
-        if running is None:
-            return counts
-        source = running.onlooker.comparison if isinstance(running, _Beside) else running.shadow
-        return counts + source.counts
+    def compared(self) -> Mapping[str, ShadowCounts]:
+        """What came of all comparisons since the service began, whatever with, by the active set's id."""
+        shadows = [] if self._own_shadow is None else [self._own_shadow]
+        return self._by_set(shadows)
+
+    @property
+    def compared_with_candidates(self) -> int:
+        """Frames of candidates of which both sides were seen, since the service began."""
+        return sum(one.compared for one in self._by_set([]).values())
+
+    def _by_set(self, shadows: list[Shadow]) -> dict[str, ShadowCounts]:
+        """What candidates were compared with, and these shadows."""
+        running, counts = self._running, dict(self._beside_before)
+        shadows = [*shadows, *self._ended]
+        if isinstance(running, _Shadowed):
+            shadows.append(running.shadow)
+        elif running is not None:
+            _add(counts, running.live, running.onlooker.comparison.counts)
+        for shadow in shadows:
+            for live, more in shadow.counts_by_set.items():
+                _add(counts, live, more)
+        return counts
 
     @property
     def compared_every(self) -> int:
@@ -323,3 +336,7 @@ class RolloutCandidate:
         elif running.onlooker not in self._service.subscribers:
             running.guard.fails(now_ns, "its frames could not be compared")
         return running.guard.trip
+
+
+def _add(counts: dict[str, ShadowCounts], live: str, more: ShadowCounts) -> None:
+    counts[live] = counts.get(live, ShadowCounts()) + more

@@ -163,9 +163,20 @@ class RolloutPilot:
         return wanted and self.keeper.has_baseline and not self._is_faulty
 
     @property
-    def compared(self) -> ShadowCounts:
+    def compared(self) -> Mapping[str, ShadowCounts]:
         """See `RolloutCandidate.compared`."""
         return self._candidate.compared
+
+    @property
+    def compared_with_candidates(self) -> int:
+        """See `RolloutCandidate.compared_with_candidates`."""
+        return self._candidate.compared_with_candidates
+
+    def known_sets(self) -> dict[str, FeatureSet | None]:
+        """Sets that are or may become the active one by themselves or a step, by id; with those loaded."""
+        state = self.state
+        versions = (state.active, state.candidate, *state.good)
+        return {one.feature_set_id: self._sets.get(one.fingerprint) for one in versions if one is not None}
 
     @property
     def compared_every(self) -> int:
