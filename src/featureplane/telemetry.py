@@ -159,7 +159,7 @@ METRICS: Final = (
     Metric(
         "feature_rollout_frozen",
         "gauge",
-        "1 while the state of the rollout cannot be read, or not be written when it has to be",
+        "1 while the state of the rollout cannot be read or followed, or not be written when it has to be",
     ),
     Metric(
         "feature_rollout_criterion_reached",

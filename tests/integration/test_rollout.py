@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,8 @@ def test_another_set_than_the_active_one_is_refused(folder: Path, capsys: pytest
     assert "makes it a candidate" in capsys.readouterr().err
     run(part, "--features", "slow.toml")
     (folder / "slow.toml").write_text(SLOWER)
+    run(part)  # what was enabled, whatever the file has become
+    shutil.rmtree(folder / "var" / "feature_rollout.versions")
     run(part, status=2)
     assert "was changed since" in capsys.readouterr().err
 

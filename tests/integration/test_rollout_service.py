@@ -97,14 +97,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def running(folder: Path, *strategies: str, backend: str = "auto") -> Iterator[Live]:
+def running(
+    folder: Path, *strategies: str, backend: str = "auto", features: str | None = "lob_shared_v1"
+) -> Iterator[Live]:
     given = {
         "backend": backend,
         "source": f"replay:{sample_part(folder, 50)}",
         "feed": "binance-spot",
         "instruments": str(INSTRUMENTS),
         "strategy": list(strategies) or [f"{MAKER}=alone.py:Maker"],
-        "features": "lob_shared_v1",
+        "features": features,
     }
     service = prepare(read_configuration(None, given), allow_code=True).service
     with served(service, folder) as (_, control, steps):

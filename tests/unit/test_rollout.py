@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from featureplane.errors import IllegalTransition, SettingError, StateError, UnreadableFile
 from featureplane.features.catalog import LOB_SHARED_V1, LOB_SHARED_V2
+from featureplane.features.profiles import profile_of
 from featureplane.release.rollout import (
     TABLE,
     Action,
@@ -26,6 +27,7 @@ from featureplane.release.rollout import (
     Version,
 )
 from featureplane.release.rollout_file import RolloutFile, digest_of
+from featureplane.release.rollout_versions import KeptVersions
 
 ASKED = Request("ann", "a test", "2026-01-05T10:00:00Z")
 A, B, C, D = (Version(f"set_{name}", f"{name}" * 64, None, f"set_{name}.toml") for name in "abcd")
@@ -360,3 +362,28 @@ def test_a_version_knows_where_it_comes_from() -> None:
     changed = Version("lob_shared_v2", LOB_SHARED_V1.fingerprint, None, "lob_shared_v2")
     with pytest.raises(Exception, match="was changed since"):
         changed.load()
+
+
+def test_a_kept_version_is_the_same_set_again(tmp_path: Path) -> None:
+    slow = profile_of(LOB_SHARED_V2, "slow", {"ofi_l1_ema8": {"span": 16}})
+    kept = KeptVersions(tmp_path / "versions")
+    gone = Version.of(slow, str(tmp_path / "gone.toml"))
+    with pytest.raises(UnreadableFile):
+        kept.load(gone)
+    state = RolloutState().enable(ASKED, active=gone)
+    kept.keep(state, {})  # of a state from before versions were kept
+    kept.keep(state, {gone.fingerprint: slow})
+    found = kept.load(gone)
+    assert (found.feature_set_id, found.fingerprint) == (slow.feature_set_id, slow.fingerprint)
+    assert found.specs == slow.specs
+    assert kept.load(Version.of(LOB_SHARED_V1, "lob_shared_v1")) is LOB_SHARED_V1
+
+
+def test_where_a_version_cannot_be_kept_no_step_is_taken(tmp_path: Path) -> None:
+    slow = profile_of(LOB_SHARED_V2, "slow", {"ofi_l1_ema8": {"span": 16}})
+    (tmp_path / "versions").write_text("a file")
+    version = Version.of(slow, "slow.toml")
+    with pytest.raises(StateError, match="the rollout is frozen"):
+        KeptVersions(tmp_path / "versions").keep(
+            RolloutState().enable(ASKED, active=version), {version.fingerprint: slow}
+        )

@@ -289,7 +289,8 @@ ROLLOUT: Final = (
         "feature_rollout_frozen == 1",
         "rollback-order",
         "the rollout of {{ $labels.instance }} is frozen",
-        "Its state cannot be read or written. The service goes on as it is and no step can be taken. A "
+        "Its state cannot be read or written, or the version that it says cannot be computed: then features "
+        "of another one are. The service goes on as it is and no step can be taken. A "
         "canary that has to be called back still is; that is written as soon as it can be.",
         "1m",
     ),

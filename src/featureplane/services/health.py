@@ -100,15 +100,22 @@ def health_app(service: MarketDataService) -> Starlette:
 
     def readyz(_request: Request) -> Response:
         try:
-            waits, versions = service.ask(
-                lambda: (service.readiness.look(), service.rollout.about()), _ANSWER_S
+            waits, versions, astray = service.ask(
+                lambda: (
+                    service.readiness.look(),
+                    service.rollout.about(),
+                    None if service.pilot is None else service.pilot.astray,
+                ),
+                _ANSWER_S,
             )
         except (TimeoutError, StateError) as error:
             why = str(error) or "a message takes longer than that"
             return JSONResponse({"ready": False, "why": why}, status_code=503)
-        ready = not any(waits.values())
+        ready = not any(waits.values()) and astray is None
         symbols = {symbol: why or "ready" for symbol, why in waits.items()}
         answer: dict[str, object] = {"ready": ready, "symbols": symbols}
+        if astray is not None:
+            answer["why"] = astray
         if versions["candidate"] is not None:  # whoever waits for it consumes the active set meanwhile
             answer |= {name: versions[name] for name in ("active", "candidate", "consuming", "waiting")}
         return JSONResponse(answer, status_code=200 if ready else 503)

@@ -99,7 +99,8 @@ def _write_rollout(pilot: RolloutPilot | None, telemetry: Telemetry) -> None:
     telemetry.put_all("feature_rollout_phase", {one.value: int(one is state.phase) for one in Phase})
     causes = Counter(one.cause for one in state.history)
     telemetry.put_all("feature_rollout_rollback_total", {one.value: causes[one] for one in Cause})
-    telemetry.put("feature_rollout_frozen", int(pilot is not None and pilot.frozen is not None))
+    stuck = pilot is not None and (pilot.frozen or pilot.astray) is not None
+    telemetry.put("feature_rollout_frozen", int(stuck))
     reached = {} if pilot is None else pilot.reached()
     judged = {one: int(reached.get(one, False)) for one in CRITERIA if one != REPORTS}
     telemetry.put_all("feature_rollout_criterion_reached", judged)

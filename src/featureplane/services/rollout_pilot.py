@@ -119,6 +119,8 @@ class RolloutPilot:
         """Before the first message."""
         if self.state.history:
             self._say("the service follows its rollout")
+            with suppress(FeaturePlaneError):  # the file may be readable and nothing more
+                self._keep(self.state)
         self._try(self.state)
 
     def look(self) -> None:
@@ -151,7 +153,7 @@ class RolloutPilot:
             self._followed_ns = mono_ns
             self._write_back()
             self._follow()
-        if self._waits() and (is_due or self.trouble is None):
+        if (self._waits() and (is_due or self.trouble is None)) or (is_due and self.astray is not None):
             self._try(self.state)
         if mono_ns - self._saved_ns >= _SAVE_NS:
             self._saved_ns = mono_ns
@@ -183,6 +185,14 @@ class RolloutPilot:
         """See `RolloutCandidate.compared_every`."""
         return self._candidate.compared_every
 
+    @property
+    def astray(self) -> str | None:
+        """Why another version is computed than the active one, if it is."""
+        fset, active = self._service.fset, self.state.active
+        if fset is None or active is None or fset.fingerprint == active.fingerprint:
+            return None
+        return f"{active} is active and cannot be computed: {self.trouble}"
+
     def finish(self) -> None:
         """Behind the last `look`: what the shadow still holds is compared, and the evidence is written."""
         try:
@@ -210,7 +220,7 @@ class RolloutPilot:
         step = step_of(asked, instant(self._clock.wall_ns()), named, self.criteria, self._evidence)
         before = self.state
         try:
-            self.state = self._file.change(step, lambda after: self._bring(after, asked=True))
+            self.state = self._file.change(step, self._bring_asked)
         except FeaturePlaneError:
             self._try(before)
             raise
@@ -218,6 +228,16 @@ class RolloutPilot:
         self._is_faulty = False
         self._say("the rollout was changed")
         return self.about()
+
+    def _bring_asked(self, after: RolloutState) -> None:
+        self._keep(after)
+        self._bring(after, asked=True)
+
+    def _keep(self, state: RolloutState) -> None:
+        """So that there is a way back, whatever becomes of the files that versions came from."""
+        fset = self._service.fset
+        ours = {} if fset is None else {fset.fingerprint: fset}
+        self.place.versions.keep(state, self._sets | ours, allow_code=self.allow_code)
 
     def _with_ours(self, asked: Asked, named: dict[str, Version]) -> Asked:
         """What this service computes is meant where a first active version is needed and none is named."""
@@ -242,7 +262,7 @@ class RolloutPilot:
             "baseline": self.keeper.baseline,
             "baseline_measured": self.keeper.has_baseline,
             "trouble": self.trouble,
-            "frozen": self.frozen,
+            "frozen": self.frozen or self.astray,
         }
         return answer | {"service": here}
 
@@ -268,6 +288,8 @@ class RolloutPilot:
                 self.trouble = str(error)
                 log_event(_log, logging.ERROR, "the service cannot follow its rollout", error=str(error))
             self._candidate.leave()
+            if self._service.fset is not None and self._service.fset.fingerprint in state.bad:
+                _leave_features(self._service)
         else:
             self.trouble = None
 
@@ -312,7 +334,8 @@ class RolloutPilot:
     def _loaded(self, version: Version) -> FeatureSet:
         known = self._sets.get(version.fingerprint)
         if known is None:
-            known = self._sets[version.fingerprint] = version.load(allow_code=self.allow_code)
+            known = self.place.versions.load(version, allow_code=self.allow_code)
+            self._sets[version.fingerprint] = known
         return known
 
     def _follow(self) -> None:

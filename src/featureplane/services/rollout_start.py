@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from featureplane.errors import SettingError, StateError, UnknownStrategy
+from featureplane.errors import FeaturePlaneError, SettingError, StateError, UnknownStrategy
 from featureplane.features.catalog import registry
 from featureplane.features.loading import resolve_feature_set
 from featureplane.features.shadow import Shadow
@@ -76,14 +76,20 @@ class RolloutStart:
                 raise SettingError(
                     f"--features {given}, but {active} is the rollout's active version", hint=hint
                 )
-        return active.load(allow_code=allow_code)
+        return self.place.versions.load(active, allow_code=allow_code)
 
     def check(self, strategies: Sequence[BaseStrategy], *, allow_code: bool) -> None:
-        """Refuse by name who is to consume the candidate and is not there, or does not accept it."""
+        """Refuse by name who is to consume the candidate and is not there, or does not accept it.
+
+        A candidate that cannot be loaded is left, and the status says why.
+        """
         state = self.state
         if state.phase is not Phase.CANARY or state.candidate is None:
             return
-        fset = state.candidate.load(allow_code=allow_code)
+        try:
+            fset = self.place.versions.load(state.candidate, allow_code=allow_code)
+        except FeaturePlaneError:
+            return
         by_name = {one.name: one for one in strategies}
         for name in state.canary_strategies:
             if name not in by_name:

@@ -28,6 +28,7 @@ from featureplane.release.rollout import (
     Version,
 )
 from featureplane.release.rollout_file import RolloutFile
+from featureplane.release.rollout_versions import KeptVersions
 from featureplane.services.rollout_evidence import read_evidence
 from featureplane.units import NANOS_PER_SECOND
 
@@ -62,6 +63,11 @@ class RolloutPlace:
     def evidence(self) -> Path:
         """What a service measured."""
         return self.state.with_suffix(".evidence.json")
+
+    @property
+    def versions(self) -> KeptVersions:
+        """What its versions are."""
+        return KeptVersions(self.state.with_suffix(".versions"))
 
     @property
     def criteria(self) -> Path:
@@ -153,7 +159,11 @@ def change_files(place: RolloutPlace, asked: Asked, at: str, *, allow_code: bool
                 raise
             return None  # WHY: a way back is not to depend on what was measured
 
-    state = place.file.change(step_of(asked, at, named, criteria, evidence))
+    sets = {version.fingerprint: fset for version, fset in versions.values()}
+    state = place.file.change(
+        step_of(asked, at, named, criteria, evidence),
+        lambda after: place.versions.keep(after, sets, allow_code=allow_code),
+    )
     return about_rollout(place, state)
 
 

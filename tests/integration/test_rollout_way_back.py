@@ -1,0 +1,108 @@
+"""A rollout whose files are gone, edited or elsewhere: the way back is there, or it is said why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from featureplane import native
+from featureplane.release.rollout import Phase, Proof, Request, RolloutState
+from featureplane.release.rollout_file import RolloutFile
+from tests.integration.test_rollout import ANN, SLOW, SLOWER, rollout, run
+from tests.integration.test_rollout_service import PLACE, Live, consumed, folder, running
+from tests.services import sample_part
+
+__all__ = ["folder"]
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="both backends are needed")
+
+KEPT = Path("var/feature_rollout.versions")
+MAKER = "SharedMarketMaker"
+ASKED = Request("ann", "a test", "2026-01-05T10:00:00Z")
+
+
+def promoted_to_slower() -> None:
+    """`slow` in good standing and `slower` active, both from files that are gone now."""
+    Path("slower.toml").write_text(SLOWER)
+    rollout("enable", "slow.toml", *ANN)
+    rollout("shadow", "slower.toml", *ANN)
+
+    def promoted(state: RolloutState) -> RolloutState:
+        assert state.active is not None
+        assert state.candidate is not None
+        proof = Proof(state.active.fingerprint, state.candidate.fingerprint, (), {})
+        return state.canary([MAKER], [], ASKED).promote(proof, ASKED)
+
+    RolloutFile(PLACE).change(promoted)
+    Path("slow.toml").write_text(SLOW.replace("16", "20"))
+    Path("slower.toml").unlink()
+
+
+def beside(live: Live) -> str:
+    assert live.service.fset is not None
+    return live.service.fset.feature_set_id
+
+
+def test_a_way_back_needs_no_file_that_a_version_came_from(folder: Path) -> None:
+    promoted_to_slower()
+    with running(folder, features=None) as live:
+        assert beside(live) == "lob_shared_v1@slower"
+        live.more(2_000)
+        live.rollout("rollback", "--cause", "kernel", *ANN)
+        live.more(1_000)
+        assert (beside(live), consumed(live)) == ("lob_shared_v1@slow",) * 2
+        assert live.service.picture(20)["feature_rollout_frozen"][()] == 0
+
+
+def test_a_service_that_cannot_go_back_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featureplane.services.rollout_pilot._FOLLOW_NS", 0)
+    promoted_to_slower()
+    with running(folder, features=None) as live:
+        live.more(2_000)
+        shutil.move(KEPT, "elsewhere")
+        live.rollout("rollback", "--cause", "kernel", *ANN, status=2)
+        assert beside(live) == "lob_shared_v1@slower"
+        assert live.pilot.state.phase is Phase.ACTIVE
+        rollout("rollback", "--cause", "kernel", *ANN, "--control", "nobody.sock")
+        live.more(2_000)
+        told = live.told(capsys)
+        assert told["active"]["feature_set_id"] == "lob_shared_v1@slow"
+        assert "cannot be computed" in told["service"]["frozen"]
+        assert live.service.picture(20)["feature_rollout_frozen"][()] == 1
+        assert live.service.forms()[MAKER] == "off"  # what is bad is consumed by nobody
+        shutil.move("elsewhere", KEPT)
+        live.more(2_000)
+        assert beside(live) == "lob_shared_v1@slow"
+        assert live.service.picture(20)["feature_rollout_frozen"][()] == 0
+
+
+def test_a_candidate_that_cannot_be_loaded_at_the_start_is_left(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rollout("enable", "lob_shared_v1", *ANN)
+    rollout("shadow", "slow.toml", *ANN)
+    rollout("canary", "--strategy", MAKER, *ANN)
+    Path("slow.toml").write_text(SLOW.replace("16", "20"))
+    shutil.rmtree(KEPT)
+    with running(folder) as live:
+        live.more(3_000)
+        assert consumed(live) == "lob_shared_v1"
+        assert "slow.toml was changed since" in live.told(capsys)["service"]["trouble"]
+
+
+def test_a_damaged_definition_is_not_believed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rollout("enable", "slow.toml", *ANN)
+    (kept,) = KEPT.iterdir()
+    kept.write_text(kept.read_text().replace("16", "17"))
+    part = sample_part(folder, 100)
+    run(part, "--json")
+    assert json.loads(capsys.readouterr().out)["feature_set"] == "lob_shared_v1@slow"
+    assert "17" not in kept.read_text()  # written anew
+    kept.write_text("")
+    Path("slow.toml").unlink()
+    run(part, status=2)
