@@ -68,7 +68,7 @@ def run(
             source=source,
             symbol=symbol,
             backend=backend,
-            every=int(every) if _COUNT.fullmatch(every or "") else every,
+            every=int(every) if every and _COUNT.fullmatch(every) else every,
             emit=emit,
             out=out,
             progress=progress,
