@@ -19,7 +19,7 @@ from tests.services import INSTRUMENTS, SAMPLE
 
 CRITERIA = """\
 frames_min = 400
-session_minutes = 5
+session_minutes = 10
 samples_min = 100
 baseline_messages = 2000
 queue_p99_ratio_max = 1000

@@ -218,6 +218,31 @@ def assert_each_set_has_series_of_its_own(*pictures: Picture) -> None:
     assert compared == [compared[0]] * len(pictures), "no candidate is compared behind its promotion"
 
 
+def test_each_session_has_a_baseline_of_its_own_also_while_a_canary_runs(folder: Path) -> None:
+    criteria = CRITERIA.replace("session_minutes = 10", "session_minutes = 1")
+    Path("var/feature_rollout.criteria.toml").write_text(criteria)
+    consumes, measured, sessions = [], [], set()
+    with running(folder) as live:
+        live.more(3_000)
+        live.rollout("shadow", "slow.toml", *ANN)
+        while live.service.ask(lambda: live.pilot.keeper.has_baseline, 20) is False:
+            live.more(512)
+        live.rollout("canary", "--strategy", MAKER, *ANN)
+        for _ in range(16):
+            live.more(1_024)
+            sessions.add(live.service.ask(lambda: live.service.runner.now_ns, 20) // 60_000_000_000)
+            consumes.append(consumed(live) == "lob_shared_v1@slow")
+            measured.append(live.pilot.keeper.has_baseline)
+        assert live.pilot.state.phase is Phase.CANARY
+        evidence = live.pilot.keeper.evidence
+    assert len(sessions) > 2
+    assert False in measured[measured.index(True) :], "the baseline of the first session was kept for ever"
+    left = consumes.index(False, consumes.index(True))
+    assert True in consumes[left:]
+    assert evidence is not None
+    assert len({one.latency_before for one in evidence.runs if one.latency_with.samples}) > 1
+
+
 def test_what_changes_the_file_alone_is_followed_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("featureplane.services.rollout_pilot._FOLLOW_NS", 0)
     with running(folder) as live:

@@ -199,6 +199,11 @@ class EvidenceKeeper:
             self._session = found[0]
         self._messages += messages
 
+    def outlived(self, now_ns: int) -> bool:
+        """Whether another session has begun than the one that the baseline is of."""
+        found = self._thirds(now_ns)
+        return found is not None and self._session is not None and found[0] != self._session
+
     def forget_baseline(self) -> None:
         """Begin to measure it anew."""
         self._messages = 0
