@@ -150,9 +150,8 @@ class RolloutPilot:
                 self._call_back(trip)
             elif self.keeper.outlived(now_ns):
                 self._candidate.leave()  # until this session's baseline is measured; see `_waits`
-                self._say("a session began; its baseline is measured without the candidate")
-            if self._candidate.phase is None:
                 self.keeper.pass_by(0, now_ns)
+                self._say("a session began; its baseline is measured without the candidate")
         is_due = mono_ns - self._followed_ns >= _FOLLOW_NS
         if is_due:
             self._followed_ns = mono_ns
