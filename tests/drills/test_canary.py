@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -153,7 +154,7 @@ def test_a_candidate_that_is_compared_with_nothing_is_told_of(
 def test_a_candidate_that_cannot_be_loaded_is_told_of_though_the_other_backend_is_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare_rollout(tmp_path, monkeypatch)
+    state = prepare_rollout(tmp_path, monkeypatch)
     lines, slow = sample_lines(12_000), tmp_path / "slow.toml"
     with rollout_scene("canary", tmp_path, capsys) as stage:
         stage.feed(lines[:3_000])
@@ -164,6 +165,7 @@ def test_a_candidate_that_cannot_be_loaded_is_told_of_though_the_other_backend_i
         # Asked past the service, which finds another file when it looks.
         assert main(["rollout", "shadow", str(slow), *ANN, "--control", str(tmp_path / "none.sock")]) == 0
         slow.write_text(slow.read_text(encoding="utf-8").replace("16", "20"), encoding="utf-8")
+        shutil.rmtree(state.with_suffix(".versions"))  # what was kept of it, too
         for at in range(3_000, 12_000, 500):
             stage.feed(lines[at : at + 500])
             if stage.page.ask("rollout status")["phase"] == "shadow":

@@ -14,6 +14,7 @@ import pytest
 from featureplane import native
 from featureplane.cli.app import main
 from featureplane.features.loading import load_feature_set
+from featureplane.release.criteria import CRITERIA as CRITERIA_NAMES
 from featureplane.release.rollout_file import RolloutFile
 from tests.services import INSTRUMENTS, SAMPLE, sample_part
 
@@ -26,6 +27,7 @@ frames_min = 400
 session_minutes = 10
 samples_min = 100
 baseline_messages = 2000
+canary_frames_min = 20
 queue_p99_ratio_max = 1000
 latency_p99_ratio_max = 1000
 
@@ -104,9 +106,10 @@ def promoted(capsys: pytest.CaptureFixture[str], candidate: str) -> None:
     """From the shadow to everybody."""
     rollout("shadow", candidate, *ANN)
     run()
-    assert missing(told(capsys)) == ["ab_report"]
+    assert missing(told(capsys)) == ["canary", "ab_report"]
     rollout("canary", "--strategy", MAKER, *ANN)
     run()
+    assert missing(told(capsys)) == ["ab_report"]
     compared_forms(capsys, candidate, Path("ab.json"))
     rollout("promote", *ANN, status=2)
     rollout("promote", "--ab", "ab.json", *ANN)
@@ -183,8 +186,31 @@ def test_nothing_is_measured_where_the_shadow_is_off(
     run(sample_part(folder, 6_000))
     assert "shadows are switched off" in capsys.readouterr().err
     answer = told(capsys)
-    assert answer["evidence"] is None
-    assert len(missing(answer)) == 9
+    assert (answer["evidence"]["shadow"], answer["evidence"]["compared"]) == (False, 0)
+    assert missing(answer) == [one for one in CRITERIA_NAMES if one != "abs_tol"]
+
+
+def test_a_run_without_the_shadow_is_no_longer_all_the_time(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout("enable", "lob_shared_v1", *ANN)
+    rollout("shadow", "slow.toml", *ANN)
+    run()
+    assert "shadow" not in missing(told(capsys))
+    rollout("canary", "--strategy", "nobody_of_this_name", "--symbol", "NOSUCH", *ANN)
+    compared_forms(capsys, "slow.toml", Path("ab.json"))
+    rollout("promote", "--ab", "nobody_of_this_name=ab.json", *ANN, status=2)
+    said = capsys.readouterr().err
+    assert "canary: nobody_of_this_name 0" in said
+    assert "ab_report: nobody_of_this_name: its class is not known" in said
+    rollout("canary", "--strategy", MAKER, *ANN)
+    monkeypatch.setenv("HFT_FEATURE_SHADOW_PARITY", "0")
+    run(sample_part(folder, 500))
+    monkeypatch.setenv("HFT_FEATURE_SHADOW_PARITY", "1")
+    run()
+    assert missing(told(capsys)) == ["shadow", "ab_report"]
+    rollout("promote", "--ab", "ab.json", *ANN, status=2)
+    assert "shadow: off, on all the time asked for" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("folder")

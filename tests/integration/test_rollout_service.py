@@ -137,7 +137,7 @@ def test_a_running_service_follows_at_once(folder: Path, capsys: pytest.CaptureF
         told = live.told(capsys)
         assert told["service"]["consuming"] == [f"mm {SYMBOL}"]
         assert told["evidence"]["compared"] > 150
-        assert told["evidence"]["mismatches"] == {}
+        assert set(told["evidence"]["mismatches"].values()) == {0}
         live.rollout("promote", *ANN, status=2)
         live.rollout("disable", *ANN)
         live.more(2_000)

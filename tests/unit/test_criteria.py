@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureplane.errors import SettingError, StateError, UnreadableFile
+from featureplane.features.shadow_queue import OTHERS
 from featureplane.release.criteria import CRITERIA, Criteria, judge, proof_of, read_criteria
 from featureplane.release.evidence import FLAGS, RUNS_MAX, Evidence, Quantiles, Run, Tail
 from featureplane.release.guard import MINUTE_NS, CanaryGuard
@@ -31,13 +32,15 @@ GOOD = Evidence(
     abs_tol=0.0,
     features=("mid_price_x2", "spread_scaled"),
     compared=100_000,
-    mismatches={},
+    mismatches=dict.fromkeys(("mid_price_x2", "spread_scaled", *OTHERS), 0),
     thirds=(60_000, 40_000, 0),
     flags_active=dict.fromkeys(FLAGS, 100),
     flags_candidate=dict.fromkeys(FLAGS, 205),
+    consumed={"mm": 10_000},
+    forms={"mm": "Maker"},
     runs=(RUN,),
 )
-REPORT = Report("mm", B.fingerprint, same=True, decisions=(40, 40), sha256="0" * 64)
+REPORT = Report("mm", B.fingerprint, same=True, decisions=(40, 40), sha256="0" * 64, form="Maker")
 NAN = float("nan")
 
 
@@ -66,11 +69,15 @@ def test_everything_reached_is_a_proof() -> None:
     assert canary.promote(proof, ASKED).active == B
 
 
+ZEROS = GOOD.mismatches or {}
 VIOLATED: list[tuple[str, str, Any]] = [
     ("shadow", "shadow", False),
     ("abs_tol", "abs_tol", 1e-12),
-    ("mismatches", "mismatches", {"mid_price_x2": 1}),
-    ("mismatches", "mismatches", {"_ready": 1}),
+    ("mismatches", "mismatches", {**ZEROS, "mid_price_x2": 1}),
+    ("mismatches", "mismatches", {**ZEROS, "_ready": 1}),
+    ("canary", "consumed", {"mm": 9_999}),
+    ("canary", "consumed", {"other": 100_000}),
+    ("ab_report", "forms", {"mm": "Taker"}),
     ("mismatches", "features", ()),
     ("frames", "compared", 99_999),
     ("thirds", "thirds", (100_000, 0, 0)),
@@ -100,8 +107,11 @@ MISSING: list[tuple[str, str, Any]] = [
     *[("abs_tol", "abs_tol", value) for value in (NONE, NAN, math.inf, -1.0, "0", False)],
     *[
         ("mismatches", "mismatches", value)
-        for value in (NONE, {"x": NAN}, {"x": -1}, {"x": None}, 0, NONE_LIST)
+        for value in (NONE, EMPTY, {"x": NAN}, {"x": -1}, {"x": None}, 0, NONE_LIST)
     ],
+    *[("mismatches", "mismatches", less(ZEROS, name)) for name in ZEROS],
+    *[("canary", "consumed", value) for value in (NONE, EMPTY, {"mm": NAN}, {"mm": "9"}, {"mm": 1e9}, 0)],
+    *[("ab_report", "forms", value) for value in (NONE, EMPTY, {"mm": None}, 0)],
     *[("thirds", "thirds", value) for value in (NONE, (), (60_000, 40_000), (60_000, 40_000, NAN))],
     *[("thirds", "thirds", (60_000, 40_000, value)) for value in (NONE, -1, "9", 1.0)],
     *[
@@ -287,6 +297,14 @@ def test_evidence_adds_up_over_runs_and_forgets_nothing_bad() -> None:
     assert len(many.runs) == RUNS_MAX
 
 
+def test_what_only_one_run_knows_to_be_zero_is_not_known() -> None:
+    old = dataclasses.replace(GOOD, mismatches={"spread_scaled": 0}, consumed={"mm": 3}, forms={})
+    both = old + GOOD
+    assert both.mismatches == {"spread_scaled": 0}
+    assert refused(both, REPORT) == {"mismatches"}
+    assert (both.consumed, both.forms) == ({"mm": 10_003}, {"mm": "Maker"})
+
+
 def test_evidence_survives_a_file() -> None:
     assert Evidence.from_json(json.loads(json.dumps(GOOD.to_json()))) == GOOD
     nothing: Any = []
@@ -366,11 +384,18 @@ def test_a_report_is_what_the_backtest_printed(tmp_path: Path) -> None:
     }
     path.write_text(json.dumps(said))
     report = read_report(str(path))
-    assert (report.strategy, report.against(B.fingerprint)) == ("MarketMaker", (True, "equal in 4 decisions"))
+    assert (report.strategy, report.form) == ("MarketMaker", "MarketMaker")
+    assert report.against(B.fingerprint, "MarketMaker") == (True, "equal in 4 decisions")
     assert read_report(f"mm={path}").strategy == "mm"
     path.write_text(json.dumps({**said, "same": False}))
-    assert not read_report(str(path)).against(B.fingerprint)[0]
-    assert read_report(str(path), "ann").against(B.fingerprint) == (True, "they differ, signed by ann")
+    assert not read_report(str(path)).against(B.fingerprint, "MarketMaker")[0]
+    signed = read_report(f"taker={path}", "ann")
+    assert signed.against(B.fingerprint, "MarketMaker") == (True, "they differ, signed by ann")
+    assert signed.against(B.fingerprint, "Taker") == (
+        False,
+        "about MarketMaker, and in the canary it is Taker",
+    )
+    assert not signed.against(B.fingerprint, None)[0]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"same": true}', "[" * 100_000])

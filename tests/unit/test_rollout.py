@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from featureplane.errors import IllegalTransition, SettingError, StateError, UnreadableFile
 from featureplane.features.catalog import LOB_SHARED_V1, LOB_SHARED_V2
 from featureplane.features.profiles import profile_of
+from featureplane.release.criteria import CRITERIA, Criteria, judge, proof_of
 from featureplane.release.rollout import (
     TABLE,
     Action,
@@ -95,6 +96,14 @@ def test_promotion_is_refused_while_anything_is_missing() -> None:
     state = in_phase(Phase.CANARY)
     with pytest.raises(StateError, match="not proven: too few frames; no report"):
         state.promote(proven(state, "too few frames", "no report"), ASKED)
+
+
+def test_without_any_evidence_it_is_said_what_is_missing() -> None:
+    state = in_phase(Phase.CANARY)
+    proof = proof_of(None, judge(Criteria(), None, (), ["mm"]))
+    with pytest.raises(StateError, match="not proven: shadow: no data") as refused:
+        state.promote(proof, ASKED)
+    assert all(f"{name}: " in str(refused.value) for name in CRITERIA)
 
 
 def test_proof_of_another_candidate_proves_nothing() -> None:

@@ -15,6 +15,7 @@ import featureplane as fp
 from featureplane.errors import SettingError, UnreadableFile
 from featureplane.features import kernels as k
 from featureplane.features.shadow import ShadowCounts
+from featureplane.features.shadow_queue import OTHERS
 from featureplane.market.instruments import Instrument
 from featureplane.market.sessions import Session
 from featureplane.release.criteria import Criteria
@@ -207,7 +208,7 @@ def test_only_promoted_features_and_masks_are_mismatches_of_the_evidence(tmp_pat
     source.is_at(5, 2, mismatch=3, by_name={"best_bid": 1, "other": 2, "_ready": 1})
     one.count(0)
     assert one.evidence is not None
-    assert one.evidence.mismatches == {"best_bid": 1, "_ready": 1}
+    assert one.evidence.mismatches == {**dict.fromkeys(OTHERS, 0), "best_bid": 1, "_ready": 1}
     assert set(one.evidence.flags_active or {}) == set(FLAGS)
 
 
@@ -264,7 +265,7 @@ def test_a_damaged_file_is_no_evidence(tmp_path: Path, text: str) -> None:
 
 
 def test_what_is_asked_survives_the_socket() -> None:
-    report = Report("mm", "f", same=False, decisions=(3, 4), sha256="0", signed_by="ann")
+    report = Report("mm", "f", same=False, decisions=(3, 4), sha256="0", form="Maker", signed_by="ann")
     asked = Asked(action="promote", by="ann", why="x", strategies=("mm",), reports=(report,), again=True)
     assert Asked.from_json(json.loads(json.dumps(asked.to_json()))) == asked
 

@@ -13,6 +13,7 @@ refuses as what is violated does. Criteria come from a TOML file with these name
     latency_p99_ratio_max = 1.10
     samples_min = 2_000                 # of each of the two, on both sides
     baseline_messages = 50_000          # without the candidate, at the beginning of a run
+    canary_frames_min = 10_000          # compared, that each strategy of the canary was handed
 
     [guard]                             # in canary, by the clock of the messages
     mismatches = 3
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from featureplane.errors import SettingError, UnreadableFile
+from featureplane.features.shadow_queue import OTHERS
 from featureplane.release.evidence import FLAGS, THIRDS, Evidence, Run, Tail
 from featureplane.release.reports import Report
 from featureplane.release.rollout import Proof
@@ -61,6 +63,7 @@ CRITERIA: Final = (
     "flags",
     "raw_queue_depth",
     "pipeline_latency_ns",
+    "canary",
     REPORTS,
 )
 """What is asked for, in order."""
@@ -90,6 +93,7 @@ class Criteria:
     latency_p99_ratio_max: float = 1.10
     samples_min: int = 2_000
     baseline_messages: int = 50_000
+    canary_frames_min: int = 10_000
     guard: GuardCriteria = field(default_factory=GuardCriteria)
 
 
@@ -104,6 +108,7 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
     "latency_p99_ratio_max": (1.0, 1e6),
     "samples_min": (1, 10**9),
     "baseline_messages": (1, 10**9),
+    "canary_frames_min": (1, 10**12),
     "mismatches": (1, 10**6),
     "mismatch_minutes": (1, 1_440),
     "p99_ratio_max": (1.0, 1e6),
@@ -187,6 +192,7 @@ def judge(
         _flags(criteria, found),
         _tails("raw_queue_depth", criteria, criteria.queue_p99_ratio_max, found, _depth),
         _tails("pipeline_latency_ns", criteria, criteria.latency_p99_ratio_max, found, _latency),
+        _canary(criteria, found, strategies),
         _reports(found, tuple(reports), strategies),
     )
 
@@ -238,6 +244,10 @@ def _mismatches(found: Evidence) -> Verdict:
         return Verdict("mismatches", reached=False, found="no data", needed=needed)
     if not found.features:
         return Verdict("mismatches", reached=False, found="no promoted feature is compared", needed=needed)
+    unknown = [name for name in (*found.features, *OTHERS) if name not in mismatches]
+    if unknown:
+        said = f"no data of {', '.join(unknown)}"
+        return Verdict("mismatches", reached=False, found=said, needed=needed)
     wrong = {name: count for name, count in mismatches.items() if count}
     if wrong:
         said = ", ".join(f"{name} {count:,}" for name, count in wrong.items())
@@ -318,14 +328,27 @@ def _tails(
     return Verdict(name, not is_over, worst, needed)
 
 
+def _canary(criteria: Criteria, found: Evidence, strategies: Sequence[str]) -> Verdict:
+    needed = f"{criteria.canary_frames_min:,} compared frames handed to each strategy of the canary"
+    if not strategies:
+        return Verdict("canary", reached=False, found="no strategy consumes it", needed=needed)
+    counts = found.consumed if _counts(found.consumed) else {}
+    said = ", ".join(f"{name} {counts.get(name, 0):,}" for name in strategies)
+    enough = all(counts.get(name, 0) >= criteria.canary_frames_min for name in strategies)
+    return Verdict("canary", enough, said, needed)
+
+
 def _reports(found: Evidence, reports: tuple[Report, ...], strategies: Sequence[str]) -> Verdict:
     needed = "a report of each strategy that consumes the candidate, equal or signed"
     if not strategies:
         return Verdict(REPORTS, reached=False, found="no strategy consumes it", needed=needed)
     said, reached = [], True
+    given: object = found.forms
+    forms = given if isinstance(given, Mapping) else {}
     for name in strategies:
         mine = [one for one in reports if one.strategy == name]
-        verdicts = [one.against(found.candidate) for one in mine] or [(False, "none")]
+        form = forms.get(name)
+        verdicts = [one.against(found.candidate, form) for one in mine] or [(False, "none")]
         reached = reached and all(good for good, _ in verdicts)
         said += [f"{name}: {words}" for _, words in verdicts]
     return Verdict(REPORTS, reached, "; ".join(said), needed)

@@ -98,9 +98,10 @@ class Evidence:
     """What is known of a candidate since the transition `began` brought it into the shadow.
 
     `compared` and `mismatches` count frames, the latter by promoted feature and by what belongs to no one
-    feature (`_ready`, `_flags`, ...). `thirds` are compared frames by third of the session. `flags_active`
-    and `flags_candidate` count frames with a quality flag among the same `compared` ones. `features` are
-    the promoted features that are compared.
+    feature (`_ready`, `_flags`, ...); a name that is not there is not known to be 0. `thirds` are compared
+    frames by third of the session. `flags_active` and `flags_candidate` count frames with a quality flag
+    among the same `compared` ones. `features` are the promoted features that are compared. `consumed` counts,
+    by strategy, the compared frames of the candidate that it was handed in canary; `forms` has its class.
     """
 
     active: str = ""
@@ -115,6 +116,8 @@ class Evidence:
     flags_active: Mapping[str, int] | None = None
     flags_candidate: Mapping[str, int] | None = None
     divergences: Mapping[str, int] = field(default_factory=dict)
+    consumed: Mapping[str, int] = field(default_factory=dict)
+    forms: Mapping[str, str] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
 
     def concerns(self, other: Evidence) -> bool:
@@ -133,13 +136,15 @@ class Evidence:
             compared=None
             if self.compared is None or later.compared is None
             else self.compared + later.compared,
-            mismatches=_sum(self.mismatches, later.mismatches),
+            mismatches=_sum_known(self.mismatches, later.mismatches),
             thirds=None
             if self.thirds is None or later.thirds is None
             else tuple(a + b for a, b in zip(self.thirds, later.thirds, strict=True)),
             flags_active=_sum(self.flags_active, later.flags_active),
             flags_candidate=_sum(self.flags_candidate, later.flags_candidate),
             divergences=_sum(self.divergences, later.divergences) or {},
+            consumed=_sum(self.consumed, later.consumed) or {},
+            forms={**self.forms, **later.forms},
             runs=(*self.runs, *later.runs)[-RUNS_MAX:],
         )
 
@@ -167,3 +172,11 @@ def _sum(left: Mapping[str, int] | None, right: Mapping[str, int] | None) -> dic
     if left is None or right is None:
         return None
     return {name: left.get(name, 0) + right.get(name, 0) for name in {**left, **right}}
+
+
+def _sum_known(left: Mapping[str, int] | None, right: Mapping[str, int] | None) -> dict[str, int] | None:
+    """A name that only one of them has is left out where that has 0: it is not known to be 0 in both."""
+    total = _sum(left, right)
+    if total is None or left is None or right is None:
+        return None
+    return {name: count for name, count in total.items() if count or (name in left and name in right)}

@@ -24,8 +24,9 @@ _NAME_MAX: Final = 200
 class Report:
     """Both forms of a strategy over one recording.
 
-    `strategy` is the name it has in the service, `fingerprint` that of the set its shared form read,
-    `decisions` how many each form took, `signed_by` who answers for a divergence. `sha256` is the file's.
+    `strategy` is the name it has in the service, `form` the class of its shared form, `fingerprint` that of
+    the set which that read, `decisions` how many each form took, `signed_by` who answers for a divergence.
+    `sha256` is the file's.
     """
 
     strategy: str
@@ -33,12 +34,13 @@ class Report:
     same: object
     decisions: tuple[object, ...]
     sha256: str
+    form: object
     signed_by: str = ""
 
-    def against(self, candidate: str) -> tuple[bool, str]:
-        """Whether it speaks for a candidate, and why."""
-        if not candidate or self.fingerprint != candidate:
-            return False, "about another feature set"
+    def against(self, candidate: str, form: str | None) -> tuple[bool, str]:
+        """Whether it speaks for a candidate and the strategy of that class that consumed it, and why."""
+        if (other := self._other(candidate, form)) is not None:
+            return False, other
         counts = [one for one in self.decisions if type(one) is int and one >= 0]
         if len(counts) != 2 or sum(counts) == 0:
             return False, "no decision was compared"
@@ -50,10 +52,20 @@ class Report:
             return False, "they differ, and nobody has signed that"
         return True, f"they differ, signed by {self.signed_by.strip()}"
 
+    def _other(self, candidate: str, form: str | None) -> str | None:
+        """What it is about, if that is something else."""
+        if form is None:
+            return "its class is not known: it has not consumed the candidate"
+        if self.form != form:
+            return f"about {self.form}, and in the canary it is {form}"
+        return None if candidate and self.fingerprint == candidate else "about another feature set"
+
     def to_json(self) -> dict[str, Any]:
         """For the history."""
         return {
             "strategy": self.strategy,
+            "form": str(self.form),
+            "fingerprint": str(self.fingerprint),
             "sha256": self.sha256,
             "same": self.same is True,
             "signed_by": self.signed_by.strip() or None,
@@ -84,6 +96,6 @@ def read_report(text: str, signed_by: str = "") -> Report:
         tuple(decisions.get(form) for form in ("legacy", "shared")) if isinstance(decisions, dict) else ()
     )
     digest = hashlib.sha256(data).hexdigest()
-    return Report(
-        name if equals else str(table["form"]), table["fingerprint"], table["same"], counts, digest, signed_by
-    )
+    form = table["form"]
+    strategy = name if equals else str(form)
+    return Report(strategy, table["fingerprint"], table["same"], counts, digest, form, signed_by)

@@ -260,13 +260,13 @@ class RolloutState:
         active, candidate = self.active, self.candidate
         assert active is not None
         assert candidate is not None
-        if (proof.active, proof.candidate) != (active.fingerprint, candidate.fingerprint):
-            raise StateError("what was measured is about other versions", hint="measure this candidate")
         if proof.missing:
             raise StateError(
                 f"{candidate} is not proven: {'; '.join(proof.missing)}",
                 hint="`featureplane rollout status` shows each criterion",
             )
+        if (proof.active, proof.candidate) != (active.fingerprint, candidate.fingerprint):
+            raise StateError("what was measured is about other versions", hint="measure this candidate")
         changes = _ALONE | {"active": candidate, "good": (*self.good, active)}
         return self._to(
             Action.PROMOTE, Phase.ACTIVE, request, changes, version=candidate, evidence=proof.summary

@@ -104,6 +104,7 @@ class RolloutCandidate:
         self._ended: list[Shadow] = []
         self._beside_before: dict[str, ShadowCounts] = {}  # those that stood beside it
         self._lost: str | None = None
+        self._missed: int | None = None
         service.rollout.on_lost, service.rollout.on_divergence = self._was_lost, self._diverged
 
     @property
@@ -145,6 +146,20 @@ class RolloutCandidate:
         self._shadow_of(fset)  # made and not begun
         return fset
 
+    def miss(self, state: RolloutState) -> None:
+        """Where shadows are switched off: keep in its evidence that it was not compared all the time."""
+        version, live = state.candidate, self._service.fset
+        if version is None or live is None or not state.has_candidate or self._missed == state.began:
+            return
+        try:
+            fset = self._load(version)
+            is_off = self._shadow_for(fset) is None
+        except FeaturePlaneError:
+            return
+        if is_off:
+            self._missed = state.began
+            self._keeper.miss(self._about(state, fset))
+
     def _list(self, running: _Beside, state: RolloutState) -> None:
         listed = (state.canary_symbols, state.canary_strategies)
         if listed == running.listed:
@@ -184,7 +199,12 @@ class RolloutCandidate:
         self.leave()
         self._lost, guard = None, CanaryGuard(self._criteria, *self._keeper.tails)
         comparison = FrameComparison(
-            live, fset, every=self._every, abs_tol=self._abs_tol, differs=self._telling(guard)
+            live,
+            fset,
+            every=self._every,
+            abs_tol=self._abs_tol,
+            differs=self._telling(guard),
+            handed=self._handed,
         )
         onlooker = _Onlooker(comparison)
         self._service.subscribe(onlooker)
@@ -198,6 +218,14 @@ class RolloutCandidate:
                 self._service.look_soon()
 
         return differs
+
+    def _handed(self, symbol: str) -> None:
+        """A frame was compared: who consumed the candidate's."""
+        runner = self._service.runner
+        for name, one in runner.consuming:
+            if one == symbol:
+                self._keeper.consumed[name] += 1
+                self._keeper.forms[name] = type(runner.states[name].strategy).__name__
 
     @property
     def _every(self) -> int:

@@ -82,7 +82,8 @@ class SessionThirds:
 class FrameComparison:
     """Compares every so manieth frame that two sets make of one message, where one process computes both.
 
-    `differs` is told the clock of receipt of each mismatch on promoted features, and their names.
+    `differs` is told the clock of receipt of each mismatch on promoted features, and their names; `handed`
+    the symbol of each frame that was compared.
     """
 
     def __init__(
@@ -93,11 +94,12 @@ class FrameComparison:
         every: int,
         abs_tol: float,
         differs: Callable[[int, str], None],
+        handed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._comparison = Comparison(live, candidate, abs_tol=abs_tol, fresh=_no_run)
         self._names = {*promoted_in_both(live, candidate), *OTHERS}
         self.every = every
-        self._differs = differs
+        self._differs, self._handed = differs, handed
         self._match = self._mismatch = self._skipped = 0
         self._by_name: Counter[str] = Counter()
         self._flags = Counter[str](), Counter[str]()
@@ -118,6 +120,8 @@ class FrameComparison:
         for table, one in zip(self._flags, (frame, twin), strict=True):
             flags = Quality(0) if one is None else one.flags
             table.update(str(flag.name) for flag in Quality if flag & flags)
+        if twin is not None:
+            self._handed(frame.symbol)
         self._by_name.update(found.keys())
         if not found:
             self._match += 1
@@ -187,6 +191,8 @@ class EvidenceKeeper:
         self._writer: threading.Thread | None = None
         self._is_open = False
         self.divergences: Counter[str] = Counter()
+        self.consumed: Counter[str] = Counter()
+        self.forms: dict[str, str] = {}
 
     # -- without a candidate
 
@@ -253,10 +259,16 @@ class EvidenceKeeper:
             self._seen = self._answered = 0
             self._due.clear()
             self._by_third = [0] * THIRDS
-            self.divergences.clear()
+            for one in (self.divergences, self.consumed, self.forms):
+                one.clear()
         self._about = about
         self._sources.append(source)
         self._is_open, self._noted = True, (self._with_depth, self._with_latency)
+
+    def miss(self, about: Evidence) -> None:
+        """A candidate is to be compared and is not, in this run."""
+        self.begin(replace(about, shadow=False), ShadowCounts)
+        self.end()
 
     def _found(self, about: Evidence) -> Evidence | None:
         """What earlier runs measured of it, if this service is the one that measures."""
@@ -331,15 +343,17 @@ class EvidenceKeeper:
         if self._about is None or self._lock is None:
             return None
         counts = self._counts
-        names = {*self._about.features, *OTHERS}
+        names = (*self._about.features, *OTHERS)
         mine = replace(
             self._about,
             compared=counts.compared,
-            mismatches={name: count for name, count in counts.by_name.items() if name in names},
+            mismatches={name: counts.by_name.get(name, 0) for name in names},
             thirds=tuple(self._by_third),
             flags_active=_by_label(counts.live_flags),
             flags_candidate=_by_label(counts.shadow_flags),
             divergences=dict(self.divergences),
+            consumed=dict(self.consumed),
+            forms=dict(self.forms),
             runs=(*self._runs, *([self._run()] if self._is_open else [])),
         )
         return mine if self._past is None else self._past + mine

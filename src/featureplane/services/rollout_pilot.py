@@ -292,6 +292,7 @@ class RolloutPilot:
                 self.trouble = str(error)
                 log_event(_log, logging.ERROR, "the service cannot follow its rollout", error=str(error))
             self._candidate.leave()
+            self._candidate.miss(state)
             if self._service.fset is not None and self._service.fset.fingerprint in state.bad:
                 _leave_features(self._service)
         else:
