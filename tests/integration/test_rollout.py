@@ -284,6 +284,21 @@ def test_a_bad_candidate_is_called_back_by_itself_and_the_history_reads_as_what_
     assert called_back["evidence"]["divergences"] == {MAKER: 1}
     assert called_back["evidence"]["message"] > 2_000
     assert answer["history"][7]["active"].startswith("lob_shared_v1 ")
+    assert answer["history"][7]["evidence"]["promoted"]["revision"] == 4
+    assert "bound 3/n" in answer["history"][7]["evidence"]["promoted"]["mismatches"]
+    assert "promoted" not in answer["history"][8]["evidence"]
+    rollout("status")
+    told_plainly = " ".join(capsys.readouterr().out.split())
+    for words in (
+        f"- strategies: {MAKER} ",
+        "- symbols: all ",
+        "- criteria other than default: frames_min 400, ",
+        f"- ab report: {MAKER}: ",
+        f"- divergences: {MAKER} 1 ",
+        "- promoted: revision 4, frames ",
+        f"bad lob_shared_v1@bad ({answer['bad'][0][:12]})",
+    ):
+        assert words in told_plainly
 
 
 def test_a_damaged_state_keeps_the_service_from_starting(

@@ -193,6 +193,11 @@ def test_a_promotion_and_its_way_back_while_it_runs(folder: Path, capsys: pytest
         assert live.service.forms()[MAKER] == "legacy"
     state = RolloutFile(PLACE).read()
     assert (state.phase, state.active) == (Phase.DISABLED, None)
+    ways_back = [one.evidence for one in state.history if one.action is Action.ROLLBACK]
+    assert [one["message"] for one in ways_back] == [16_000, 17_000]
+    assert [one["mismatches"] for one in ways_back] == [{}, {}]
+    assert ways_back[0]["promoted"]["frames"]
+    assert ways_back[1]["compared"] > 100
     proof = next(one.evidence for one in state.history if one.action is Action.PROMOTE)
     assert proof["ab_report"] == f"{MAKER}: they differ, signed by ann"
 

@@ -239,6 +239,12 @@ def _label(version: dict[str, Any] | None) -> str:
     return "none" if version is None else f"{version['feature_set_id']} ({version['fingerprint'][:12]})"
 
 
+def _named_in(history: list[dict[str, Any]], fingerprint: str) -> str:
+    """A version as the history calls it."""
+    names = (one["version"] or "" for one in history)
+    return next((name for name in names if name.endswith(f"({fingerprint})")), fingerprint)
+
+
 def _show(answer: dict[str, Any]) -> None:
     canary_ = answer["canary"]
     facts: dict[str, object] = {
@@ -249,7 +255,7 @@ def _show(answer: dict[str, Any]) -> None:
         "canary symbols": (canary_["symbols"] or "all") if canary_["strategies"] else None,
         "held": answer["held"],
         "good": [_label(one) for one in answer["good"]] or "none",
-        "bad": [one[:12] for one in answer["bad"]] or "none",
+        "bad": [_named_in(answer["history"], one[:12]) for one in answer["bad"]] or "none",
         "abs_tol": answer["abs_tol"] or None,  # above 0 it is shown, and refuses promotion
         "refused": answer["refused"] or None,
     }
@@ -287,4 +293,23 @@ def _history(lines: list[dict[str, Any]]) -> Table:
         phases = f"{one['before']} -> {one['after']}"
         words = str(one["revision"]), one["at"], action, phases, one["version"] or "", one["by"], one["why"]
         table.add_row(*map(Text, words))
+        for what, said in one["evidence"].items():
+            text = _plainly(said) or ("all" if what == "symbols" else "none")
+            table.add_row(*[""] * 6, Text(f"- {what.replace('_', ' ')}: {text}"))
     return table
+
+
+def _plainly(said: Any) -> str:
+    """What the history has beside a step, as text; empty where that is empty."""
+    match said:
+        case dict():
+            return ", ".join(f"{name} {_plainly(one)}" for name, one in said.items() if one is not None)
+        case list():
+            return "; ".join(map(_plainly, said))
+        case bool() | str():
+            return str(said)
+        case int():
+            return f"{said:,}"
+        case float():
+            return f"{said:g}"
+    return ""

@@ -221,7 +221,8 @@ class RolloutPilot:
         self._sets |= {version.fingerprint: fset for version, fset in versions.values()}
         named = {name: version for name, (version, _) in versions.items()}
         asked = self._with_ours(asked, named)
-        step = step_of(asked, instant(self._clock.wall_ns()), named, self.criteria, self._evidence)
+        at = instant(self._clock.wall_ns())
+        step = step_of(asked, at, named, self.criteria, self._evidence, moment=self._moment)
         before = self.state
         try:
             self.state = self._file.change(step, self._bring_asked)
@@ -232,6 +233,15 @@ class RolloutPilot:
         self._is_faulty = False
         self._say("the rollout was changed")
         return self.about()
+
+    def _moment(self) -> dict[str, Any]:
+        """What is known at a rollback that somebody asks for; of an active version its comparisons."""
+        runner, fset = self._service.runner, self._service.fset
+        here: dict[str, Any] = {"message": runner.messages, "local_ts_ns": runner.now_ns}
+        if fset is None or self.state.candidate is not None:
+            return here
+        counts = self.compared.get(fset.feature_set_id, ShadowCounts())
+        return {"compared": counts.compared, "mismatches": dict(counts.by_name), **here}
 
     def _bring_asked(self, after: RolloutState) -> None:
         self._keep(after)

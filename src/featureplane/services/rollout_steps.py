@@ -179,8 +179,12 @@ def step_of(
     versions: Mapping[str, Version],
     criteria: Criteria,
     evidence: Callable[[RolloutState], Evidence | None],
+    *,
+    moment: Callable[[], Mapping[str, Any]] = dict,
 ) -> Callable[[RolloutState], RolloutState]:
     """The transition that is asked for; `versions` are those it names, by the word it names them with.
+
+    `moment` says what a service knows of itself when a version is rolled back.
 
     Raises `SettingError` for an action or a cause that is none, and without a name and a reason.
     """
@@ -202,7 +206,9 @@ def step_of(
             )
         case Action.ROLLBACK:
             cause = _cause(asked.cause)
-            return lambda state: state.rollback(request, cause, figures(evidence(state)))
+            return lambda state: state.rollback(
+                request, cause, {**_when_promoted(state), **figures(evidence(state)), **moment()}
+            )
         case Action.DISABLE:
             return lambda state: state.disable(request)
         case Action.ENABLE:
@@ -247,6 +253,18 @@ def figures(evidence: Evidence | None) -> dict[str, Any]:
         "mismatches": dict(evidence.mismatches or {}),
         "divergences": dict(evidence.divergences),
     }
+
+
+def _when_promoted(state: RolloutState) -> dict[str, Any]:
+    """What an active version that is rolled back was promoted with; nothing of a candidate or a first one."""
+    if state.candidate is not None:
+        return {}
+    steps = (one for one in reversed(state.history) if one.action is Action.PROMOTE)
+    step = next((one for one in steps if one.version == str(state.active)), None)
+    if step is None:
+        return {}
+    known = {name: step.evidence[name] for name in ("frames", "mismatches") if name in step.evidence}
+    return {"promoted": {"revision": step.revision, **known}}
 
 
 def concerning(state: RolloutState, evidence: Evidence | None) -> Evidence | None:
