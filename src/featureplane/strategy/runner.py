@@ -263,7 +263,7 @@ class StrategyRunner(Calling):
         """The stream has ended with an error."""
         if self._direct is None:
             self._books.tape.take_back()
-        elif isinstance(self._engine, FeatureEngine):
+        if isinstance(self._engine, FeatureEngine):
             self._engine.fail()
             self._direct = partial(self._detour, None)  # WHY: from now on it says what has happened
         if self._latest is not None:
@@ -328,7 +328,8 @@ class StrategyRunner(Calling):
         self._books.turn_to(events)
         self._room.turn_to(events)
         engine = self._engine
-        doors = engine.doors(events) if self._joined and isinstance(engine, FeatureEngine) else None
+        doors = engine.doors(events) if isinstance(engine, FeatureEngine) else None
+        doors = doors if self._joined else None
         alone = self._books.push_bits if engine is None else None
         self._direct, self._retire = doors or (alone, self._end_frames)
         self._events, self._array = events, events.array
