@@ -511,6 +511,47 @@ def test_what_a_silent_form_takes_is_no_part_of_a_message(
     assert sorted(one["dispatch"] for one in slow)[len(slow) // 2] < long_ns
 
 
+def test_behind_a_restart_it_is_seen_what_earlier_runs_measured_and_nothing_is_promoted_by_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = CRITERIA.replace("frames_min = 400", "frames_min = 100")
+    Path("var/feature_rollout.criteria.toml").write_text(frames)
+    with running(folder) as live:
+        live.more(3_000)
+        live.rollout("shadow", "slow.toml", *ANN)
+        live.rollout("canary", "--strategy", MAKER, *ANN)
+        live.more(3_000)
+        before = live.service.picture(20)["feature_rollout_criterion_reached"]
+    known = json.loads(Path("var/feature_rollout.evidence.json").read_text())["evidence_v1"]
+    with running(folder) as live:
+        live.more(700)
+        told = live.told(capsys)
+        assert told["service"]["baseline_measured"] is False
+        assert told["service"]["baseline"]["messages"] == 700
+        assert told["evidence"]["compared"] == known["compared"] > 100
+        after = live.service.picture(20)["feature_rollout_criterion_reached"]
+        live.rollout("promote", *ANN, status=2)
+        live.more(4_000)
+        assert live.told(capsys)["evidence"]["compared"] > known["compared"]
+    assert before["frames",] == 1
+    assert {one for one in before if before[one]} <= {one for one in after if after[one]}
+
+
+def test_below_what_is_no_folder_the_rollout_is_frozen_and_the_service_goes_on(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "file").write_text("here already")
+    monkeypatch.setenv("HFT_FEATURE_ROLLOUT_STATE_PATH", str(folder / "file" / "deeper" / "rollout.json"))
+    with running(folder) as live:
+        live.more(2_000)
+        assert live.service.picture(20)["feature_rollout_frozen"][()] == 1
+        assert "is no folder" in live.told(capsys)["service"]["frozen"]
+        live.rollout("enable", *ANN, status=2)
+        assert "the rollout is frozen" in capsys.readouterr().err
+        live.more(2_000)
+        assert live.service.frames > 200
+
+
 def test_a_service_without_a_rollout_has_its_numbers_at_0(folder: Path) -> None:
     with running(folder) as live:
         picture = live.service.picture(20)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -81,7 +83,11 @@ def test_what_operators_see_and_set(
     assert "ofi_l1_ema8: live" in told
     assert "featureplane parity sample.gz --source binance-spot --symbol ETHUSDT" in told
     assert main(["shadow", "last", *control]) == 0
-    assert capsys.readouterr().err == told
+    left = capsys.readouterr()
+    assert left.err.partition("\n")[2] == told
+    assert left.err.startswith("from var/shadow_last.json: no service with a shadow answers, ")
+    assert re.search(r"at +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\n", left.out)
+    assert re.search(rf"pid +{os.getpid()}\n", left.out)
 
 
 def test_a_service_without_a_shadow_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,7 @@ def _is_found(
 def _shows_it_again(told: dict[str, Any], market: Path, package: Path, named: set[str]) -> None:
     """The printed commands, run where both backends stand as they did: they part, in what was named."""
     parity, trace = told["replay"]
-    words = "market.fpcap --source capture --symbol SYN0 --features lob_shared_v1"
+    words = f"{market} --source capture --symbol SYN0 --features lob_shared_v1"
     assert parity == f"featureplane parity {words} --until {told['until']}"
     assert trace.startswith(f"featureplane features trace {words} --at {told['seq']} --feature ")
     done = _run([*shlex.split(parity), "--json"], market, package)

@@ -63,18 +63,22 @@ def last(
     """
     from featureplane.services.control import ask_service
 
+    written: Path | None = None
     try:
         where = "shadow/last" if symbol is None else f"shadow/last/{symbol}"
         found = ask_service(control, where)["last"]
     except StateError:
-        found = _written(Path(SHADOW_LAST), symbol)
+        written = Path(SHADOW_LAST)
+        found = _written(written, symbol)
         if found is None:
             raise
     if json:
-        print_json({"last": found})
+        print_json({"last": found, "written_to": None if written is None else str(written)})
     elif found is None:
         say("no mismatch")
     else:
+        if written is not None:
+            say(f"from {written}: no service with a shadow answers, this is what an earlier one left")
         _show(found)
     return 0 if found is not None else 1
 
@@ -111,7 +115,8 @@ def _written(path: Path, symbol: str | None) -> dict[str, Any] | None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    print_facts({name: found[name] for name in ("symbol", "seq", "until", "feature_set", "shadow_set")})
+    facts = ("at", "pid", "symbol", "seq", "until", "feature_set", "shadow_set")
+    print_facts({name: found.get(name) for name in facts} | {"pid": str(found.get("pid"))})
     for name, (left, right) in found["differs"].items():
         say(f"  {name}: live {left}, shadow {right}")
     for side in ("live", "shadow"):

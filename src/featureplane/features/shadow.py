@@ -18,6 +18,7 @@ import shlex
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -156,7 +157,7 @@ class Shadow:
             self.abs_tol,
             queue.descriptor,
         )
-        names = tuple(one.name for one in files.files) if files is not None else self._recording
+        names = tuple(one.path or one.name for one in files.files) if files is not None else self._recording
 
         def told(what: dict[str, Any]) -> None:
             self._hear(job, names, what)
@@ -235,8 +236,9 @@ class Shadow:
     def last(self, symbol: str | None = None) -> dict[str, Any] | None:
         """The last mismatch, of a symbol or of all; None if there was none.
 
-        `differs` has both sides by name, `live` and `shadow` the frames as hexadecimal digits, `live_values`
-        and `shadow_values` what they say, `replay` the commands that lead there.
+        `at` is when it was found, UTC, `pid` the process that computes live. `differs` has both sides by
+        name, `live` and `shadow` the frames as hexadecimal digits, `live_values` and `shadow_values` what
+        they say, `replay` the commands that lead there.
         """
         with self._lock:
             if symbol is not None:
@@ -270,6 +272,8 @@ class Shadow:
             return
         words = "candidate" if self.candidate is not None else "backend"
         found = {
+            "at": _now(),
+            "pid": os.getpid(),
             "feature_set": job.live.feature_set_id,
             "shadow_set": job.shadow.feature_set_id,
             words: job.backend,
@@ -300,6 +304,10 @@ class Shadow:
                 ", ".join(found["differs"]),
                 found["replay"][0],
             )
+
+
+def _now() -> str:
+    return f"{datetime.fromtimestamp(SYSTEM.wall_ns() // NANOS_PER_SECOND, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _count(counts: dict[str, ShadowCounts], one: ShadowProcess) -> None:

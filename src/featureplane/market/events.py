@@ -147,10 +147,14 @@ class SourceInfo:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file of a stream: its name without folders, and the sha-256 of its bytes as hex."""
+    """One file of a stream: its name without folders, and the sha-256 of its bytes as hex.
+
+    `path` is where it lay when it was read, and no part of what it is; empty where it was read from no file.
+    """
 
     name: str
     sha256: str
+    path: str = field(default="", compare=False, repr=False)
 
 
 _ROW_KINDS: Final = np.array([Kind.LEVEL, Kind.TRADE, Kind.CLEAR, Kind.SNAPSHOT_LEVEL, 10, 11, 12, 13], "u1")

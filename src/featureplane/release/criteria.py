@@ -125,7 +125,7 @@ def read_criteria(path: Path) -> Criteria:
     try:
         with path.open("rb") as file:
             table = tomllib.loads(file.read(_BYTES_MAX).decode("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Criteria()
     except OSError as error:
         raise UnreadableFile(str(path), error.strerror or str(error), "criteria of a rollout") from None

@@ -44,7 +44,7 @@ class RolloutFile:
         try:
             with self.path.open("rb") as file:
                 data = file.read(_BYTES_MAX + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return RolloutState()
         except OSError as error:
             raise self._unreadable(error.strerror or str(error)) from None
@@ -54,6 +54,11 @@ class RolloutFile:
             raise self._unreadable(str(error)) from None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise self._unreadable(f"{type(error).__name__}: {error}") from None
+
+    def blocked(self) -> str | None:
+        """Why nothing can be written here, whoever makes room: below something that is no folder."""
+        wrong = next((one for one in self.path.parents if one.exists() and not one.is_dir()), None)
+        return None if wrong is None else f"{self.path} cannot be written: {wrong} is no folder"
 
     def change(
         self,

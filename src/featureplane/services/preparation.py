@@ -304,7 +304,7 @@ def _shadow(
     asked: ServiceConfiguration, market: _Market, candidate: FeatureSet | None = None
 ) -> Shadow | None:
     """The other backend's shadow, or that of a candidate; None where shadows are switched off."""
-    paths = [str(path) for path in market.paths]
+    paths = [str(path.absolute()) for path in market.paths]
     return Shadow.of(
         asked.settings, candidate, mode=asked.shadow_mode, last_path=Path(SHADOW_LAST), recording=paths
     )

@@ -159,7 +159,7 @@ def read_evidence(path: Path) -> Evidence | None:
         with path.open("rb") as file:
             table = json.loads(file.read(_BYTES_MAX))
         return Evidence.from_json(table[_FORMAT])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UnreadableFile(str(path), error.strerror or str(error), "evidence of a rollout") from None

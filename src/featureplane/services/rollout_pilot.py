@@ -29,7 +29,7 @@ from featureplane.release.rollout import (
     Version,
 )
 from featureplane.services.rollout_candidate import RolloutCandidate
-from featureplane.services.rollout_evidence import EvidenceKeeper, SessionThirds
+from featureplane.services.rollout_evidence import EvidenceKeeper, SessionThirds, read_evidence
 from featureplane.services.rollout_steps import (
     Asked,
     RolloutPlace,
@@ -107,10 +107,11 @@ class RolloutPilot:
         self._followed_ns = self._saved_ns = clock.monotonic_ns()
         self._called_back: _CalledBack | None = None
         self._is_faulty = False
+        self._left: tuple[int, Evidence | None] | None = None
         self.trouble: str | None = None
         """Why the service is not where the state says, if it is not."""
 
-        self.frozen: str | None = None
+        self.frozen = self._file.blocked()
         """Why the state could not be read or written when it had to be."""
 
     # -- from the loop
@@ -139,12 +140,8 @@ class RolloutPilot:
 
     def _look(self) -> None:
         now_ns, mono_ns = self._service.runner.now_ns, self._clock.monotonic_ns()
-        more, self._messages = self._service.messages - self._messages, self._service.messages
-        self.keeper.settle()
-        if self._candidate.phase is None:
-            self.keeper.pass_by(more, now_ns)
-        else:
-            self.keeper.count(now_ns)
+        self._gather()
+        if self._candidate.phase is not None:
             trip = self._candidate.trip()
             if trip is not None:
                 self._call_back(trip)
@@ -162,6 +159,32 @@ class RolloutPilot:
         if mono_ns - self._saved_ns >= _SAVE_NS:
             self._saved_ns = mono_ns
             self.keeper.save()
+
+    def _gather(self) -> None:
+        """Count what came since the last time."""
+        now_ns = self._service.runner.now_ns
+        more, self._messages = self._service.messages - self._messages, self._service.messages
+        self.keeper.settle()
+        if self._candidate.phase is None:
+            self.keeper.pass_by(more, now_ns)
+        else:
+            self.keeper.count(now_ns)
+
+    @property
+    def _known(self) -> Evidence | None:
+        """What is known of a candidate; while it waits for the baseline what earlier runs left of it.
+
+        To be seen alone: nothing is promoted by it before this run measures the candidate too.
+        """
+        waits = self.state.has_candidate and self.trouble is None and self._candidate.phase is None
+        if not waits or concerning(self.state, self.keeper.evidence) is not None:
+            return self.keeper.evidence
+        if self._left is None or self._left[0] != self.state.began:
+            try:
+                self._left = self.state.began, read_evidence(self.place.evidence)
+            except FeaturePlaneError:
+                self._left = self.state.began, None
+        return self._left[1]
 
     def _waits(self) -> bool:
         """Whether a candidate is to begin, and can."""
@@ -266,9 +289,8 @@ class RolloutPilot:
 
     def about(self) -> dict[str, Any]:
         """Where the rollout stands, and what this service does of it."""
-        if self._candidate.phase is not None:
-            self.keeper.count(self._service.runner.now_ns)
-        answer = about_rollout(self.place, self.state, self.keeper.evidence, criteria=self.criteria)
+        self._gather()
+        answer = about_rollout(self.place, self.state, self._known, criteria=self.criteria)
         phase = self._candidate.phase
         here = {
             **self._service.rollout.about(),
@@ -282,7 +304,7 @@ class RolloutPilot:
 
     def reached(self) -> dict[str, bool]:
         """Which criteria a candidate has reached, but for reports, that are asked for at its promotion."""
-        found = concerning(self.state, self.keeper.evidence) if self.state.has_candidate else None
+        found = concerning(self.state, self._known) if self.state.has_candidate else None
         verdicts = judge(self.criteria, found, (), self.state.canary_strategies)
         return {one.name: one.reached for one in verdicts if one.name != REPORTS}
 

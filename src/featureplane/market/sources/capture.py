@@ -83,7 +83,9 @@ class CaptureFile:
     def source_file(self) -> SourceFile:
         """Name and hash: of the events as the header gives it; of the bytes where it does not, or cannot."""
         said = self.header.sha256
-        return source_file(self.path) if said is None or self._is_cut() else SourceFile(self.path.name, said)
+        if said is None or self._is_cut():
+            return source_file(self.path)
+        return SourceFile(self.path.name, said, str(self.path.absolute()))
 
     def _is_cut(self) -> bool:
         """Whether the file ends before what its header speaks of."""

@@ -38,7 +38,7 @@ def source_file(path: Path) -> SourceFile:
     digest = hashlib.sha256()
     for chunk in read_chunks(path):
         digest.update(chunk)
-    return SourceFile(path.name, digest.hexdigest())
+    return SourceFile(path.name, digest.hexdigest(), str(path.absolute()))
 
 
 def unpacked_start(path: Path) -> bytes:
