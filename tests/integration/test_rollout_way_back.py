@@ -14,6 +14,7 @@ from featureplane.release.rollout_file import RolloutFile
 from tests.integration.test_rollout import ANN, SLOW, SLOWER, rollout, run
 from tests.integration.test_rollout_service import PLACE, Live, consumed, folder, running
 from tests.services import sample_part
+from tests.shadow import until
 
 __all__ = ["folder"]
 
@@ -106,3 +107,43 @@ def test_a_damaged_definition_is_not_believed(folder: Path, capsys: pytest.Captu
     kept.write_text("")
     Path("slow.toml").unlink()
     run(part, status=2)
+
+
+def test_a_state_that_is_removed_freezes_the_rollout_and_nothing_is_forgotten(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featureplane.services.rollout_pilot._FOLLOW_NS", 0)
+    with running(folder) as live:
+        live.more(3_000)
+        live.rollout("shadow", "slow.toml", *ANN)
+        live.rollout("rollback", "--cause", "kernel", *ANN)
+        known = live.pilot.state
+        PLACE.rename("elsewhere.json")
+        live.more(2_000)
+        told = live.told(capsys)
+        assert "was removed or begun anew" in told["service"]["frozen"]
+        assert (told["phase"], len(told["bad"])) == ("active", 1)
+        assert live.service.picture(20)["feature_rollout_frozen"][()] == 1
+        live.rollout("shadow", "slow.toml", *ANN, status=2)
+        rollout("enable", "lob_shared_v1", *ANN, "--control", "nobody.sock")
+        live.more(2_000)
+        assert live.pilot.state == known
+        assert live.service.picture(20)["feature_rollout_frozen"][()] == 1
+        Path("elsewhere.json").rename(PLACE)
+        live.more(2_000)
+        assert live.service.picture(20)["feature_rollout_frozen"][()] == 0
+        live.rollout("shadow", "slow.toml", *ANN, "--again")
+
+
+def test_a_service_without_messages_follows_and_keeps_evidence(folder: Path) -> None:
+    evidence = Path("var/feature_rollout.evidence.json")
+    with running(folder) as live:
+        live.more(3_000)
+        live.rollout("shadow", "slow.toml", *ANN)
+        live.more(600)
+        before = live.pilot.state.revision
+        rollout("canary", "--strategy", MAKER, *ANN, "--control", "nobody.sock")
+        until(lambda: live.pilot.state.revision == before + 1)
+        live.more(300)
+        until(evidence.exists)
+        assert sum(json.loads(evidence.read_text())["evidence_v1"]["thirds"]) > 0

@@ -7,6 +7,7 @@ said why. Leans on `rollout_candidate`, `rollout_steps` and `release`. Knows no 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["RolloutPilot"]
 
 _FOLLOW_NS: Final = NANOS_PER_SECOND
-_SAVE_NS: Final = 5 * NANOS_PER_SECOND
+_SAVE_NS: Final = 4 * NANOS_PER_SECOND  # looked at each second: at most five are lost
+_PATIENCE_S: Final = 60.0
 _OURS: Final = " what the service computes"  # no id and no file is called so
 
 _log = logging.getLogger("featureplane.rollout")
@@ -106,6 +108,7 @@ class RolloutPilot:
         self._stamp = self._file.stamp()
         self._followed_ns = self._saved_ns = clock.monotonic_ns()
         self._called_back: _CalledBack | None = None
+        self._ended = threading.Event()
         self._is_faulty = False
         self._left: tuple[int, Evidence | None] | None = None
         self.trouble: str | None = None
@@ -123,14 +126,28 @@ class RolloutPilot:
             with suppress(FeaturePlaneError):  # the file may be readable and nothing more
                 self._keep(self.state)
         self._try(self.state)
+        threading.Thread(target=self._look_each_second, name="rollout", daemon=True).start()
+
+    def _look_each_second(self) -> None:
+        """Also where messages are few; what a replay does at the same message is left to `look`."""
+        while not SYSTEM.wait(NANOS_PER_SECOND, self._ended):
+            try:
+                self._service.ask(lambda: self._guarded(self._tend), _PATIENCE_S)
+            except TimeoutError:
+                continue
+            except StateError:
+                return  # the service has ended
 
     def look(self) -> None:
         """Between two messages, every thousand or so: follow the state, gather, guard.
 
         Raises nothing: with a fault of its own the active version goes on alone.
         """
+        self._guarded(self._look)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
-            self._look()
+            work()
         except Exception as error:  # noqa: BLE001 - the service goes on whatever it is
             self.trouble = f"{type(error).__name__}: {error}"
             _log.exception("the rollout has a fault of its own; everybody is on the active version")
@@ -139,7 +156,7 @@ class RolloutPilot:
             self._is_faulty = True
 
     def _look(self) -> None:
-        now_ns, mono_ns = self._service.runner.now_ns, self._clock.monotonic_ns()
+        now_ns = self._service.runner.now_ns
         self._gather()
         if self._candidate.phase is not None:
             trip = self._candidate.trip()
@@ -149,15 +166,23 @@ class RolloutPilot:
                 self._candidate.leave()  # until this session's baseline is measured; see `_waits`
                 self.keeper.pass_by(0, now_ns)
                 self._say("a session began; its baseline is measured without the candidate")
-        is_due = mono_ns - self._followed_ns >= _FOLLOW_NS
-        if is_due:
+        self._tend()
+        if self._waits() and self.trouble is None:
+            self._try(self.state)
+
+    def _tend(self) -> None:
+        """What is done by the clock."""
+        mono_ns = self._clock.monotonic_ns()
+        if mono_ns - self._followed_ns >= _FOLLOW_NS:
             self._followed_ns = mono_ns
             self._write_back()
             self._follow()
-        if (self._waits() and (is_due or self.trouble is None)) or (is_due and self.astray is not None):
-            self._try(self.state)
+            if (self._waits() and self.trouble is not None) or self.astray is not None:
+                self._try(self.state)
         if mono_ns - self._saved_ns >= _SAVE_NS:
             self._saved_ns = mono_ns
+            if self._candidate.phase is not None:
+                self.keeper.count(self._service.runner.now_ns)
             self.keeper.save()
 
     def _gather(self) -> None:
@@ -222,6 +247,7 @@ class RolloutPilot:
 
     def finish(self) -> None:
         """Behind the last `look`: what the shadow still holds is compared, and the evidence is written."""
+        self._ended.set()
         try:
             self._write_back()
             self._candidate.finish()
@@ -248,7 +274,7 @@ class RolloutPilot:
         step = step_of(asked, at, named, self.criteria, self._evidence, moment=self._moment)
         before = self.state
         try:
-            self.state = self._file.change(step, self._bring_asked)
+            self.state = self._file.change(lambda state: step(self._gone_on(state)), self._bring_asked)
         except FeaturePlaneError:
             self._try(before)
             raise
@@ -381,17 +407,26 @@ class RolloutPilot:
         if stamp == self._stamp:
             return
         try:
-            state = self._file.read()
+            state = self._gone_on(self._file.read())
         except FeaturePlaneError as error:
             if self.frozen is None:
                 log_event(_log, logging.ERROR, "the rollout is frozen", error=str(error), hint=error.hint)
-            self.frozen = str(error)
+            self.frozen, self._stamp = str(error), None  # what is put back is read again
             return
         self._stamp, self.frozen = stamp, None
         if state != self.state:
             self.state = state
             self._try(state)
             self._say("the rollout was changed by others")
+
+    def _gone_on(self, state: RolloutState) -> RolloutState:
+        """A state that goes on from what is known here; `StateError` for one that has forgotten it."""
+        known = self.state
+        if (known.revision and not state.revision) or not set(known.bad) <= set(state.bad):
+            why = f"the rollout is frozen: its state {self.place.state} was removed or begun anew"
+            hint = f"put revision {known.revision} back; a service that starts without it begins anew"
+            raise StateError(why, hint=hint)
+        return state
 
     # -- calling back
 
@@ -414,7 +449,8 @@ class RolloutPilot:
         if done is None:
             return
 
-        def step(state: RolloutState) -> RolloutState:
+        def step(found: RolloutState) -> RolloutState:
+            state = self._gone_on(found)
             if not state.has_candidate or state.began != done.began:
                 return state  # somebody else has ended it
             return state.rollback(done.request, done.cause, done.evidence)
