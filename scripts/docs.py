@@ -226,7 +226,11 @@ def metrics_page() -> Iterator[str]:
     yield "Counts are exact at each scrape; latencies are of one message in"
     yield "`HFT_FEATURE_LATENCY_SAMPLE_EVERY`, in buckets whose upper edges are, in ns,"
     yield ", ".join(f"{edge:,}" for edge in LATENCY_EDGES_NS) + "."
-    yield from ("", *metrics_table(METRICS), "", "## Of a store", "")
+    yield from ("", *metrics_table(METRICS), "")
+    yield "`feature_set` has the sets that were computed or may be next, the last 32 at most: the series of"
+    yield "older candidates end. `feature_id` has the features of such a set; `strategy`, `handler`, `symbol`"
+    yield "and `subscriber` have what the service was started with."
+    yield from ("", "## Of a store", "")
     yield "Series of `featureplane store serve`: what all processes of a [store](../concepts/store.md)"
     yield "counted, since there is a store. Times are in seconds, in buckets whose upper edges are"
     yield ", ".join(f"{edge:g}" for edge in EDGES_S) + "."

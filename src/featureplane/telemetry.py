@@ -13,7 +13,7 @@ import logging
 import math
 import traceback
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -99,8 +99,9 @@ METRICS: Final = (
     Metric(
         "feature_shadow_parity_mismatch_total",
         "counter",
-        "frames in which a feature differs in the shadow, or `_changed`, `_ready`, `_flags`, `_frame`, "
-        "`_state`",
+        "frames in which a feature differs in the shadow, or one of what belongs to no feature: the masks "
+        "`_changed` and `_ready`, `_flags`, `_frame` (one that one side alone made, or of another time) and "
+        "`_state` (saved state of no one feature)",
         ("feature_set", "feature_id"),
     ),
     Metric("raw_queue_depth", "gauge", "messages between feed and pipeline"),
@@ -124,7 +125,15 @@ METRICS: Final = (
     Metric("events_dropped_total", "counter", "messages and empty trades not used", ("reason",)),
     Metric("book_broken_total", "counter", "books that broke", ("reason",)),
     Metric("book_whole", "gauge", "1 while nothing is missing in the book of a symbol", ("symbol",)),
-    Metric("feature_resets_total", "counter", "steps at which kernels were reset", ("cause",)),
+    Metric(
+        "feature_resets_total",
+        "counter",
+        "steps at which kernels were reset; beside `first`, `session`, `daily`, `reconnect`, `recovery` and "
+        "`explicit` there are `gap`: messages are missing and not waited for, and `restored`: it was pending "
+        "in a saved state, which knows no causes. Counted under another cause they would say what did not "
+        "happen",
+        ("cause",),
+    ),
     Metric(
         "features_ready",
         "gauge",
@@ -241,6 +250,15 @@ class Telemetry:
         """Note the numbers of series that differ in their last label."""
         for label, count in counts.items():
             self.put(metric, count, *before, label)
+
+    def end_others(self, label: str, values: Collection[str]) -> None:
+        """Let the series end whose label has another value than these."""
+        for name, series in self._table.items():
+            names = _BY_NAME[name].labels
+            if label in names:
+                at = names.index(label)
+                for labels in [one for one in series if one[at] not in values]:
+                    del series[labels]
 
     def publish(self) -> Picture:
         """Ask all parts, and make what they say the picture."""

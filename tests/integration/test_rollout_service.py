@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -550,6 +551,20 @@ def test_below_what_is_no_folder_the_rollout_is_frozen_and_the_service_goes_on(
         assert "the rollout is frozen" in capsys.readouterr().err
         live.more(2_000)
         assert live.service.frames > 200
+
+
+def test_the_sets_that_series_tell_of_are_bounded(folder: Path) -> None:
+    with running(folder) as live:
+        live.more(500)
+        first = live.service.picture(20)
+        live.service.rollout._past.update({f"old_{number}": Counter(updated=1) for number in range(100)})
+        picture = live.service.picture(20)
+    updates = "feature_plane_updates_total"
+    assert {one[1] for one in first[updates]} == {"lob_shared_v1"}
+    named = {one[1] for one in picture[updates]}
+    assert {"lob_shared_v1", "old_99"} < named
+    assert len(named) <= 33
+    assert picture["feature_set_info"].keys() == first["feature_set_info"].keys()
 
 
 def test_a_service_without_a_rollout_has_its_numbers_at_0(folder: Path) -> None:

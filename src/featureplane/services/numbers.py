@@ -40,6 +40,7 @@ FLAG_NAMES: Final = {
 _CAUSES: Final = {one.value: "session" if one is ResetCause.TRADING else one.value for one in ResetCause}
 _BREAKS: Final = ("gap", "crossed", "malformed", "queue")
 NO_SET: Final = "none"  # where no features are computed
+_SETS_MAX: Final = 32
 UNREAD: Final = ("other_symbol", "other_stream", "unnamed_snapshot")
 _DROPS: Final = (*(one.value for one in Drop), *UNREAD)
 
@@ -88,6 +89,7 @@ def write_numbers(service: MarketDataService, telemetry: Telemetry) -> None:
     _write_updates(service, telemetry)
     _write_shadow(service, telemetry)
     _write_rollout(service.pilot, telemetry)
+    _end_old_sets(service, telemetry)
     put("feature_candidate_lost_total", service.rollout.lost)
     for name in service.runner.states:
         put("strategy_divergence_total", service.rollout.divergences[name], name)
@@ -146,6 +148,17 @@ def _write_shadow(service: MarketDataService, telemetry: Telemetry) -> None:
         telemetry.put_all("feature_shadow_parity_mismatch_total", names | dict(counts.by_name), name)
     compared = 0 if pilot is None else pilot.compared_with_candidates
     telemetry.put("feature_rollout_compared_total", compared)
+
+
+def _end_old_sets(service: MarketDataService, telemetry: Telemetry) -> None:
+    """So that the values of `feature_set` are bounded, however many candidates a process has seen."""
+    candidate = service.runner.candidate
+    known = {} if service.pilot is None else service.pilot.known_sets()
+    past = [one for one in service.rollout.updates() if one not in known]
+    now = {NO_SET if service.fset is None else service.fset.feature_set_id}
+    if candidate is not None:
+        now.add(candidate.fset.feature_set_id)
+    telemetry.end_others("feature_set", {*[*past, *reversed(known)][-_SETS_MAX:], *now})
 
 
 def _write_updates(service: MarketDataService, telemetry: Telemetry) -> None:
