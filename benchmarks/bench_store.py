@@ -27,7 +27,7 @@ from benchmarks.recording import CACHE, Recording
 from featureplane.market.events import EVENT_DTYPE, EventBatch, EventFlag, Kind, Side, SourceInfo
 from featureplane.market.instruments import Instrument
 from featureplane.market.sources.capture import write_capture
-from featureplane.research.hot import hot_path
+from featureplane.research.store.hot import hot_path
 
 __all__ = ["jobs"]
 

@@ -24,7 +24,7 @@ from featureplane.market.events import EventBatch, EventFlag, SourceInfo
 from featureplane.market.sources.capture import write_capture
 from featureplane.market.synthetic import synthetic_events, synthetic_instruments
 from featureplane.research.labels import Labels, forward_return
-from featureplane.research.requests import instant_ns
+from featureplane.research.store.requests import instant_ns
 
 SET = "lob_shared_v1"
 INPUTS = [

@@ -23,8 +23,8 @@ from featureplane.ops.alertmanager import routes_text
 from featureplane.ops.grafana import dashboard_text
 from featureplane.ops.rules import rules_text, store_rules_text
 from featureplane.ops.store_dashboard import BOARDS
-from featureplane.research.measures import EDGES_S
-from featureplane.research.measures import METRICS as STORE_METRICS
+from featureplane.research.store.measures import EDGES_S
+from featureplane.research.store.measures import METRICS as STORE_METRICS
 from featureplane.settings import PREFIX, SETTINGS, STORE_SETTINGS
 from featureplane.telemetry import LATENCY_EDGES_NS, METRICS, Metric
 from scripts.commands_page import commands_page

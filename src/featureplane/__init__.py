@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from featureplane.research.backtest.library import HftMarket
     from featureplane.research.compute import compute
     from featureplane.research.datasets import Dataset
-    from featureplane.research.entry import StoreEntry
-    from featureplane.research.limits import StoreLimits
     from featureplane.research.runs import RunReport
-    from featureplane.research.store import FeatureStore
+    from featureplane.research.store.entry import StoreEntry
+    from featureplane.research.store.feature_store import FeatureStore
+    from featureplane.research.store.limits import StoreLimits
     from featureplane.research.tables import FeatureTable
     from featureplane.research.touch import compute_touch
 
@@ -101,10 +101,10 @@ _HOMES: Final = {
     "research.backtest.library": ("HftMarket",),
     "research.compute": ("compute",),
     "research.datasets": ("Dataset",),
-    "research.entry": ("StoreEntry",),
-    "research.limits": ("StoreLimits",),
+    "research.store.entry": ("StoreEntry",),
+    "research.store.limits": ("StoreLimits",),
     "research.runs": ("RunReport",),
-    "research.store": ("FeatureStore",),
+    "research.store.feature_store": ("FeatureStore",),
     "research.tables": ("FeatureTable",),
     "research.touch": ("compute_touch",),
 }

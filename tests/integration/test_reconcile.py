@@ -9,7 +9,7 @@ import pytest
 
 from featureplane.cli.app import main
 from featureplane.features.frame import read_head
-from featureplane.research.ledger import FOLDER, merged
+from featureplane.research.store.ledger import FOLDER, merged
 from featureplane.services.reconcile import reconcile
 from featureplane.services.recording import frame_files
 from tests.binance_lines import backends

@@ -17,8 +17,8 @@ import pytest
 
 import featureplane as fp
 from featureplane.clock import SYSTEM, SystemClock
-from featureplane.research.leases import Leases, has_ended, this_process
-from featureplane.research.manifest import Manifest
+from featureplane.research.store.leases import Leases, has_ended, this_process
+from featureplane.research.store.manifest import Manifest
 from tests import stored
 from tests.contract import project
 from tests.stored import SET, SYMBOL, at, whole

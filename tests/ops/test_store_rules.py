@@ -14,7 +14,7 @@ from featureplane.ops.alerting import Alert
 from featureplane.ops.alertmanager import routes
 from featureplane.ops.rules import PAGES, store_rules_text
 from featureplane.ops.store_alerts import STORE_ALERTS, STORE_ALWAYS, STORE_RECORDS
-from featureplane.research.measures import METRICS
+from featureplane.research.store.measures import METRICS
 from tests.contract.project import ROOT
 from tests.prometheus import promtool
 

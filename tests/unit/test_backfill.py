@@ -23,9 +23,9 @@ import pytest
 import featureplane as fp
 from featureplane.cli.app import main
 from featureplane.cli.backfill import dates_of
-from featureplane.research.backfill import Backfill, BackfillReport
-from featureplane.research.backfill_tasks import Job, Outcome, perform
-from featureplane.research.limits import StoreLimits
+from featureplane.research.backfill.run import Backfill, BackfillReport
+from featureplane.research.backfill.tasks import Job, Outcome, perform
+from featureplane.research.store.limits import StoreLimits
 from tests import stored
 from tests.contract import project
 from tests.stored import OTHER, SET, SYMBOL, at

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featureplane.research.dayfile import DayFacts
-from featureplane.research.eviction import Eviction
-from featureplane.research.manifest import MANIFEST_NAME, Manifest, Row
-from featureplane.research.shelf import OpenFile, Shelf
+from featureplane.research.store.dayfile import DayFacts
+from featureplane.research.store.eviction import Eviction
+from featureplane.research.store.manifest import MANIFEST_NAME, Manifest, Row
+from featureplane.research.store.shelf import OpenFile, Shelf
 
 CHANGES = st.tuples(
     st.sampled_from(["put", "put_hot", "drop", "heat", "cool", "nothing"]),

@@ -15,10 +15,10 @@ import featureplane as fp
 from featureplane.clock import ManualClock
 from featureplane.features import kernels as k
 from featureplane.features.spec import FeatureSet
-from featureplane.research.dayfile import DayFacts
-from featureplane.research.eviction import Eviction
-from featureplane.research.manifest import Manifest, Row
-from featureplane.research.shelf import Shelf
+from featureplane.research.store.dayfile import DayFacts
+from featureplane.research.store.eviction import Eviction
+from featureplane.research.store.manifest import Manifest, Row
+from featureplane.research.store.shelf import Shelf
 from tests import stored
 from tests.stored import SET, SYMBOL, at
 

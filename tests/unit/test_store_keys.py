@@ -19,7 +19,6 @@ from featureplane.features.spec import Feature, FeatureSet
 from featureplane.market.days import Calendar, Day
 from featureplane.market.events import StreamOptions
 from featureplane.market.instruments import Origin
-from featureplane.research import keys
 from featureplane.research.contents import (
     LEAF_BYTES,
     block_digest,
@@ -30,7 +29,8 @@ from featureplane.research.contents import (
     root_hash,
 )
 from featureplane.research.datasets import OwnMemory
-from featureplane.research.keys import DayKey, day_key, digest_of
+from featureplane.research.store import keys
+from featureplane.research.store.keys import DayKey, day_key, digest_of
 from tests import stored
 from tests.stored import MONDAY_NS, SET
 from tests.streams import instrument

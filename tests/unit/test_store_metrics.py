@@ -21,13 +21,13 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 import featureplane as fp
 from featureplane.cli.app import main
 from featureplane.clock import ManualClock
-from featureplane.research import measures as m
-from featureplane.research.consistency import equal_rows
-from featureplane.research.ledger import FOLDER, fold, merged, minutes_since
-from featureplane.research.limits import StoreLimits
-from featureplane.research.measures import Measures
-from featureplane.research.objective import budget_of
-from featureplane.research.tally import Tally, read_tally
+from featureplane.research.store import measures as m
+from featureplane.research.store.consistency import equal_rows
+from featureplane.research.store.ledger import FOLDER, fold, merged, minutes_since
+from featureplane.research.store.limits import StoreLimits
+from featureplane.research.store.measures import Measures
+from featureplane.research.store.objective import budget_of
+from featureplane.research.store.tally import Tally, read_tally
 from featureplane.services.store_numbers import StoreNumbers
 from featureplane.telemetry import exposition
 from tests import stored
@@ -145,8 +145,8 @@ def test_symbols_are_bounded(tmp_path: Path) -> None:
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from featureplane.research.measures import Measures
-from featureplane.research.objective import budget_of
+from featureplane.research.store.measures import Measures
+from featureplane.research.store.objective import budget_of
 measures = Measures(Path(sys.argv[1]))
 for number in range(1000):
     measures.asked("X", "miss" if number % 10 == 0 else "hit")

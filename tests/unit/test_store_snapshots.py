@@ -16,7 +16,7 @@ import pytest
 
 import featureplane as fp
 from featureplane.errors import SettingError, StoreError
-from featureplane.research.manifest import Row
+from featureplane.research.store.manifest import Row
 from tests import stored
 from tests.stored import OTHER, SET, SYMBOL, TRADES, at, whole
 

@@ -17,8 +17,8 @@ from featureplane.cli.terminal import print_facts, print_json, say, say_error, w
 from featureplane.errors import SettingError
 
 if TYPE_CHECKING:
-    from featureplane.research.backfill import Backfill, BackfillReport
-    from featureplane.research.backfill_tasks import Outcome
+    from featureplane.research.backfill.run import Backfill, BackfillReport
+    from featureplane.research.backfill.tasks import Outcome
 
 __all__ = ["backfill", "dates_of"]
 
@@ -67,9 +67,9 @@ def run(
     json: Json = False,
 ) -> int:
     """Compute and store many days, each once; what is stored already is left as it is."""
-    from featureplane.research.backfill import Backfill
+    from featureplane.research.backfill.run import Backfill
     from featureplane.research.datasets import Dataset
-    from featureplane.research.limits import limits_of_file
+    from featureplane.research.store.limits import limits_of_file
 
     dataset = Dataset(data)
     made = Backfill(

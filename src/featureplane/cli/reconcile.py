@@ -35,7 +35,7 @@ def run(
     json: Json = False,
 ) -> int:
     """Compute a recording's messages again and compare every frame with the one that was emitted."""
-    from featureplane.research.measures import Measures
+    from featureplane.research.store.measures import Measures
     from featureplane.services.reconcile import reconcile as hold
 
     found = hold(folder, backend=backend, allow_code=allow_code)

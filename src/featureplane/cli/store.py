@@ -18,7 +18,7 @@ from featureplane.clock import SYSTEM
 from featureplane.units import NANOS_PER_SECOND
 
 if TYPE_CHECKING:
-    from featureplane.research.store import FeatureStore
+    from featureplane.research.store.feature_store import FeatureStore
     from featureplane.services.store_numbers import StoreNumbers
 
 __all__ = ["Config", "Data", "Root", "store"]
@@ -46,8 +46,8 @@ store = App(
 
 def _opened(root: Path | None, config: Path | None, data: Path | None = None) -> FeatureStore:
     from featureplane.research.datasets import Dataset
-    from featureplane.research.limits import limits_of_file
-    from featureplane.research.store import FeatureStore
+    from featureplane.research.store.feature_store import FeatureStore
+    from featureplane.research.store.limits import limits_of_file
 
     return FeatureStore(root, None if data is None else Dataset(data), limits=limits_of_file(config))
 
@@ -239,7 +239,7 @@ def serve(
     json: Json = False,
 ) -> int:
     """Show Prometheus what all processes of the store counted together, until interrupted."""
-    from featureplane.research.limits import default_root, limits_of_file
+    from featureplane.research.store.limits import default_root, limits_of_file
     from featureplane.services.health import WebServer, bind_tcp, require_web
     from featureplane.services.store_numbers import StoreNumbers, store_app
 
@@ -275,8 +275,8 @@ def slo(
     json: Json = False,
 ) -> int:
     """Show how much of the error budget is spent, and for how many minutes the objective was not met."""
-    from featureplane.research.limits import default_root
-    from featureplane.research.objective import budget_since
+    from featureplane.research.store.limits import default_root
+    from featureplane.research.store.objective import budget_since
 
     budget = budget_since(default_root() if root is None else root, _instant(since))
     _tell(asdict(budget), json=json)

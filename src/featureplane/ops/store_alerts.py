@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from featureplane.ops.alerting import ON, Alert, Record
-from featureplane.research.objective import OBJECTIVE
+from featureplane.research.store.objective import OBJECTIVE
 
 __all__ = ["STORE_ALERTS", "STORE_ALWAYS", "STORE_JOB", "STORE_RECORDS"]
 

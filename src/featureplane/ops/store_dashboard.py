@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from featureplane.ops.dashboards import DASHBOARDS, HERE, RATE, Board, Panel, Query, Row
-from featureplane.research.objective import OBJECTIVE
+from featureplane.research.store.objective import OBJECTIVE
 
 __all__ = ["BOARDS", "STORE_BOARD", "STORE_FILE"]
 

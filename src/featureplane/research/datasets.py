@@ -28,7 +28,7 @@ from featureplane.market.sources.capture import CaptureFile
 from featureplane.research.catalogue import DataFile, Listed, read_catalogue
 from featureplane.research.contents import ContentMemory, Identity, hash_file
 from featureplane.research.filefacts import FileFacts, days_near, find_facts, parts_of, symbol_of
-from featureplane.research.keys import reading_key
+from featureplane.research.store.keys import reading_key
 
 __all__ = ["DataFile", "Dataset", "DayFiles", "FileMemory", "OwnMemory"]
 

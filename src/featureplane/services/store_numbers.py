@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import StoreError
-from featureplane.research import measures as m
-from featureplane.research.ledger import FOLDER, fold, merged
-from featureplane.research.limits import StoreLimits
-from featureplane.research.manifest import MANIFEST_NAME, Manifest
+from featureplane.research.store import measures as m
+from featureplane.research.store.ledger import FOLDER, fold, merged
+from featureplane.research.store.limits import StoreLimits
+from featureplane.research.store.manifest import MANIFEST_NAME, Manifest
 from featureplane.telemetry import Labels, Number, Picture, exposition
 from featureplane.units import NANOS_PER_SECOND
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from featureplane.errors import SettingError, UnknownFeature
-from featureplane.research.dayfile import CLOCK
-from featureplane.research.grids import sampled
-from featureplane.research.hot import MappedDay
-from featureplane.research.manifest import Row
-from featureplane.research.requests import Request
-from featureplane.research.shelf import OpenFile
+from featureplane.research.store.dayfile import CLOCK
+from featureplane.research.store.grids import sampled
+from featureplane.research.store.hot import MappedDay
+from featureplane.research.store.manifest import Row
+from featureplane.research.store.requests import Request
+from featureplane.research.store.shelf import OpenFile
 from featureplane.research.tables import table_schema
 
 if TYPE_CHECKING:

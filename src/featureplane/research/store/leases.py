@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from featureplane.clock import SYSTEM, Clock
-from featureplane.research.manifest import LEASE_DEAD_NS, Manifest
+from featureplane.research.store.manifest import LEASE_DEAD_NS, Manifest
 from featureplane.units import NANOS_PER_SECOND
 
 __all__ = ["Lease", "LeaseLost", "Leases", "has_ended", "this_process"]

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from featureplane.errors import ExtraUnavailable, SettingError, StoreError
-from featureplane.research.backfill_tasks import Job, Outcome, Task, perform
+from featureplane.research.backfill.tasks import Job, Outcome, Task, perform
 
 __all__ = ["ENGINES", "Run", "engine"]
 

@@ -22,7 +22,7 @@ from featureplane.features.kernels.state import StateReader
 from featureplane.features.spec import FeatureSet
 from featureplane.market.events import SourceInfo
 from featureplane.market.messages import EVENT_BYTES
-from featureplane.research.keys import digest_of
+from featureplane.research.store.keys import digest_of
 
 __all__ = ["BookCheckpoint", "StateCuts", "begun_anew", "clock_of", "reads_of", "roll_set"]
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from featureplane.clock import SYSTEM, Clock
-from featureplane.research.tally import SUFFIX, is_idle, read_tally
+from featureplane.research.store.tally import SUFFIX, is_idle, read_tally
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_SECOND
 

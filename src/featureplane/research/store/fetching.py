@@ -23,19 +23,19 @@ from featureplane.errors import FeaturePlaneError, InputError
 from featureplane.features.catalog import feature_set
 from featureplane.features.spec import FeatureSet
 from featureplane.market.days import Day
-from featureplane.research.consistency import equal_rows
 from featureplane.research.datasets import Dataset
-from featureplane.research.dayfile import day_schema
-from featureplane.research.entry import Piece
-from featureplane.research.hot import MappedDay
-from featureplane.research.leases import Lease, LeaseLost
-from featureplane.research.making import FilesChanged, Maker, NoRoom
-from featureplane.research.manifest import Row
-from featureplane.research.measures import BAD_RESULTS, GOOD_RESULTS, RESULTS
-from featureplane.research.repair import is_damage
-from featureplane.research.resolving import Resolved, Resolver
-from featureplane.research.root import Root
-from featureplane.research.shelf import VERIFY, Damaged, OpenFile
+from featureplane.research.store.consistency import equal_rows
+from featureplane.research.store.dayfile import day_schema
+from featureplane.research.store.entry import Piece
+from featureplane.research.store.hot import MappedDay
+from featureplane.research.store.leases import Lease, LeaseLost
+from featureplane.research.store.making import FilesChanged, Maker, NoRoom
+from featureplane.research.store.manifest import Row
+from featureplane.research.store.measures import BAD_RESULTS, GOOD_RESULTS, RESULTS
+from featureplane.research.store.repair import is_damage
+from featureplane.research.store.resolving import Resolved, Resolver
+from featureplane.research.store.root import Root
+from featureplane.research.store.shelf import VERIFY, Damaged, OpenFile
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
 

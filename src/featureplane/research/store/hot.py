@@ -20,9 +20,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from featureplane.research.contents import Identity, identity_of
-from featureplane.research.dayfile import CLOCK, file_digest
-from featureplane.research.manifest import Row
-from featureplane.research.shelf import HOT, Damaged, OpenFile, Shelf
+from featureplane.research.store.dayfile import CLOCK, file_digest
+from featureplane.research.store.manifest import Row
+from featureplane.research.store.shelf import HOT, Damaged, OpenFile, Shelf
 
 __all__ = ["MappedDay", "check_hot", "hot_bytes", "hot_path", "open_hot", "publish_hot"]
 

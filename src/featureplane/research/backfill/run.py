@@ -22,13 +22,13 @@ from featureplane.clock import SYSTEM, Clock, seconds_since
 from featureplane.errors import SettingError
 from featureplane.features.catalog import feature_set as registered
 from featureplane.features.spec import FeatureSet
-from featureplane.research.backfill_engines import engine as engine_of
-from featureplane.research.backfill_plan import Plan, plan_of
-from featureplane.research.backfill_tasks import Job, Outcome
+from featureplane.research.backfill.engines import engine as engine_of
+from featureplane.research.backfill.plan import Plan, plan_of
+from featureplane.research.backfill.tasks import Job, Outcome
 from featureplane.research.datasets import Dataset
-from featureplane.research.keys import digest_of
-from featureplane.research.limits import StoreLimits, default_root, limits_from
-from featureplane.research.root import Root
+from featureplane.research.store.keys import digest_of
+from featureplane.research.store.limits import StoreLimits, default_root, limits_from
+from featureplane.research.store.root import Root
 
 __all__ = ["Backfill", "BackfillReport"]
 

@@ -17,14 +17,14 @@ import pyarrow as pa
 from featureplane.clock import seconds_since
 from featureplane.features.columns import Columns
 from featureplane.research.datasets import Dataset
-from featureplane.research.dayfile import DayFacts, DayWriter, day_batch, day_schema, file_digest
-from featureplane.research.dayrun import FrameClock, day_columns
-from featureplane.research.hot import MappedDay
-from featureplane.research.leases import Lease
-from featureplane.research.manifest import Row
-from featureplane.research.resolving import Resolved, Resolver
-from featureplane.research.root import Root
-from featureplane.research.shelf import OpenFile
+from featureplane.research.store.dayfile import DayFacts, DayWriter, day_batch, day_schema, file_digest
+from featureplane.research.store.dayrun import FrameClock, day_columns
+from featureplane.research.store.hot import MappedDay
+from featureplane.research.store.leases import Lease
+from featureplane.research.store.manifest import Row
+from featureplane.research.store.resolving import Resolved, Resolver
+from featureplane.research.store.root import Root
+from featureplane.research.store.shelf import OpenFile
 
 __all__ = ["FilesChanged", "Maker", "NoRoom"]
 

@@ -27,7 +27,7 @@ from featureplane.errors import StoreError
 from featureplane.features.columns import Columns
 from featureplane.features.spec import FeatureSet
 from featureplane.research.contents import block_digest
-from featureplane.research.keys import FORMAT_VERSION
+from featureplane.research.store.keys import FORMAT_VERSION
 from featureplane.research.tables import table_schema, to_batch
 
 __all__ = [

@@ -23,16 +23,16 @@ from featureplane.errors import MissingDay, SettingError
 from featureplane.features.spec import FeatureSet
 from featureplane.market.days import Day
 from featureplane.research.datasets import Dataset
-from featureplane.research.entry import Piece, StoreEntry
-from featureplane.research.explaining import explained
-from featureplane.research.fetching import Fetcher
-from featureplane.research.limits import StoreLimits, default_root, limits_from
-from featureplane.research.measures import RESULTS
-from featureplane.research.repair import FsckReport, fsck, rebuild
-from featureplane.research.requests import Instant, Request, request_for
-from featureplane.research.root import Root
-from featureplane.research.shelf import Damaged, Shelf
-from featureplane.research.snapshots import publish_snapshot
+from featureplane.research.store.entry import Piece, StoreEntry
+from featureplane.research.store.explaining import explained
+from featureplane.research.store.fetching import Fetcher
+from featureplane.research.store.limits import StoreLimits, default_root, limits_from
+from featureplane.research.store.measures import RESULTS
+from featureplane.research.store.repair import FsckReport, fsck, rebuild
+from featureplane.research.store.requests import Instant, Request, request_for
+from featureplane.research.store.root import Root
+from featureplane.research.store.shelf import Damaged, Shelf
+from featureplane.research.store.snapshots import publish_snapshot
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_SECOND
 

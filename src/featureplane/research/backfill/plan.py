@@ -17,10 +17,10 @@ from typing import Any, Final
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import FeaturePlaneError, SettingError
 from featureplane.market.days import Day
-from featureplane.research.backfill_tasks import Job, Task
+from featureplane.research.backfill.tasks import Job, Task
 from featureplane.research.catalogue import DataFile
 from featureplane.research.datasets import Dataset
-from featureplane.research.manifest import MANIFEST_NAME, Manifest
+from featureplane.research.store.manifest import MANIFEST_NAME, Manifest
 
 __all__ = ["Plan", "plan_of"]
 

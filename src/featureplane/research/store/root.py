@@ -16,15 +16,15 @@ from typing import Final
 
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import StoreError
-from featureplane.research.eviction import Eviction
-from featureplane.research.hot import MappedDay, check_hot, hot_bytes, open_hot, publish_hot
-from featureplane.research.leases import Lease, LeaseLost, Leases
-from featureplane.research.limits import StoreLimits
-from featureplane.research.manifest import Manifest, Row
-from featureplane.research.measures import Measures
-from featureplane.research.repair import opened_manifest
-from featureplane.research.resolving import Resolved
-from featureplane.research.shelf import Damaged, OpenFile, Shelf
+from featureplane.research.store.eviction import Eviction
+from featureplane.research.store.hot import MappedDay, check_hot, hot_bytes, open_hot, publish_hot
+from featureplane.research.store.leases import Lease, LeaseLost, Leases
+from featureplane.research.store.limits import StoreLimits
+from featureplane.research.store.manifest import Manifest, Row
+from featureplane.research.store.measures import Measures
+from featureplane.research.store.repair import opened_manifest
+from featureplane.research.store.resolving import Resolved
+from featureplane.research.store.shelf import Damaged, OpenFile, Shelf
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_SECOND
 

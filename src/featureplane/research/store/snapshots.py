@@ -17,9 +17,9 @@ from typing import Any, Final, get_type_hints
 import pyarrow as pa
 
 from featureplane.errors import SettingError, StoreError
-from featureplane.research.leases import Lease, LeaseLost
-from featureplane.research.manifest import Row
-from featureplane.research.root import Root
+from featureplane.research.store.leases import Lease, LeaseLost
+from featureplane.research.store.manifest import Row
+from featureplane.research.store.root import Root
 from featureplane.units import NANOS_PER_MS
 
 __all__ = ["SNAPSHOT_NAME", "publish_snapshot"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from featureplane.research.ledger import FOLDER, Minutes, minutes_since
+from featureplane.research.store.ledger import FOLDER, Minutes, minutes_since
 from featureplane.units import NANOS_PER_SECOND
 
 __all__ = ["OBJECTIVE", "Budget", "budget_of", "budget_since"]

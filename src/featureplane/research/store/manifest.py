@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from featureplane.errors import StoreError
 from featureplane.research.contents import Identity
-from featureplane.research.dayfile import DayFacts
+from featureplane.research.store.dayfile import DayFacts
 from featureplane.units import NANOS_PER_SECOND
 
 __all__ = ["LEASE_DEAD_NS", "MANIFEST_NAME", "Manifest", "Row"]

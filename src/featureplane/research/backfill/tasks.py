@@ -24,10 +24,10 @@ from featureplane.features.spec import FeatureSet
 from featureplane.market.days import Day
 from featureplane.research.catalogue import DataFile
 from featureplane.research.datasets import Dataset
-from featureplane.research.fetching import Fetcher
-from featureplane.research.limits import StoreLimits
-from featureplane.research.root import Root
-from featureplane.research.shelf import Damaged
+from featureplane.research.store.fetching import Fetcher
+from featureplane.research.store.limits import StoreLimits
+from featureplane.research.store.root import Root
+from featureplane.research.store.shelf import Damaged
 
 __all__ = ["Job", "Outcome", "Result", "Task", "perform"]
 

@@ -21,14 +21,14 @@ from featureplane.errors import MissingSnapshot, StoreError, UnreadableFile
 from featureplane.features.spec import FeatureSet
 from featureplane.market.days import Day
 from featureplane.market.events import EventBatch
-from featureplane.research.books import BookCheckpoint, reads_of
 from featureplane.research.catalogue import DataFile
 from featureplane.research.contents import Identity, identity_of
 from featureplane.research.datasets import Dataset, DayFiles, FileMemory, OwnMemory
-from featureplane.research.dayrun import roll_book
-from featureplane.research.keys import DayKey, chain_key, day_key
-from featureplane.research.manifest import Manifest
-from featureplane.research.shelf import BOOKS
+from featureplane.research.store.books import BookCheckpoint, reads_of
+from featureplane.research.store.dayrun import roll_book
+from featureplane.research.store.keys import DayKey, chain_key, day_key
+from featureplane.research.store.manifest import Manifest
+from featureplane.research.store.shelf import BOOKS
 
 __all__ = ["Resolved", "Resolver"]
 

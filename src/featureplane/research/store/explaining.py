@@ -9,9 +9,9 @@ from typing import Any
 
 from featureplane.errors import MissingDay
 from featureplane.market.days import Day
-from featureplane.research.requests import Request
-from featureplane.research.resolving import Resolver
-from featureplane.research.root import Root
+from featureplane.research.store.requests import Request
+from featureplane.research.store.resolving import Resolver
+from featureplane.research.store.root import Root
 
 __all__ = ["explained"]
 

@@ -24,7 +24,7 @@ from featureplane.market.days import Day
 from featureplane.market.events import EventBatch, SourceInfo
 from featureplane.market.instruments import Instrument
 from featureplane.market.stream_clock import StreamClock
-from featureplane.research.books import BookCheckpoint, begun_anew, clock_of, reads_of, roll_set
+from featureplane.research.store.books import BookCheckpoint, begun_anew, clock_of, reads_of, roll_set
 
 __all__ = ["FrameClock", "day_columns", "roll_book"]
 

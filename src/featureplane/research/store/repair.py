@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import StoreError
-from featureplane.research.books import BookCheckpoint
-from featureplane.research.dayfile import file_digest, frames_digest, read_facts
-from featureplane.research.hot import check_hot, hot_path
-from featureplane.research.leases import Leases
-from featureplane.research.manifest import LEASE_DEAD_NS, MANIFEST_NAME, Manifest, Row
-from featureplane.research.shelf import BOOKS, HOT, QUARANTINE, VERIFY, Damaged, OpenFile, Shelf
+from featureplane.research.store.books import BookCheckpoint
+from featureplane.research.store.dayfile import file_digest, frames_digest, read_facts
+from featureplane.research.store.hot import check_hot, hot_path
+from featureplane.research.store.leases import Leases
+from featureplane.research.store.manifest import LEASE_DEAD_NS, MANIFEST_NAME, Manifest, Row
+from featureplane.research.store.shelf import BOOKS, HOT, QUARANTINE, VERIFY, Damaged, OpenFile, Shelf
 
 __all__ = ["FsckReport", "fsck", "is_damage", "opened_manifest", "rebuild"]
 

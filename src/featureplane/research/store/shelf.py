@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 
 from featureplane.errors import StoreError
 from featureplane.research.contents import Identity, identity_of
-from featureplane.research.dayfile import file_digest, groups_between, read_facts
-from featureplane.research.manifest import Row
+from featureplane.research.store.dayfile import file_digest, groups_between, read_facts
+from featureplane.research.store.manifest import Row
 
 __all__ = ["BOOKS", "HOT", "QUARANTINE", "VERIFY", "Damaged", "OpenFile", "Shelf", "sync_folder"]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from featureplane.clock import SYSTEM, Clock
-from featureplane.research.ledger import BAD, FOLDER, GOOD, MINUTE, fold, note_minute
-from featureplane.research.tally import Tally
+from featureplane.research.store.ledger import BAD, FOLDER, GOOD, MINUTE, fold, note_minute
+from featureplane.research.store.tally import Tally
 from featureplane.telemetry import Metric, log_event
 from featureplane.units import NANOS_PER_SECOND
 

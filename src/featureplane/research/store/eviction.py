@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Final
 
 from featureplane.clock import SYSTEM, Clock
-from featureplane.research.hot import hot_path
-from featureplane.research.manifest import Manifest, Row
-from featureplane.research.shelf import Shelf
+from featureplane.research.store.hot import hot_path
+from featureplane.research.store.manifest import Manifest, Row
+from featureplane.research.store.shelf import Shelf
 from featureplane.units import NANOS_PER_SECOND
 
 __all__ = ["Eviction"]
