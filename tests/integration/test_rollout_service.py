@@ -27,7 +27,7 @@ from featureplane.release.rollout_file import RolloutFile, packed
 from featureplane.services.configuration import read_configuration
 from featureplane.services.marketdata import MarketDataService
 from featureplane.services.preparation import prepare
-from featureplane.services.rollout_pilot import RolloutPilot
+from featureplane.services.rollout.pilot import RolloutPilot
 from featureplane.strategy.twins import Twin
 from featureplane.telemetry import Picture
 from tests.integration.test_rollout import ANN, CRITERIA, SLOW
@@ -250,7 +250,7 @@ def test_each_session_has_a_baseline_of_its_own_also_while_a_canary_runs(folder:
 
 
 def test_what_changes_the_file_alone_is_followed_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featureplane.services.rollout_pilot._FOLLOW_NS", 0)
+    monkeypatch.setattr("featureplane.services.rollout.pilot._FOLLOW_NS", 0)
     with running(folder) as live:
         live.more(3_000)
         for words in (["enable", "lob_shared_v1"], ["shadow", "slow.toml"], ["canary", "--strategy", MAKER]):
@@ -395,7 +395,7 @@ def test_a_candidate_that_raises_is_called_back_by_itself(
 def test_where_the_state_cannot_be_written_the_rollout_freezes_and_the_service_goes_on(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featureplane.services.rollout_pilot._FOLLOW_NS", 0)
+    monkeypatch.setattr("featureplane.services.rollout.pilot._FOLLOW_NS", 0)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -449,7 +449,7 @@ def test_a_fault_of_the_rollout_itself_stops_no_service(
 def test_a_state_that_is_damaged_meanwhile_freezes_the_rollout(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featureplane.services.rollout_pilot._FOLLOW_NS", 0)
+    monkeypatch.setattr("featureplane.services.rollout.pilot._FOLLOW_NS", 0)
     with running(folder) as live:
         live.more(3_000)
         live.rollout("shadow", "slow.toml", *ANN)

@@ -61,7 +61,7 @@ def test_a_way_back_needs_no_file_that_a_version_came_from(folder: Path) -> None
 def test_a_service_that_cannot_go_back_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featureplane.services.rollout_pilot._FOLLOW_NS", 0)
+    monkeypatch.setattr("featureplane.services.rollout.pilot._FOLLOW_NS", 0)
     promoted_to_slower()
     with running(folder, features=None) as live:
         live.more(2_000)
@@ -112,7 +112,7 @@ def test_a_damaged_definition_is_not_believed(folder: Path, capsys: pytest.Captu
 def test_a_state_that_is_removed_freezes_the_rollout_and_nothing_is_forgotten(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featureplane.services.rollout_pilot._FOLLOW_NS", 0)
+    monkeypatch.setattr("featureplane.services.rollout.pilot._FOLLOW_NS", 0)
     with running(folder) as live:
         live.more(3_000)
         live.rollout("shadow", "slow.toml", *ANN)

@@ -21,14 +21,14 @@ from featureplane.market.sessions import Session
 from featureplane.release.criteria import Criteria
 from featureplane.release.evidence import FLAGS, Evidence
 from featureplane.release.reports import Report
-from featureplane.services.rollout_evidence import (
+from featureplane.services.rollout.evidence import (
     EvidenceKeeper,
     FrameComparison,
     SessionThirds,
     promoted_in_both,
     read_evidence,
 )
-from featureplane.services.rollout_steps import Asked, instant
+from featureplane.services.rollout.steps import Asked, instant
 from tests.services import V1, sample_lines
 
 MINUTE_NS = 60_000_000_000

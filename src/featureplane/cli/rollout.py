@@ -53,7 +53,7 @@ rollout = App(
 def status(*, control: Control = _CONTROL, json: Json = False) -> int:
     """Show phase, versions, the evidence beside each criterion, and the history."""
     from featureplane.services.control import ask_service
-    from featureplane.services.rollout_steps import about_rollout
+    from featureplane.services.rollout.steps import about_rollout
 
     try:
         answer = ask_service(control, "rollout")
@@ -184,7 +184,7 @@ def enable(
 
 
 def _place() -> Any:
-    from featureplane.services.rollout_steps import RolloutPlace
+    from featureplane.services.rollout.steps import RolloutPlace
     from featureplane.settings import read_settings
 
     return RolloutPlace(read_settings().rollout_state_path)
@@ -200,7 +200,7 @@ def _change(action: str, said: Said, **more: Any) -> int:
     """Ask the service that runs, else change the files."""
     from featureplane.clock import SYSTEM
     from featureplane.services.control import ask_service
-    from featureplane.services.rollout_steps import Asked, change_files, instant
+    from featureplane.services.rollout.steps import Asked, change_files, instant
 
     asked = Asked(action=action, by=said.by, why=said.why, **more)
     try:

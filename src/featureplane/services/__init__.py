@@ -9,5 +9,7 @@ recorder        what came and what was made   -> files
 readiness       whether it can be relied on
 health          /metrics /healthz /readyz
 control         switches, from this machine alone
-rollout_pilot   the state of a rollout        -> which versions are computed, and for whom
+rollout         the state of a rollout        -> which versions are computed, and for whom
+incident        a span of a recording         -> a folder that plays back
+store_numbers   what processes of a store counted -> their sum
 """

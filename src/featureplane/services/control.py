@@ -25,7 +25,7 @@ from urllib.parse import quote
 from featureplane.errors import FeaturePlaneError, NoService, SettingError, StateError, UnknownStrategy
 from featureplane.services.answers import ANSWER_S, body_of, refusal
 from featureplane.services.marketdata import MarketDataService
-from featureplane.services.rollout_routes import rollout_routes
+from featureplane.services.rollout.routes import rollout_routes
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -39,8 +39,8 @@ from featureplane.services.numbers import Latencies, write_numbers
 from featureplane.services.raw_queue import Item, RawQueue
 from featureplane.services.readiness import Readiness
 from featureplane.services.recording import START
-from featureplane.services.rollout_engines import RolloutEngines
-from featureplane.services.rollout_pilot import RolloutPilot
+from featureplane.services.rollout.engines import RolloutEngines
+from featureplane.services.rollout.pilot import RolloutPilot
 from featureplane.services.story import Story
 from featureplane.settings import Settings
 from featureplane.strategy.api import BaseStrategy

@@ -20,7 +20,7 @@ from featureplane.telemetry import Histogram, Telemetry
 
 if TYPE_CHECKING:
     from featureplane.services.marketdata import MarketDataService
-    from featureplane.services.rollout_pilot import RolloutPilot
+    from featureplane.services.rollout.pilot import RolloutPilot
 
 __all__ = ["FLAG_NAMES", "NO_SET", "STAGES", "UNREAD", "Latencies", "write_numbers"]
 

@@ -38,7 +38,7 @@ from featureplane.services.replay_source import (
     recorded_states,
     starts,
 )
-from featureplane.services.rollout_start import RolloutStart
+from featureplane.services.rollout.start import RolloutStart
 from featureplane.services.story import Story
 from featureplane.strategy.api import BaseStrategy, required_by
 from featureplane.strategy.loading import load_either, make

@@ -1,6 +1,6 @@
 """The rollout over the control socket: where it stands, and a change of it, done between two messages.
 
-Leans on `rollout_pilot`; Starlette (extra `ops`) is loaded when it is asked for.
+Leans on `pilot`; Starlette (extra `ops`) is loaded when it is asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featureplane.errors import FeaturePlaneError, SettingError, StateError
 from featureplane.services.answers import ANSWER_S, body_of, refusal
-from featureplane.services.rollout_steps import Asked, versions_named
+from featureplane.services.rollout.steps import Asked, versions_named
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
     from featureplane.services.marketdata import MarketDataService
-    from featureplane.services.rollout_pilot import RolloutPilot
+    from featureplane.services.rollout.pilot import RolloutPilot
 
 __all__ = ["rollout_routes"]
 

@@ -1,6 +1,6 @@
 """The candidate of a rollout in a running service: in the shadow's process, or beside the active set.
 
-What it begins it ends, and gathers evidence of meanwhile. Leans on `rollout_engines` and `rollout_evidence`.
+What it begins it ends, and gathers evidence of meanwhile. Leans on `engines` and `evidence`.
 Knows no files and no reasons.
 """
 
@@ -19,7 +19,7 @@ from featureplane.release.criteria import GuardCriteria
 from featureplane.release.evidence import Evidence
 from featureplane.release.guard import CanaryGuard, Trip
 from featureplane.release.rollout import Phase, RolloutState, Version
-from featureplane.services.rollout_evidence import EvidenceKeeper, FrameComparison, promoted_in_both
+from featureplane.services.rollout.evidence import EvidenceKeeper, FrameComparison, promoted_in_both
 
 if TYPE_CHECKING:
     from featureplane.services.marketdata import MarketDataService

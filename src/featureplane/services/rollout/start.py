@@ -1,6 +1,6 @@
 """What a rollout asks of a service before it runs: the set to compute, and who steers it then.
 
-Everything that can be refused is refused here. Leans on `rollout_pilot` and `features.loading`.
+Everything that can be refused is refused here. Leans on `pilot` and `features.loading`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from featureplane.features.shadow import Shadow
 from featureplane.features.spec import FeatureSet
 from featureplane.release.criteria import Criteria, read_criteria
 from featureplane.release.rollout import Phase, RolloutState, Version
-from featureplane.services.rollout_pilot import RolloutPilot
-from featureplane.services.rollout_steps import RolloutPlace, found_version
+from featureplane.services.rollout.pilot import RolloutPilot
+from featureplane.services.rollout.steps import RolloutPlace, found_version
 from featureplane.settings import Settings
 from featureplane.strategy.api import BaseStrategy, check_features
 

@@ -1,6 +1,6 @@
 """What can be asked of a rollout, and what there is to say of it: with a service running, or from its files.
 
-Leans on `release` and `rollout_evidence`. Knows no running service.
+Leans on `release` and `evidence`. Knows no running service.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from featureplane.release.rollout import (
 )
 from featureplane.release.rollout_file import RolloutFile
 from featureplane.release.rollout_versions import KeptVersions
-from featureplane.services.rollout_evidence import read_evidence
+from featureplane.services.rollout.evidence import read_evidence
 from featureplane.units import NANOS_PER_SECOND
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Steers a running service by the state of its rollout, and calls a canary back.
 
 Everything happens between two messages. Where nothing can be done the active version goes on, and it is
-said why. Leans on `rollout_candidate`, `rollout_steps` and `release`. Knows no sockets.
+said why. Leans on `candidate`, `steps` and `release`. Knows no sockets.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from featureplane.release.rollout import (
     RolloutState,
     Version,
 )
-from featureplane.services.rollout_candidate import RolloutCandidate
-from featureplane.services.rollout_evidence import EvidenceKeeper, SessionThirds, read_evidence
-from featureplane.services.rollout_steps import (
+from featureplane.services.rollout.candidate import RolloutCandidate
+from featureplane.services.rollout.evidence import EvidenceKeeper, SessionThirds, read_evidence
+from featureplane.services.rollout.steps import (
     Asked,
     RolloutPlace,
     about_rollout,
