@@ -11,6 +11,7 @@ import pytest
 
 from featureplane.cli.app import main
 from featureplane.ops.alerts import ALERTS
+from featureplane.ops.store_alerts import STORE_ALERTS
 from tests.drills.page import PAGES, Page
 
 HERE = Path(__file__).parent
@@ -69,9 +70,9 @@ def test_every_command_on_a_page_is_one(name: str, capsys: pytest.CaptureFixture
 def test_a_page_has_its_form_and_its_alerts(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     page = Page(name, capsys)
     assert re.findall(r"^## (.*)$", page.text, re.MULTILINE) == FORM
-    here = {alert.name for alert in ALERTS if alert.page == name}
-    assert here <= set(page.alerts)
-    assert set(page.alerts) <= {alert.name for alert in ALERTS}
+    known = (*ALERTS, *STORE_ALERTS)
+    assert {alert.name for alert in known if alert.page == name} <= set(page.alerts)
+    assert set(page.alerts) <= {alert.name for alert in known}
 
 
 def test_no_drill_is_of_a_page_that_is_not_there() -> None:
