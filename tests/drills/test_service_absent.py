@@ -99,6 +99,6 @@ def test_what_lacks_series_is_told_and_rules_are_written_again(
     )
     monkeypatch.chdir(tmp_path)
     page.run("ops rules --out monitoring")
-    (written,) = list((tmp_path / "monitoring").glob("*.yml"))
+    written = tmp_path / "monitoring" / "featureplane.rules.yml"
     assert "FeatureplaneSeriesMissing" in written.read_text(encoding="utf-8")
     assert main(["run", "--config", "service.toml", "--check"]) == 0

@@ -27,7 +27,7 @@ def steps() -> list[str]:
     return sorted(
         {
             node.args[0].value
-            for path in RESEARCH.glob("*.py")
+            for path in RESEARCH.rglob("*.py")
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
