@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import featureplane as fp
+from featureplane.features.symbol import SymbolRun
 from featureplane.services.marketdata import StrategyForms
 from featureplane.services.raw_queue import RawQueue
 from featureplane.settings import Settings
@@ -72,8 +74,15 @@ def test_what_does_not_fit_is_lost_and_the_slow_one_goes_off(
 
 @pytest.mark.native
 def test_features_that_take_too_long_are_seen_by_stage_and_backend(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    computed = SymbolRun._computed_frame
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(0.002)  # on any machine more than the alert allows
+        return computed(*given)
+
+    monkeypatch.setattr(SymbolRun, "_computed_frame", slowly)
     phases, fset = [], fp.feature_set("lob_shared_v2")
     settings = Settings(latency_sample_every=1)
     for backend, minutes in (("python", 30), ("rust", 40)):
