@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import shlex
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -37,6 +36,7 @@ from featureplane.market.instruments import Instrument
 from featureplane.market.sources.capture_layout import SUFFIX
 from featureplane.settings import Settings
 from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
+from featureplane.whole_file import WholeFile
 
 __all__ = ["Shadow", "ShadowCounts", "ShadowMode"]
 
@@ -355,9 +355,7 @@ def _write(path: Path, what: Mapping[str, Any]) -> None:
     """Whole or not at all; one that cannot be written is told of and changes nothing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(what, file, indent=1)
-        Path(beside).replace(path)
-    except OSError as error:
+        with WholeFile(path) as file:
+            file.part.write_text(json.dumps(what, indent=1), encoding="utf-8")
+    except (OSError, SettingError) as error:
         _log.warning("the last mismatch could not be written: %s", error)

@@ -9,8 +9,6 @@ Leans on `features`. Knows nothing of files or days.
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +21,7 @@ from featureplane.features.spec import FeatureSet
 from featureplane.market.events import SourceInfo
 from featureplane.market.messages import EVENT_BYTES
 from featureplane.research.store.keys import digest_of
+from featureplane.whole_file import WholeFile
 
 __all__ = ["BookCheckpoint", "StateCuts", "begun_anew", "clock_of", "reads_of", "roll_set"]
 
@@ -111,17 +110,10 @@ class BookCheckpoint:
         return digest_of(_DOMAIN, [("packed", self.pack())])
 
     def save(self, path: Path) -> None:
-        """Write it into a file that appears when it is whole; raises `OSError`."""
+        """Write it into a file that appears when it is whole; raises `OSError` or `SettingError`."""
         path.parent.mkdir(exist_ok=True)
-        part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-        try:
-            with part.open("xb") as stream:
-                stream.write(self.hash + self.pack())
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with WholeFile(path) as file:
+            file.part.write_bytes(self.hash + self.pack())
 
     @classmethod
     def load(cls, path: Path) -> BookCheckpoint:

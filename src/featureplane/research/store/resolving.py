@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from featureplane.errors import MissingSnapshot, StoreError, UnreadableFile
+from featureplane.errors import MissingSnapshot, SettingError, StoreError, UnreadableFile
 from featureplane.features.spec import FeatureSet
 from featureplane.market.days import Day
 from featureplane.market.events import EventBatch
@@ -220,5 +220,5 @@ class Resolver:
         self._hold(made, book)
         if self._manifest is None or self._manifest.read_only:
             return
-        with suppress(OSError):
+        with suppress(OSError, SettingError):
             book.save(self._books / f"{made}.book")
