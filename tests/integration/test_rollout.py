@@ -328,8 +328,26 @@ def test_a_way_back_depends_on_nothing_that_was_measured(
     assert len(told(capsys)["refused"]) == 2
     rollout("promote", *ANN, status=2)
     run(sample_part(folder, 100), status=2)
+    now = told(capsys)
+    about = {name: now[name]["fingerprint"] for name in ("active", "candidate")}
+    measured = about | {"began": 2, "mismatches": 5, "divergences": [1]}
+    (folder / "var" / "feature_rollout.evidence.json").write_text(json.dumps({"evidence_v1": measured}))
     rollout("rollback", "--cause", "data", *ANN)
     assert told(capsys)["phase"] == "active"
+
+
+def test_what_was_measured_of_a_rollout_that_is_gone_proves_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for is_anew in (False, True):
+        rollout("enable", "lob_shared_v1", *ANN)
+        rollout("shadow", "slow.toml", *ANN)
+        if not is_anew:
+            run(sample_part(folder, 6_000))
+            assert told(capsys)["evidence"]["compared"] > 0
+            (folder / "var" / "feature_rollout.json").unlink()
+    assert told(capsys)["revision"] == 2  # the same step, of another rollout
+    assert told(capsys)["evidence"] is None
 
 
 def test_another_set_than_the_active_one_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -379,7 +379,7 @@ def test_a_candidate_that_raises_is_called_back_by_itself(
         live.more(1_000)
 
         def fails(*_: object) -> None:
-            raise ZeroDivisionError("of its own")
+            raise ZeroDivisionError("of its own, told\nat length" + "." * 2_000)
 
         candidate = live.service.runner.candidate
         assert candidate is not None

@@ -25,18 +25,18 @@ MAKER = "SharedMarketMaker"
 ASKED = Request("ann", "a test", "2026-01-05T10:00:00Z")
 
 
+def promoted(state: RolloutState) -> RolloutState:
+    assert state.active is not None
+    assert state.candidate is not None
+    proof = Proof(state.active.fingerprint, state.candidate.fingerprint, (), {})
+    return state.canary([MAKER], [], ASKED).promote(proof, ASKED)
+
+
 def promoted_to_slower() -> None:
     """`slow` in good standing and `slower` active, both from files that are gone now."""
     Path("slower.toml").write_text(SLOWER)
     rollout("enable", "slow.toml", *ANN)
     rollout("shadow", "slower.toml", *ANN)
-
-    def promoted(state: RolloutState) -> RolloutState:
-        assert state.active is not None
-        assert state.candidate is not None
-        proof = Proof(state.active.fingerprint, state.candidate.fingerprint, (), {})
-        return state.canary([MAKER], [], ASKED).promote(proof, ASKED)
-
     RolloutFile(PLACE).change(promoted)
     Path("slow.toml").write_text(SLOW.replace("16", "20"))
     Path("slower.toml").unlink()
@@ -94,6 +94,25 @@ def test_a_candidate_that_cannot_be_loaded_at_the_start_is_left(
         live.more(3_000)
         assert consumed(live) == "lob_shared_v1"
         assert "slow.toml was changed since" in live.told(capsys)["service"]["trouble"]
+
+
+def test_a_version_that_was_promoted_again_goes_on_whatever_its_next_candidate_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promoted_to_slower()
+    Path("slower.toml").write_text(SLOWER)
+    rollout("rollback", "--cause", "kernel", *ANN)
+    rollout("shadow", "slower.toml", "--again", *ANN)
+    RolloutFile(PLACE).change(promoted)
+    rollout("shadow", "lob_shared_v1", *ANN)
+    rollout("shadow", "slow.toml", "--again", *ANN)
+    Path("slow.toml").write_text(SLOW)
+    shutil.rmtree(KEPT)
+    with running(folder, features=None) as live:
+        live.more(3_000)
+        assert "slow.toml was changed since" in live.told(capsys)["service"]["trouble"]
+        assert (beside(live), consumed(live)) == ("lob_shared_v1@slower",) * 2
+        assert live.service.forms()[MAKER] != "off"
 
 
 def test_a_damaged_definition_is_not_believed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

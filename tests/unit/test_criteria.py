@@ -308,7 +308,13 @@ def test_what_only_one_run_knows_to_be_zero_is_not_known() -> None:
 def test_evidence_survives_a_file() -> None:
     assert Evidence.from_json(json.loads(json.dumps(GOOD.to_json()))) == GOOD
     nothing: Any = []
-    for wrong in (nothing, {"x": 1}, {"thirds": [1]}, {"runs": [3]}, {"runs": [{"depth_with": 3}]}):
+    for wrong in (
+        *(nothing, {"x": 1}, {"thirds": [1]}, {"runs": [3]}, {"runs": [{"depth_with": 3}]}, {"runs": 5}),
+        *({"mismatches": 5}, {"divergences": [1]}, {"consumed": None}, {"forms": {"mm": 3}}, {"began": "2"}),
+        *({"mismatches": {"best_bid": [1]}}, {"compared": "many"}, {"compared": NAN}, {"compared": True}),
+        *({"features": "best_bid"}, {"features": [1]}, {"thirds": [1, 2, None]}, {"shadow": 1}),
+        *({"flags_active": {"gap": NAN}}, {"abs_tol": "0"}, {"active": None}, {"since": 3}),
+    ):
         with pytest.raises((TypeError, ValueError, AttributeError)):
             Evidence.from_json(wrong)
 

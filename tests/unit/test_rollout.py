@@ -18,6 +18,7 @@ from featureplane.features.catalog import LOB_SHARED_V1, LOB_SHARED_V2
 from featureplane.features.profiles import profile_of
 from featureplane.release.criteria import CRITERIA, Criteria, judge, proof_of
 from featureplane.release.rollout import (
+    AUTOMATIC,
     TABLE,
     Action,
     Cause,
@@ -199,6 +200,38 @@ def test_the_active_version_is_no_candidate() -> None:
 def test_nobody_changes_it_without_a_name_and_a_reason(by: str, why: str) -> None:
     with pytest.raises(SettingError):
         Request(by, why, ASKED.at)
+
+
+@pytest.mark.parametrize("text", ["ok\n9  promote  canary -> active", "\x1b[2J", "a\tb", "\u202eback"])
+def test_nobody_writes_lines_of_the_history_that_were_no_steps(text: str) -> None:
+    for by, why in (("ann", text), (text, "a test")):
+        with pytest.raises(SettingError):
+            Request(by, why, ASKED.at)
+    for strategies, symbols in (([text], []), (["mm"], [text])):
+        with pytest.raises(SettingError):
+            in_phase(Phase.SHADOW).canary(strategies, symbols, ASKED)
+
+
+@pytest.mark.parametrize("why", ["", "\n", "x" * 5_000, "raised ValueError: line 1\nline 2\x00"])
+def test_what_calls_back_by_itself_may_say_anything(why: str) -> None:
+    made = Request.automatic(why, ASKED.at)
+    assert made.by == AUTOMATIC
+    assert made.why.isprintable()
+    assert made.why.startswith(why[:20].strip())
+
+
+def test_a_version_that_was_promoted_again_is_not_forbidden() -> None:
+    state = promoted(rolled_back(promoted(in_phase(Phase.ACTIVE), B)), B, again=True)
+    assert state.bad == (B.fingerprint,)
+    assert state.forbidden == set()
+    assert rolled_back(state).forbidden == {B.fingerprint}
+
+
+def test_since_is_when_the_candidate_came() -> None:
+    state = in_phase(Phase.ACTIVE)
+    assert state.since == ""
+    later = Request("ann", "a test", "2026-01-06T10:00:00Z")
+    assert state.shadow(B, later).canary(["mm"], [], ASKED).since == later.at
 
 
 @given(st.lists(st.tuples(st.sampled_from(Action), st.sampled_from([A, B, C, D])), max_size=30))

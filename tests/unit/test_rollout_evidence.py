@@ -231,9 +231,10 @@ def test_runs_add_up_as_long_as_they_are_about_the_same(tmp_path: Path) -> None:
     assert second is not None
     assert (first.compared, second.compared, len(second.runs)) == (10, 15, 2)
     assert second.runs[1].latency_with.p99 == 200
-    other = measured(tmp_path, dataclasses.replace(ABOUT, began=9), 5)
-    assert other is not None
-    assert (other.compared, len(other.runs)) == (5, 1)
+    for another in ({"began": 9}, {"since": "2026-01-05T10:00:00Z"}):  # a rollout that was begun anew
+        other = measured(tmp_path, dataclasses.replace(ABOUT, **another), 5)
+        assert other is not None
+        assert (other.compared, len(other.runs)) == (5, 1)
 
 
 def test_who_is_not_alone_has_no_evidence(tmp_path: Path) -> None:

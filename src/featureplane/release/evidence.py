@@ -95,7 +95,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of a candidate since the transition `began` brought it into the shadow.
+    """What is known of a candidate since the transition `began`, at `since`, brought it into the shadow.
 
     `compared` and `mismatches` count frames, the latter by promoted feature and by what belongs to no one
     feature (`_ready`, `_flags`, ...); a name that is not there is not known to be 0. `thirds` are compared
@@ -107,6 +107,7 @@ class Evidence:
     active: str = ""
     candidate: str = ""
     began: int = 0
+    since: str = ""
     shadow: bool | None = None
     abs_tol: float | None = None
     features: tuple[str, ...] = ()
@@ -122,7 +123,11 @@ class Evidence:
 
     def concerns(self, other: Evidence) -> bool:
         """Whether both are about the same candidate, beside the same version, since the same time."""
-        return (self.active, self.candidate, self.began) == (other.active, other.candidate, other.began)
+        return self._about == other._about
+
+    @property
+    def _about(self) -> tuple[str, str, int, str]:
+        return self.active, self.candidate, self.began, self.since
 
     def __add__(self, later: Evidence) -> Evidence:
         """Both together; what is not known of either is not known of both."""
@@ -158,6 +163,7 @@ class Evidence:
         if not isinstance(table, dict):
             raise TypeError("no table")
         given = dict(table)
+        _check_kinds(given)
         runs = tuple(
             Run(**{name: Tail(**tail) for name, tail in one.items()}) for one in given.pop("runs", ())
         )
@@ -166,6 +172,38 @@ class Evidence:
         if thirds is not None and len(thirds) != THIRDS:
             raise ValueError("no thirds")
         return cls(**given, runs=runs, features=features, thirds=None if thirds is None else tuple(thirds))
+
+
+_NONE: Final = type(None)
+_PLAIN: Final[Mapping[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("active", "candidate", "since"), (str,)),
+    "began": (int,),
+    "shadow": (bool, _NONE),
+    "abs_tol": (int, float, _NONE),
+    "compared": (int, _NONE),
+}
+_TABLES: Final[Mapping[str, type]] = {
+    **dict.fromkeys(("mismatches", "flags_active", "flags_candidate", "divergences", "consumed"), int),
+    "forms": str,
+}
+_MAY_BE_UNKNOWN: Final = frozenset({"mismatches", "flags_active", "flags_candidate", "thirds"})
+
+
+def _check_kinds(given: Mapping[str, Any]) -> None:
+    """WHY before anything is added up: what no run could have written says nothing of any run."""
+    for name, value in given.items():
+        if value is None and name in _MAY_BE_UNKNOWN:
+            continue
+        is_fit = True
+        if name in _PLAIN:
+            is_fit = type(value) in _PLAIN[name]
+        elif name in _TABLES:
+            is_fit = isinstance(value, dict) and {type(one) for one in value.values()} <= {_TABLES[name]}
+        elif name in {"features", "thirds"}:
+            kind = str if name == "features" else int
+            is_fit = isinstance(value, list) and {type(one) for one in value} <= {kind}
+        if not is_fit:
+            raise TypeError(f"{name} is {str(value)[:40]!r}")
 
 
 def _sum(left: Mapping[str, int] | None, right: Mapping[str, int] | None) -> dict[str, int] | None:

@@ -36,6 +36,7 @@ AUTOMATIC: Final = "featureplane"
 """Who rolled back where nobody did."""
 
 _TEXT_MAX: Final = 1_000
+_SHOWN: Final = 80
 _NAMES_MAX: Final = 1_000
 
 
@@ -173,8 +174,15 @@ class Request:
     def __post_init__(self) -> None:
         """Refuse what says nothing."""
         for name, value in (("by", self.by), ("why", self.why)):
-            if not value.strip() or len(value) > _TEXT_MAX:
-                raise SettingError(f"{name}={value!r}", hint=f"text, of at most {_TEXT_MAX} characters")
+            if not value.strip() or len(value) > _TEXT_MAX or not value.isprintable():
+                hint = f"one line of text, of at most {_TEXT_MAX} characters"
+                raise SettingError(f"{name}={value[:_SHOWN]!r}", hint=hint)
+
+    @classmethod
+    def automatic(cls, why: str, at: str) -> Request:
+        """What nobody asks for but the service itself; `why` may be any text, an exception's too."""
+        plain = "".join(one if one.isprintable() else " " for one in why).strip()
+        return cls(AUTOMATIC, plain[:_TEXT_MAX] or "no reason was given", at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +215,17 @@ class RolloutState:
     def has_candidate(self) -> bool:
         """Whether a candidate is computed now."""
         return self.phase in {Phase.SHADOW, Phase.CANARY}
+
+    @property
+    def since(self) -> str:
+        """When the candidate came into the shadow, as the history has it; empty before the first did."""
+        return self.history[self.began - 1].at if self.began else ""
+
+    @property
+    def forbidden(self) -> frozenset[str]:
+        """Fingerprints that nobody may consume: those rolled back, but for one that was promoted again."""
+        active = set() if self.active is None else {self.active.fingerprint}
+        return frozenset({*self.bad} - active)
 
     def consumes_candidate(self, strategy: str, symbol: str) -> bool:
         """Whether a strategy is handed the candidate's frames of a symbol."""
@@ -250,6 +269,9 @@ class RolloutState:
         self._check(Action.CANARY)
         if not strategies:
             raise SettingError("no strategy is named", hint="a canary is for listed strategies")
+        for name in (*strategies, *symbols):
+            if not name.isprintable() or len(name) > _TEXT_MAX:
+                raise SettingError(f"name {name[:_SHOWN]!r}", hint="a name is one line of text")
         said = {"strategies": list(dict.fromkeys(strategies)), "symbols": list(dict.fromkeys(symbols))}
         changes = {f"canary_{name}": tuple(names) for name, names in said.items()}
         return self._to(Action.CANARY, Phase.CANARY, request, changes, version=self.candidate, evidence=said)
@@ -384,6 +406,7 @@ def _contradiction(state: RolloutState) -> str | None:
             f"{shown} with {len(state.canary_strategies)} canary strategies",
         ),
         (bool(state.canary_symbols) and not state.canary_strategies, "canary symbols without strategies"),
+        (not 0 <= state.began <= state.revision, "a candidate from after the last step"),
         ([one.revision for one in history] != list(range(1, state.revision + 1)), "a history with gaps"),
         (bool(history) and history[-1].after is not phase, f"{phase} behind another transition"),
         (names > _NAMES_MAX, f"more than {_NAMES_MAX} names"),

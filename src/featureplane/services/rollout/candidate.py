@@ -238,6 +238,7 @@ class RolloutCandidate:
             active=live.fingerprint,
             candidate=fset.fingerprint,
             began=state.began,
+            since=state.since,
             shadow=True,
             abs_tol=self._abs_tol,
             features=promoted_in_both(live, fset),

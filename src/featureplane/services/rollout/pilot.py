@@ -21,7 +21,6 @@ from featureplane.release.criteria import REPORTS, Criteria, judge
 from featureplane.release.evidence import Evidence
 from featureplane.release.guard import Trip
 from featureplane.release.rollout import (
-    AUTOMATIC,
     Action,
     Cause,
     Phase,
@@ -351,7 +350,7 @@ class RolloutPilot:
                 log_event(_log, logging.ERROR, "the service cannot follow its rollout", error=str(error))
             self._candidate.leave()
             self._candidate.miss(state)
-            if self._service.fset is not None and self._service.fset.fingerprint in state.bad:
+            if self._service.fset is not None and self._service.fset.fingerprint in state.forbidden:
                 _leave_features(self._service)
         else:
             self.trouble = None
@@ -439,7 +438,7 @@ class RolloutPilot:
         }
         self._candidate.leave()
         log_event(_log, logging.ERROR, "the canary was called back", why=trip.why, cause=trip.cause.value)
-        request = Request(AUTOMATIC, trip.why, instant(self._clock.wall_ns()))
+        request = Request.automatic(trip.why, instant(self._clock.wall_ns()))
         self._called_back = _CalledBack(request, trip.cause, evidence, self.state.began)
         self._write_back()
 

@@ -272,8 +272,10 @@ def concerning(state: RolloutState, evidence: Evidence | None) -> Evidence | Non
     active, candidate = state.active, state.candidate
     if evidence is None or active is None or candidate is None:
         return None
-    about = (active.fingerprint, candidate.fingerprint, state.began)
-    return evidence if (evidence.active, evidence.candidate, evidence.began) == about else None
+    about = Evidence(
+        active=active.fingerprint, candidate=candidate.fingerprint, began=state.began, since=state.since
+    )
+    return evidence if evidence.concerns(about) else None
 
 
 def about_rollout(
