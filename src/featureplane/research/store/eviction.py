@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from featureplane.clock import SYSTEM, Clock
@@ -87,14 +88,14 @@ class Eviction:
         return row.hot_bytes
 
     def drop(self, row: Row, reason: str, *, age: bool = False) -> int:
-        """Remove a day; bytes freed, 0 while somebody reads it. `age` raises the level to its priority.
+        """Remove a day; bytes freed, 0 while somebody reads it or if it was stored anew.
 
-        that nobody counts.
+        `age` raises the level to its priority.
         """
         freed = self.drop_hot(row)
         if row.hot_bytes and not freed:
             return 0
-        if not self._shelf.remove(row.path):
+        if not self._shelf.remove(row.path, partial(self._marked, row, reason)):
             return freed
         self._shelf.reached("removed")
         with self._manifest.writing() as connection:
@@ -103,6 +104,14 @@ class Eviction:
                 connection.execute("UPDATE aging SET level = max(level, ?)", (row.priority,))
         self._count(reason)
         return freed + row.bytes
+
+    def _marked(self, row: Row, reason: str) -> bool:
+        with self._manifest.writing() as connection:
+            if not self._manifest.is_current(row, connection):
+                return False
+            self._manifest.mark_gone(row, reason, self._clock.wall_ns(), connection)
+        self._shelf.reached("marked")
+        return True
 
     def _count(self, reason: str) -> None:
         self.removed[reason] += 1

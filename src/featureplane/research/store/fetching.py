@@ -35,7 +35,7 @@ from featureplane.research.store.measures import BAD_RESULTS, GOOD_RESULTS, RESU
 from featureplane.research.store.repair import is_damage
 from featureplane.research.store.resolving import Resolved, Resolver
 from featureplane.research.store.root import Root
-from featureplane.research.store.shelf import VERIFY, Damaged, OpenFile
+from featureplane.research.store.shelf import VERIFY, Damaged, Gone, OpenFile
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
 
@@ -136,7 +136,8 @@ class Fetcher:
         try:
             opened = self.root.shelf.open(row)
         except Damaged as error:
-            self._damaged(row, error)
+            if not (isinstance(error, Gone) and self.root.was_removed(row)):
+                self._damaged(row, error)
             return None
         self.root.used(key)
         return Piece(day, result, key, None, (row, opened), partial(self._remake, resolved))

@@ -22,7 +22,7 @@ import pyarrow as pa
 from featureplane.research.contents import Identity, identity_of
 from featureplane.research.store.dayfile import CLOCK, file_digest
 from featureplane.research.store.manifest import Row
-from featureplane.research.store.shelf import HOT, Damaged, OpenFile, Shelf
+from featureplane.research.store.shelf import HOT, Damaged, Gone, OpenFile, Shelf
 
 __all__ = ["MappedDay", "check_hot", "hot_bytes", "hot_path", "open_hot", "publish_hot"]
 
@@ -136,6 +136,8 @@ def check_hot(shelf: Shelf, row: Row) -> None:
 def _opened(shelf: Shelf, row: Row) -> OpenFile:
     try:
         opened = OpenFile(shelf.root / hot_path(row.key), locked=False)  # what is mapped stays readable
+    except FileNotFoundError:
+        raise Gone("no such file") from None
     except OSError as error:
         raise Damaged(error.strerror or str(error)) from None
     if _said(opened.identity, row.hot_identity.rpartition(",")[2]) != row.hot_identity:

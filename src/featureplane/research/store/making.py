@@ -76,6 +76,7 @@ class Maker:
             if not resolved.stands():
                 raise FilesChanged
             identity = self._shelf.publish(part, path, lambda: self._check(lease))
+            opened.path = self._shelf.root / path
             now_ns = self._clock.wall_ns()
             row = Row.of(
                 written,

@@ -256,11 +256,21 @@ class Manifest:
         connection.execute(text, row)
         connection.execute("DELETE FROM gone WHERE key = ?", (row.key,))
 
-    def drop(self, row: Row, reason: str, now_ns: int, connection: sqlite3.Connection) -> None:
-        """Forget a stored day, and remember why."""
-        connection.execute("DELETE FROM manifest WHERE key = ?", (row.key,))
+    def is_current(self, row: Row, connection: sqlite3.Connection) -> bool:
+        """Whether a day still stands there as it was read: not gone, and not stored anew."""
+        text = "SELECT 1 FROM manifest WHERE key = ? AND created_ns = ?"
+        return connection.execute(text, (row.key, row.created_ns)).fetchone() is not None
+
+    def mark_gone(self, row: Row, reason: str, now_ns: int, connection: sqlite3.Connection) -> None:
+        """Say why a day goes, before its file does: who finds the file gone does not take it for lost."""
         told = (row.key, row.symbol, row.day, reason, now_ns)
         connection.execute("INSERT OR REPLACE INTO gone VALUES (?, ?, ?, ?, ?)", told)
+
+    def drop(self, row: Row, reason: str, now_ns: int, connection: sqlite3.Connection) -> None:
+        """Forget a stored day, and remember why; not if it was stored anew meanwhile."""
+        if self.is_current(row, connection):
+            connection.execute("DELETE FROM manifest WHERE key = ?", (row.key,))
+            self.mark_gone(row, reason, now_ns, connection)
 
     def forget_hot(self, row: Row, connection: sqlite3.Connection) -> None:
         """Let a day lie in the hot tier no more, unless it got another file there meanwhile."""

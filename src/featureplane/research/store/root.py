@@ -24,7 +24,7 @@ from featureplane.research.store.manifest import Manifest, Row
 from featureplane.research.store.measures import Measures
 from featureplane.research.store.repair import opened_manifest
 from featureplane.research.store.resolving import Resolved
-from featureplane.research.store.shelf import Damaged, OpenFile, Shelf
+from featureplane.research.store.shelf import Damaged, Gone, OpenFile, Shelf
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_SECOND
 
@@ -137,14 +137,32 @@ class Root:
                 self.manifest.note_uses(uses)
 
     def discard(self, row: Row) -> None:
-        """Put a damaged day aside and forget it."""
+        """Put a damaged day aside and forget it; not if it was stored anew meanwhile."""
         if self.manifest is None or self.read_only:
             return
         with suppress(sqlite3.OperationalError, OSError):
             self.eviction.drop_hot(row)
-            self.shelf.quarantine(row.path)
             with self.manifest.writing() as connection:
-                self.manifest.drop(row, "corrupt", self.clock.wall_ns(), connection)
+                if self.manifest.is_current(row, connection):
+                    self.shelf.quarantine(row.path)
+                    self.manifest.drop(row, "corrupt", self.clock.wall_ns(), connection)
+
+    def was_removed(self, row: Row) -> bool:
+        """Whether a day whose file is gone was evicted or cleared, and is to be asked for anew.
+
+        Its row is forgotten then: who removed it may have ended between the two.
+        """
+        if self.manifest is None:
+            return False
+        with suppress(sqlite3.OperationalError):
+            why = self.manifest.why_gone(row.key)
+            if why in (None, "corrupt"):
+                return not self.manifest.is_current(row, self.manifest.connection())
+            if not self.read_only:
+                with self.manifest.writing() as connection:
+                    self.manifest.drop(row, why, self.clock.wall_ns(), connection)
+            return True
+        return False
 
     def why_missing(self, resolved: Resolved) -> str:
         """Why a day is not stored: `corrupt`, `evicted`, `new_symbol`, `new_features` or `new_data`."""
@@ -194,6 +212,11 @@ class Root:
         return True
 
     def _drop_damaged(self, row: Row, error: Damaged) -> None:
+        if isinstance(error, Gone):  # it is the copy that goes first
+            if self.manifest is not None and not self.read_only:
+                with suppress(sqlite3.OperationalError):
+                    self.manifest.forget_hot(row, self.manifest.connection())
+            return
         log_event(_log, logging.WARNING, f"a hot day is damaged: {error}", symbol=row.symbol, day=row.day)
         if self.manifest is not None and not self.read_only:
             with suppress(sqlite3.OperationalError):

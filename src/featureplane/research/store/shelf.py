@@ -30,7 +30,7 @@ from featureplane.research.contents import Identity, identity_of
 from featureplane.research.store.dayfile import file_digest, groups_between, read_facts
 from featureplane.research.store.manifest import Row
 
-__all__ = ["BOOKS", "HOT", "QUARANTINE", "VERIFY", "Damaged", "OpenFile", "Shelf", "sync_folder"]
+__all__ = ["BOOKS", "HOT", "QUARANTINE", "VERIFY", "Damaged", "Gone", "OpenFile", "Shelf", "sync_folder"]
 
 HOT: Final = ".hot"
 BOOKS: Final = ".books"
@@ -45,6 +45,10 @@ class Damaged(Exception):
     """A file that is not what was published: gone, short, or of other bytes."""
 
 
+class Gone(Damaged):
+    """A file that is not there; whether somebody removed it as one may, the manifest tells."""
+
+
 class OpenFile:
     """A published file, open and locked against removal until nobody refers to it.
 
@@ -54,10 +58,18 @@ class OpenFile:
     def __init__(self, path: Path, *, locked: bool = True) -> None:
         self.path = path
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.locked = False
         if locked:
-            with suppress(OSError):  # a file system without locks: the open file stays readable anyway
+            # WHY let it pass: without locks, or while somebody removes it, the open file stays readable.
+            with suppress(OSError):
                 fcntl.flock(self.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                self.locked = True
         self.identity: Identity = identity_of(os.fstat(self.descriptor))
+
+    @property
+    def was_removed(self) -> bool:
+        """Whether it has no name any more."""
+        return not os.fstat(self.descriptor).st_nlink
 
     def buffer(self) -> pa.Buffer:
         """Its bytes, mapped by Python: opened ten times as fast, for what no thread of Arrow reads."""
@@ -120,8 +132,12 @@ class Shelf:
         """A stored day; nothing of it is read yet. Raises `Damaged` where it cannot be the one."""
         try:
             opened = OpenFile(self.root / row.path)
+        except FileNotFoundError:
+            raise Gone("no such file") from None
         except OSError as error:
             raise Damaged(error.strerror or str(error)) from None
+        if opened.was_removed:
+            raise Gone("removed while it was opened")
         if opened.identity[2] != row.bytes:
             raise Damaged(f"{opened.identity[2]} bytes, {row.bytes} were published")
         return opened
@@ -162,15 +178,23 @@ class Shelf:
 
     # -- removing
 
-    def remove(self, path: str) -> bool:
-        """Remove a file unless somebody reads it; whether it is not there any more."""
+    def remove(self, path: str, may_go: Callable[[], bool] | None = None) -> bool:
+        """Remove a file unless somebody reads it; whether it is not there any more.
+
+        `may_go` is asked when nobody reads it and nobody can begin to.
+        """
         try:
             descriptor = os.open(self.root / path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            (self.root / path).unlink(missing_ok=True)
+            if may_go is not None and not may_go():
+                return False
+            if os.path.samestat(os.fstat(descriptor), (self.root / path).stat()):  # else it is a newer one
+                (self.root / path).unlink()
+        except FileNotFoundError:
+            return True
         except OSError:
             return False
         finally:
