@@ -13,7 +13,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +35,11 @@ __all__ = [
     "HEADER_BYTES",
     "FeatureFrame",
     "FeatureUpdateEvent",
+    "FrameKey",
     "FrameLayout",
     "Value",
     "end_frame",
+    "frame_key",
     "read_head",
 ]
 
@@ -68,6 +70,20 @@ def read_head(data: bytes) -> tuple[int, int]:
     if magic != _MAGIC or version != _VERSION:
         raise MalformedEvent(f"magic {magic!r}, version {version}", "a frame", offset=0)
     return HEADER_BYTES + 16 * words + 8 * features, local_ts_ns
+
+
+class FrameKey(NamedTuple):
+    """Which frame of a stream one is: prefix of its set's fingerprint, symbol id, `seq`."""
+
+    prefix: bytes
+    symbol_id: int
+    seq: int
+
+
+def frame_key(data: bytes) -> FrameKey:
+    """What `HEADER_BYTES` or more say they are, damaged ones too."""
+    head = _HEADER.unpack_from(data)
+    return FrameKey(head[8], head[3], head[5])
 
 
 class FrameLayout:

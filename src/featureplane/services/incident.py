@@ -33,10 +33,12 @@ from featureplane.market.instruments import load_instruments
 from featureplane.market.sources.binance_plain import local_time
 from featureplane.services.recording import (
     ABOUT,
+    EXPORTED_FEATURES,
     INSTRUMENTS,
     RUNS,
     Beginning,
     beginning_line,
+    beginnings,
     features_file,
     files_of,
     frame_files,
@@ -44,8 +46,6 @@ from featureplane.services.recording import (
     is_recording,
     json_lines,
     raw_files,
-    read_about,
-    read_beginnings,
 )
 from featureplane.units import NANOS_PER_SECOND
 
@@ -53,7 +53,6 @@ __all__ = ["MANIFEST", "export", "instant_text", "read_instant", "read_manifest"
 
 MANIFEST: Final = "manifest.json"
 
-_FEATURES: Final = "features.toml"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO: Final = timedelta(microseconds=1)
 _CHUNK_BYTES: Final = 1 << 20
@@ -189,7 +188,7 @@ def export(recording: Path, from_ns: int, to_ns: int, out: Path) -> dict[str, An
 def _check_one_set(span: _Span) -> None:
     """Refuse a span in which another set became the active one: no run would give those frames."""
     now, began = span.begins.about, False
-    for here in _beginnings(span.recording):
+    for here in beginnings(span.recording):
         began = began or here.raw == span.begins.raw
         if began and here.about != now and here.local_ts_ns < span.to_ns:
             when = instant_text(here.local_ts_ns)
@@ -224,7 +223,7 @@ def _fill(out: _Out, span: _Span, place: Path) -> dict[str, Any]:
     out.write(INSTRUMENTS, [(recording / INSTRUMENTS).read_bytes()])
     features = _features(recording, begins)
     if features is not None:
-        out.write(_FEATURES, [features.read_bytes()])
+        out.write(EXPORTED_FEATURES, [features.read_bytes()])
     manifest = {
         "featureplane": __version__,
         "from": instant_text(from_ns),
@@ -280,7 +279,7 @@ def _command(place: Path, folder: Path, about: Mapping[str, Any], *, has_file: b
     name = about.get("feature_set")
     if name is None:
         return shlex.join([*set_, "HFT_FEATURE_ENGINE_ENABLED=0", *words])
-    file = str(place / _FEATURES)
+    file = str(place / EXPORTED_FEATURES)
     shipped = name in registry and registry.get(name).fingerprint == about.get("fingerprint")
     return shlex.join([*set_, *words, "--features", name if shipped or not has_file else file])
 
@@ -310,32 +309,10 @@ def _times(recording: Path) -> tuple[int, int] | None:
 def _beginning(recording: Path, from_ns: int) -> Beginning | None:
     """The last place before a time where a replay can begin; the first one there is, where none is before."""
     chosen: Beginning | None = None
-    for here in _beginnings(recording):
+    for here in beginnings(recording):
         if chosen is None or here.local_ts_ns <= from_ns:
             chosen = here
     return chosen
-
-
-def _beginnings(recording: Path) -> Iterator[Beginning]:
-    raws, frames = raw_files(recording), frame_files(recording)
-    if not raws:
-        return
-    raw_names, frame_names = {path.name for path in raws}, {path.name for path in frames}
-    known = read_beginnings(recording)
-    # WHY at its very beginning: what a service takes first needs no state before it.
-    began = 0
-    with raws[0].open("rb") as stream:
-        read = next((found for found in map(local_time, stream) if found is not None), None)
-    if read is not None and raws[0].stem.endswith("-000001"):
-        first = frames[0].name if frames else f"frames-{raws[0].stem.partition('-')[2]}.bin"
-        yield Beginning(read[0], (raws[0].name, 0), (first, 0), read_about(recording))
-        began = 1
-    for here in known:
-        if here.raw[0] in raw_names and here.frames[0] in frame_names:
-            began = 1
-            yield here
-    if not began and read is not None and not frames:
-        yield Beginning(read[0], (raws[0].name, 0), ("", 0), read_about(recording))
 
 
 def _messages(recording: Path, begins: Beginning) -> Iterator[tuple[int | None, bytes]]:

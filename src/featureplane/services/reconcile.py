@@ -1,170 +1,122 @@
 """A recording held against itself: its messages are taken again, and the frames compared with those it has.
 
-Leans on `recording` and on a service as it runs, without strategies. Changes nothing in the folder.
+Leans on `recording`, `frame_match`, and on a service as it runs, without strategies. Changes nothing in the
+folder.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, groupby, pairwise
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final
 
-from featureplane.errors import EmptyStream, SettingError, StateError
+from featureplane.errors import EmptyStream, SettingError, UnreadableFile
 from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venues.paper import PaperVenue
-from featureplane.features.frame import FeatureFrame, FrameLayout
+from featureplane.features.catalog import registry
+from featureplane.features.frame import FrameLayout
 from featureplane.features.loading import load_feature_set
 from featureplane.features.pipeline import Pipeline
-from featureplane.features.shadow_compare import Comparison
 from featureplane.features.spec import FeatureSet
-from featureplane.market.instruments import load_instruments
+from featureplane.market.instruments import Instrument, load_instruments
+from featureplane.market.sources.binance_plain import is_cut
+from featureplane.services.frame_match import Divergence, FrameMatch, Reconciliation
 from featureplane.services.marketdata import MarketDataService
 from featureplane.services.recording import (
+    EXPORTED_FEATURES,
     INSTRUMENTS,
+    Beginning,
+    beginnings,
     features_file,
     frame_files,
+    is_reconnect,
     is_recording,
-    read_about,
-    read_frames,
+    raw_files,
+    reconnected,
 )
-from featureplane.services.replay_source import ReplaySource, parse_replay, recorded_states
 from featureplane.services.story import Story
 from featureplane.strategy.service import ServiceRunner
 
 __all__ = ["Divergence", "Reconciliation", "reconcile"]
 
-_MESSAGE_BYTES: Final = 400
+_CHUNK_FRAMES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Divergence:
-    """The first message of whose frames one is another one now.
+class _Stretch:
+    """From one place where a replay can begin to the next one."""
 
-    `message` counts from 1 in the recording, `text` is how it begins; `differs` has by feature, or by
-    `_changed`, `_ready`, `_flags`, `_frame`, what was emitted and what is computed now.
-    """
-
-    message: int
-    text: str
-    symbol: str
-    seq: int
-    local_ts_ns: int
-    differs: dict[str, tuple[object, object]]
-
-
-@dataclass(slots=True)
-class Reconciliation:
-    """What came of it. `frames` are those that were emitted or are computed now, at one place or another.
-
-    `cut_off` frames belong to the last message, whose frames a service that was killed did not write.
-    """
-
-    messages: int = 0
-    frames: int = 0
-    equal: int = 0
-    cut_off: int = 0
-    first: Divergence | None = None
-    feature_set: str = ""
-    backend: str = ""
+    begins: Beginning
+    ends: Beginning | None
 
     @property
-    def ratio(self) -> float:
-        """Equal frames / frames; NaN without any."""
-        return self.equal / self.frames if self.frames else math.nan
+    def fingerprint(self) -> str | None:
+        """Of the set that was the active one."""
+        found: str | None = self.begins.about["fingerprint"]
+        return found
 
-
-@dataclass(slots=True)
-class _Held:
-    """A subscriber that holds each frame against the next one of the recording."""
-
-    recorded: Iterator[FeatureFrame]
-    compare: Comparison
-    layout: FrameLayout
-    found: Reconciliation
-    name: str = "reconcile"
-    _message: bytes = b""
-    _beyond: list[tuple[int, bytes, bytes]] = field(default_factory=list)
-    _lost: int = 0
-
-    def on_message(self, data: bytes, _local_ts_ns: int | None, _symbol: str | None) -> None:
-        """A message is about to be taken."""
-        self.found.messages += 1
-        self._message = data
-
-    def on_reconnect(self, _symbol: str | None, _reason: str) -> None:
-        """Another connection: its frames say so themselves."""
-
-    def on_frames(self, frames: Sequence[FeatureFrame]) -> None:
-        """Frames were made of it."""
-        for frame in frames:
-            now, before = frame.pack(), next(self.recorded, None)
-            if before is None:
-                self._lost += 1
-                if not self._beyond:
-                    self._beyond.append((self.found.messages, self._message, now))
-                continue
-            was = before.pack()
-            self.found.frames += 1
-            if was == now:
-                self.found.equal += 1
-            else:
-                self._note(self.found.messages, self._message, was, now)
-
-    def finish(self) -> None:
-        """Frames that only one side has."""
-        last = self.found.messages
-        for number, message, now in self._beyond:
-            if number == last:
-                self.found.cut_off = self._lost
-                continue
-            self.found.frames += self._lost
-            self._note(number, message, None, now)
-        for before in self.recorded:
-            self.found.frames += 1
-            self._note(last, self._message, before.pack(), None)
-
-    def _note(self, number: int, message: bytes, was: bytes | None, now: bytes | None) -> None:
-        if self.found.first is not None:
-            return
-        frame = FeatureFrame.unpack(was or now or b"", self.layout)
-        if was is None:
-            differs: dict[str, tuple[object, object]] = {"_frame": ("missing", "there")}
-        else:
-            differs = self.compare.frames(was, now) or {"_frame": ("there", "there, with other bytes")}
-        text = message[:_MESSAGE_BYTES].decode("utf-8", "replace")
-        self.found.first = Divergence(number, text, frame.symbol, frame.seq, frame.local_ts_ns, differs)
+    @property
+    def ends_service(self) -> bool:
+        """Whether another service begins behind it, or nothing."""
+        return self.ends is None or not self.ends.states
 
 
 def reconcile(folder: Path, *, backend: str = "auto", allow_code: bool = False) -> Reconciliation:
     """Take the messages of a recording again and compare the frames byte by byte with those it has.
 
-    Frames are held against each other in their order. A recording in which another set became the active
-    one is refused: `incident export` takes out a span of one set.
+    Each frame is held against that of the same symbol, set and sequence number. Where another set became the
+    active one, it goes on from the state that was recorded there; where the oldest files are gone, it begins
+    with the first state that is left. A damaged frame is one that differs. Frames of candidates, which were
+    not the active set's, are not looked at.
 
     Raises
     ------
     SettingError
         No recording, or one without features.
     EmptyStream
-        Nothing was recorded.
-    UnreadableFile, FeatureSetMismatch, MalformedEvent
-        Files that are none, or frames of another set.
+        Nothing was recorded, or no state is left from which it could go on.
+    UnreadableFile
+        Files that are none.
     """
     if not is_recording(folder):
         raise SettingError(f"{folder}: no recording", hint="a folder that `featureplane run --record` wrote")
-    fset = _feature_set(folder, allow_code=allow_code)
     instruments = load_instruments(folder / INSTRUMENTS)
-    layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
-    files = frame_files(folder)
-    if not list(islice(read_frames(files, layout), 1)):
+    places: Iterator[Beginning | None] = chain(_places(folder), (None,))
+    stretches = (_Stretch(here, there) for here, there in pairwise(places) if here is not None)
+    found = Reconciliation()
+    match = FrameMatch(found)
+    for fingerprint, part in groupby(stretches, key=lambda one: one.fingerprint):
+        first = next(part)
+        fset = _feature_set(folder, fingerprint, allow_code=allow_code)
+        name: str = first.begins.about["feature_set"]
+        if name not in found.feature_sets:
+            found.feature_sets.append(name)
+        service = _service(_feed(fset, first.begins, instruments, backend), match)
+        found.backend = service.feed.backend
+        layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
+        for stretch in chain((first,), part):
+            match.begin(fset, name, layout, _frames(folder, stretch, layout.size))
+            _take(service, _lines(folder, stretch))
+            if match.error is not None:
+                raise match.error
+            match.end(of_service=stretch.ends_service)
+        service.finish()
+    if not found.frames:
         raise EmptyStream(f"frames in {folder}", hint="was anything received?")
-    text = f"replay:{folder}"
-    source: str = read_about(folder)["source"]
+    return found
+
+
+def _feed(fset: FeatureSet, begins: Beginning, instruments: tuple[Instrument, ...], backend: str) -> Pipeline:
+    source: str = begins.about["source"]
     feed = Pipeline(fset, source, instruments, backend=backend, live=False, on_malformed="drop")
-    feed.go_on_from(recorded_states(text))
+    if begins.states:
+        feed.go_on_from(begins.states)
+    return feed
+
+
+def _service(feed: Pipeline, match: FrameMatch) -> MarketDataService:
     runner = ServiceRunner(
         [],
         feed.instruments,
@@ -172,23 +124,88 @@ def reconcile(folder: Path, *, backend: str = "auto", allow_code: bool = False) 
         venue=PaperVenue(feed.instruments, None, stream=feed.options),
         risk=RiskCheck(feed.instruments, None),
         listener=Story(),
-        backend=backend,
+        backend=feed.backend,
     )
-    found = Reconciliation(feature_set=fset.feature_set_id, backend=feed.backend)
-    compare = Comparison(fset, fset, abs_tol=0.0, fresh=_no_states)
-    held = _Held(read_frames(files, layout), compare, layout, found)
-    service = MarketDataService(runner, feed, story=Story(), subscribers=[held])
-    service.run(ReplaySource(parse_replay(text)[0], None, [one.symbol for one in instruments]))
-    return found
+    return MarketDataService(runner, feed, story=Story(), subscribers=[match])
 
 
-def _feature_set(folder: Path, *, allow_code: bool) -> FeatureSet:
-    about: dict[str, Any] = read_about(folder)
-    fingerprint = about.get("fingerprint")
-    if not isinstance(fingerprint, str):
+def _take(service: MarketDataService, lines: Iterator[bytes]) -> None:
+    for line in lines:
+        if is_reconnect(line):
+            service.reconnect(*reconnected(line))
+        else:
+            service.take(line)
+        if service.story.news:
+            service.story.tell()
+
+
+def _feature_set(folder: Path, fingerprint: str | None, *, allow_code: bool) -> FeatureSet:
+    """The set of that fingerprint: as it was recorded, as an export has it, or one that is shipped."""
+    if fingerprint is None:
         raise SettingError(f"{folder}: recorded without features", hint="there are no frames to compare")
-    return load_feature_set(features_file(folder, fingerprint), allow_code=allow_code)
+    for path in (features_file(folder, fingerprint), folder / EXPORTED_FEATURES):
+        if path.exists():
+            fset = load_feature_set(path, allow_code=allow_code)
+            if fset.fingerprint == fingerprint:
+                return fset
+    for name in registry:
+        if registry.get(name).fingerprint == fingerprint:
+            return registry.get(name)
+    path = features_file(folder, fingerprint)
+    raise UnreadableFile(str(path), "nothing, or another set", f"the set of fingerprint {fingerprint[:16]}")
 
 
-def _no_states(_fset: FeatureSet) -> NoReturn:
-    raise StateError("states are not compared here")
+# -- what is there
+
+
+def _places(folder: Path) -> Iterator[Beginning]:
+    """Where a replay can begin; of two that are the same place the later one counts."""
+    last: Beginning | None = None
+    for here in beginnings(folder):
+        if last is not None and here.raw != last.raw:
+            yield last
+        last = here
+    if last is not None:
+        yield last
+
+
+def _between(
+    paths: list[Path], begins: tuple[str, int], ends: tuple[str, int] | None
+) -> Iterator[tuple[Path, int, int | None]]:
+    """Files from one place to another, each with the bytes at which to begin and to end."""
+    for path in paths:
+        if path.name < begins[0] or (ends is not None and path.name > ends[0]):
+            continue
+        start = begins[1] if path.name == begins[0] else 0
+        yield path, start, ends[1] if ends is not None and path.name == ends[0] else None
+
+
+def _lines(folder: Path, stretch: _Stretch) -> Iterator[bytes]:
+    """Lines as they were recorded, without a last one that is cut off by the end of its file."""
+    ends = None if stretch.ends is None else stretch.ends.raw
+    for path, at, stop in _between(raw_files(folder), stretch.begins.raw, ends):
+        try:
+            with path.open("rb") as stream:
+                stream.seek(at)
+                while (stop is None or stream.tell() < stop) and (line := stream.readline()):
+                    text = line.rstrip(b"\r\n")
+                    if text and (line.endswith(b"\n") or not is_cut(text)):
+                        yield text
+        except OSError as error:
+            raise UnreadableFile(str(path), error.strerror or str(error), "messages") from None
+
+
+def _frames(folder: Path, stretch: _Stretch, size: int) -> Iterator[bytes]:
+    """What has the length of a frame of that set, whatever is in it."""
+    ends = None if stretch.ends is None else stretch.ends.frames
+    for path, at, stop in _between(frame_files(folder), stretch.begins.frames, ends):
+        try:
+            with path.open("rb") as stream:
+                stream.seek(at)
+                left = (path.stat().st_size if stop is None else stop) - at
+                while left >= size and (data := stream.read(min(left, size * _CHUNK_FRAMES))):
+                    left -= len(data)
+                    for start in range(0, len(data) - size + 1, size):
+                        yield data[start : start + size]
+        except OSError as error:
+            raise UnreadableFile(str(path), error.strerror or str(error), "frames") from None

@@ -38,6 +38,7 @@ from featureplane.services.recording import (
 from featureplane.services.recording_files import FILE_BYTES_MAX, KEEP_BYTES, RecordedFiles
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_SECOND
+from featureplane.whole_file import WholeFile
 
 __all__ = ["STATE_NS", "Recorder", "States", "check_folder"]
 
@@ -190,6 +191,8 @@ class Recorder:
             return
         try:
             self._describe(fset)
+            if not self.messages and not self._goes_on:
+                self._write_about()
         except OSError as error:
             self._stop(error)
         self._begun_ns = self._calm_until = 0  # WHY: a replay of what follows begins there
@@ -215,6 +218,11 @@ class Recorder:
         self._about = _about(self._source, fset)
         if fset is not None and not (path := features_file(self.folder, fset.fingerprint)).exists():
             path.write_text(to_toml(fset), encoding="utf-8")
+
+    def _write_about(self) -> None:
+        """WHY again: before the first message the set is another one where a rollout had promoted it."""
+        with WholeFile(self.folder / ABOUT) as file:
+            file.part.write_text(json.dumps(self._about) + "\n", encoding="utf-8")
 
     def _note(self, line: bytes, local_ts_ns: int | None) -> None:
         if local_ts_ns is None:

@@ -21,16 +21,19 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from featureplane.errors import FeatureSetMismatch, UnreadableFile
 from featureplane.features.frame import HEADER_BYTES, FeatureFrame, FrameLayout, read_head
+from featureplane.market.sources.binance_plain import local_time
 
 __all__ = [
     "ABOUT",
+    "EXPORTED_FEATURES",
     "INSTRUMENTS",
     "RUNS",
     "START",
@@ -38,6 +41,7 @@ __all__ = [
     "Beginning",
     "Kind",
     "beginning_line",
+    "beginnings",
     "features_file",
     "files_of",
     "frame_files",
@@ -55,6 +59,9 @@ __all__ = [
 
 ABOUT: Final = "recording.json"
 INSTRUMENTS: Final = "instruments.toml"
+
+EXPORTED_FEATURES: Final = "features.toml"
+"""The one set of an exported span."""
 
 RUNS: Final = "runs.jsonl"
 
@@ -182,6 +189,43 @@ def read_beginnings(folder: Path) -> Iterator[Beginning]:
             yield Beginning(int(said["local_ts_ns"]), raw, frames, about, states)
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             raise UnreadableFile(str(folder), repr(error), "a state as the recorder writes it") from None
+
+
+def beginnings(folder: Path) -> Iterator[Beginning]:
+    """Where a replay of what is still there can begin, in order: its very beginning, and places with states.
+
+    The oldest files may be gone. Raises `UnreadableFile`.
+    """
+    raws, frames = raw_files(folder), frame_files(folder)
+    if not raws:
+        return
+    raw_names, frame_names = {path.name for path in raws}, {path.name for path in frames}
+    known = (one for one in read_beginnings(folder) if one.raw[0] in raw_names)
+    head = next(known, None)
+    with raws[0].open("rb") as stream:
+        read = next((found for found in map(local_time, stream) if found is not None), None)
+    began = read is not None and _is_whole(raws, frames, head)
+    if read is not None and began:
+        first = frames[0].name if frames else f"frames-{raws[0].stem.partition('-')[2]}.bin"
+        yield Beginning(read[0], (raws[0].name, 0), (first, 0), read_about(folder))
+    for here in chain(() if head is None else (head,), known):
+        if here.frames[0] in frame_names:
+            began = True
+            yield here
+    if read is not None and not began and not frames:
+        yield Beginning(read[0], (raws[0].name, 0), ("", 0), read_about(folder))
+
+
+def _is_whole(raws: Sequence[Path], frames: Sequence[Path], head: Beginning | None) -> bool:
+    """Whether no file is gone: what a service takes first needs no state before it.
+
+    Numbers begin anew with each day, so that those of the first files alone do not say it.
+    """
+    if any(not paths[0].stem.endswith("-000001") for paths in (raws, frames) if paths):
+        return False
+    if head is None:
+        return True
+    return head.raw != (raws[0].name, 0) and not (frames and head.frames[0] < frames[0].name)
 
 
 def json_lines(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
