@@ -44,7 +44,10 @@ def answer(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
 
 
 def test_finer_prices_are_refused_until_they_are_declared(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lines, known = sample_lines(6_000), load_instruments(INSTRUMENTS)
@@ -65,6 +68,9 @@ def test_finer_prices_are_refused_until_they_are_declared(
         assert stage.value('events_dropped_total{reason="malformed"}') == refused
         assert stage.value('book_broken_total{reason="malformed"}') >= 1
         phases = stage.phases
+    said = [one for one in caplog.records if one.getMessage() == "a message cannot be read"]
+    assert len(said) == 5
+    assert "`price_exponent` is declared as 2, the data have" in said[0].__dict__["fields"]["reason"]
     assert list(raw_lines(raw_files(Path("recording"))))[3_000:] == changed[3_000:]
     # What the page says: the recording tells what there is now.
     page = Page("schema-mismatch", capsys)

@@ -271,6 +271,11 @@ class MessageFeed:
         """What became no event, by reason, as `dropped`."""
         return {"dropped": Counter({reason: count for reason, count in self._feed.unread if count})}
 
+    @property
+    def unread(self) -> dict[str, int]:
+        """See `Pipeline.unread`."""
+        return dict(self._feed.unread)
+
     def finish(self) -> None:
         """End the stream; the next push begins another."""
         self._failed = False

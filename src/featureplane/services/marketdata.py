@@ -42,6 +42,7 @@ from featureplane.services.recording import START
 from featureplane.services.rollout.engines import RolloutEngines
 from featureplane.services.rollout.pilot import RolloutPilot
 from featureplane.services.story import Story
+from featureplane.services.unreadable import UnreadableMessages
 from featureplane.settings import Settings
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.service import ServiceRunner
@@ -125,6 +126,7 @@ class MarketDataService:
         self._publish_every = settings.metrics_sample_every if watched else 0
         self._publish_at = self._publish_every
         self._clock, self._published_ns = clock, 0
+        self._unreadable = UnreadableMessages(clock)
         self._stopping = self.is_over = False
         self.messages = self.frames = self.errors = self.reconnects = 0
         self.queue_breaks = self.resubscribes = 0
@@ -233,8 +235,10 @@ class MarketDataService:
             else:
                 frames = self._take_due(data, local_ts_ns, symbol)
         except FeaturePlaneError as error:
-            self._refuse(error)
+            self._refuse(error, data)
             return
+        if self.runner.may_be_unread:
+            self._unreadable.look(self.feed, data, local_ts_ns, symbol, messages)
         if frames:
             self.frames += len(frames)
             if self._subscribers and isinstance(self.feed, Pipeline):
@@ -285,21 +289,15 @@ class MarketDataService:
             self._published_ns = now_ns
             self.telemetry.publish()
 
-    def _refuse(self, error: FeaturePlaneError) -> None:
+    def _refuse(self, error: FeaturePlaneError, data: bytes) -> None:
         """A message that cannot be used.
 
         Where it was taken a stream cannot go on behind it, even one that drops what is malformed: it begins
         anew, and waits for a snapshot.
         """
         self.errors += 1
-        log_event(
-            _log,
-            logging.ERROR,
-            "a message cannot be used",
-            trace=f"m{self.runner.messages + 1}",
-            error=str(error),
-            hint=error.hint,
-        )
+        said = {"error": str(error), "hint": error.hint}
+        self._unreadable.tell("a message cannot be used", logging.ERROR, data, self.messages, **said)
         if not isinstance(error, InputError) or isinstance(error, UnknownSymbol):
             return  # nothing was taken
         with suppress(StateError):  # raised where the stream has ended; books and venue come before
@@ -346,6 +344,7 @@ class MarketDataService:
             self.pilot.finish()
         self.story.tell()
         self.story.tell_late(self.runner.states.values())
+        self._unreadable.finish()
         self.telemetry.publish()
         self._answer(StateError("the service has ended"))
         log_event(_log, logging.INFO, "ended", messages=self.messages, frames=self.frames)

@@ -6,6 +6,7 @@ Leans on `strategy.versions`. Knows nothing of services.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.latest import LatestFrames
@@ -13,9 +14,12 @@ from featureplane.features.pipeline import Pipeline
 from featureplane.market.events import EventBatch
 from featureplane.market.instruments import choose_instrument
 from featureplane.market.stages import Stages
+from featureplane.strategy.market import DID_WORD, Did
 from featureplane.strategy.versions import VersionedRunner
 
 __all__ = ["ServiceRunner"]
+
+_WHOLE: Final = int(Did.WHOLE)
 
 
 class ServiceRunner(VersionedRunner):
@@ -61,6 +65,15 @@ class ServiceRunner(VersionedRunner):
     def is_whole(self, symbol: str) -> bool:
         """Whether the book of a symbol is known, and nothing of it is missing; raises `UnknownSymbol`."""
         return self._books.is_whole(choose_instrument(self.instruments, symbol).symbol_id)
+
+    @property
+    def may_be_unread(self) -> bool:
+        """Whether the last message may have become nothing that can be used; False where it did not.
+
+        One look where engine and books are one call: behind a message that was read the book is whole, or
+        waits for a snapshot.
+        """
+        return not self._joined or not self._room.head[DID_WORD] & _WHOLE
 
     @property
     def active(self) -> Pipeline | None:
