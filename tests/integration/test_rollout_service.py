@@ -1,13 +1,9 @@
-"""A rollout in a running service, through its control socket and behind its back; and what calls it back."""
+"""A rollout in a running service, through its control socket and behind its back."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,105 +14,20 @@ import featureplane as fp
 from featureplane import native
 from featureplane.cli.app import main
 from featureplane.clock import SYSTEM
-from featureplane.features.kernels.averages import Ema
 from featureplane.features.loading import load_feature_set
-from featureplane.features.messages import ReferenceMessages
 from featureplane.features.profiles import profile_of
-from featureplane.release.rollout import Action, Phase, Request, RolloutState, Version
-from featureplane.release.rollout_file import RolloutFile, packed
-from featureplane.services.configuration import read_configuration
-from featureplane.services.marketdata import MarketDataService
-from featureplane.services.preparation import prepare
-from featureplane.services.rollout.pilot import RolloutPilot
+from featureplane.release.rollout import Action, Phase, Version
+from featureplane.release.rollout_file import RolloutFile
 from featureplane.strategy.twins import Twin
 from featureplane.telemetry import Picture
-from tests.integration.test_rollout import ANN, CRITERIA, SLOW
-from tests.integration.test_service_web import Steps, served, until_taken
-from tests.services import INSTRUMENTS, SYMBOL, sample_lines, sample_part
+from tests.integration.test_rollout import ANN, CRITERIA
+from tests.rollouts import FORMS, MAKER, PLACE, consumed, folder, number, running
+from tests.services import SYMBOL
 from tests.shadow import until
 
+__all__ = ["folder"]
+
 pytestmark = pytest.mark.skipif(not native.available(), reason="both backends are needed")
-
-MAKER = "SharedMarketMaker"
-ALONE = """\
-from featureplane.strategy.examples.market_maker import SharedMarketMaker
-from featureplane.strategy.examples.ofi_taker import SharedOfiTaker
-
-class Maker(SharedMarketMaker):
-    pass
-
-class Taker(SharedOfiTaker):
-    pass
-"""
-FORMS = "featureplane.strategy.examples.market_maker:FORMS"
-PLACE = Path("var/feature_rollout.json")
-
-
-@dataclass
-class Live:
-    """A service that runs, its commands, and the lines it is given."""
-
-    service: MarketDataService
-    control: Path
-    steps: Steps
-    lines: Iterator[bytes]
-    given: int = 0
-
-    @property
-    def pilot(self) -> RolloutPilot:
-        assert self.service.pilot is not None
-        return self.service.pilot
-
-    def more(self, count: int) -> None:
-        for _ in range(count):
-            self.steps.queue.put(next(self.lines))
-        self.given += count
-        until_taken(self.service, self.given)
-        self.service.ask(lambda: None, 20)
-
-    def rollout(self, *words: str, status: int = 0) -> None:
-        assert main(["rollout", *words, "--control", str(self.control)]) == status
-
-    def told(self, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-        capsys.readouterr()
-        self.rollout("status", "--json")
-        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return answer
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name, value in (("PARITY", "1"), ("SAMPLE_EVERY", "2")):
-        monkeypatch.setenv(f"HFT_FEATURE_SHADOW_{name}", value)
-    monkeypatch.setenv("HFT_FEATURE_LATENCY_SAMPLE_EVERY", "4")
-    (tmp_path / "var").mkdir()
-    (tmp_path / "var" / "feature_rollout.criteria.toml").write_text(CRITERIA)
-    (tmp_path / "slow.toml").write_text(SLOW)
-    (tmp_path / "alone.py").write_text(ALONE)  # without legacy forms, which have to be in step first
-    return tmp_path
-
-
-@contextmanager
-def running(
-    folder: Path, *strategies: str, backend: str = "auto", features: str | None = "lob_shared_v1"
-) -> Iterator[Live]:
-    given = {
-        "backend": backend,
-        "source": f"replay:{sample_part(folder, 50)}",
-        "feed": "binance-spot",
-        "instruments": str(INSTRUMENTS),
-        "strategy": list(strategies) or [f"{MAKER}=alone.py:Maker"],
-        "features": features,
-    }
-    service = prepare(read_configuration(None, given), allow_code=True).service
-    with served(service, folder) as (_, control, steps):
-        yield Live(service, control, steps, iter(sample_lines()))
-
-
-def consumed(live: Live, strategy: str = MAKER) -> str:
-    ctx = live.service.runner.states[strategy].strategy.ctx
-    return ctx.get_feature_set_id(SYMBOL)
 
 
 def test_a_running_service_follows_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,15 +192,6 @@ def test_a_strategy_that_does_not_accept_it_refuses_the_canary(
         until(lambda: live.told(capsys)["evidence"]["compared"] > 0)
 
 
-class WrongEma(Ema):
-    """With something added to each input."""
-
-    __slots__ = ()
-
-    def update(self, x: float, clock_ns: int) -> None:
-        super().update(x + 1, clock_ns)
-
-
 def test_a_candidate_is_refused_at_once_where_nothing_would_be_compared(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,165 +204,6 @@ def test_a_candidate_is_refused_at_once_where_nothing_would_be_compared(
         live.rollout("shadow", "slow.toml", *ANN, status=2)
         live.more(100)
     assert RolloutFile(PLACE).read().phase is Phase.ACTIVE
-
-
-def changed_ema(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Averages of candidates, in Python, are wrong from now on."""
-    successor = fp.Pipeline.successor
-
-    def other(self: fp.Pipeline, fset: fp.FeatureSet) -> fp.Pipeline:
-        made = successor(self, fset)
-        assert isinstance(made._running, ReferenceMessages)
-        for one in made.instruments:
-            for node in made._running.symbol(one.symbol_id).nodes.all:
-                if isinstance(node.kernel, Ema):
-                    node.kernel.__class__ = WrongEma
-        return made
-
-    monkeypatch.setattr(fp.Pipeline, "successor", other)
-
-
-def test_a_candidate_that_computes_wrongly_is_called_back_by_itself(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with running(folder, backend="python") as live:
-        live.more(3_000)
-        live.rollout("shadow", "slow.toml", *ANN)
-        changed_ema(monkeypatch)
-        live.rollout("canary", "--strategy", MAKER, *ANN)
-        live.more(3_000)
-        assert consumed(live) == "lob_shared_v1"
-        told = live.told(capsys)
-        picture = live.service.picture(20)
-    last = told["history"][-1]
-    assert (last["by"], last["action"], last["cause"]) == ("featureplane", "rollback", "kernel")
-    assert last["why"].startswith("3 mismatches in 5 minutes, the last in ")
-    assert "ofi_l1_ema8" in last["why"]
-    assert last["evidence"]["mismatches"]["ofi_l1_ema8"] == 3
-    assert RolloutFile(PLACE).read() == live.pilot.state
-    assert picture["feature_rollout_rollback_total"]["kernel",] == 1
-    assert picture["feature_shadow_parity_mismatch_total"]["lob_shared_v1", "ofi_l1_ema8"] == 3
-    assert picture["feature_shadow_parity_checks_total"]["lob_shared_v1", "mismatch"] == 3
-    assert told["bad"] == [load_feature_set("slow.toml").fingerprint]
-
-
-def _put(state: RolloutState, _before: RolloutState) -> RolloutState:
-    return state
-
-
-def test_the_same_messages_call_it_back_at_the_same_message(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changed_ema(monkeypatch)
-    slow, live_set = load_feature_set("slow.toml"), fp.feature_set("lob_shared_v1")
-    asked = Request("ann", "x", "2026-01-05T10:00:00Z")
-    seen = []
-    for _ in range(2):
-        PLACE.unlink(missing_ok=True)
-        state = RolloutState().enable(asked, active=Version.of(live_set, "lob_shared_v1"))
-        state = state.shadow(Version.of(slow, str(Path("slow.toml").absolute())), asked)
-        RolloutFile(PLACE).change(partial(_put, state.canary([MAKER], [], asked)))
-        with running(folder, backend="python") as live:
-            live.more(7_000)
-        line = RolloutFile(PLACE).read().history[-1]
-        seen.append((line.why, line.evidence["message"], line.evidence["local_ts_ns"]))
-    assert seen[0] == seen[1]
-    assert seen[0][0].startswith("3 mismatches in 5 minutes")
-    assert 2_000 < seen[0][1] < 7_000
-
-
-def test_a_candidate_that_raises_is_called_back_by_itself(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with running(folder) as live:
-        live.more(3_000)
-        live.rollout("shadow", "slow.toml", *ANN)
-        live.rollout("canary", "--strategy", MAKER, *ANN)
-        live.more(1_000)
-
-        def fails(*_: object) -> None:
-            raise ZeroDivisionError("of its own, told\nat length" + "." * 2_000)
-
-        candidate = live.service.runner.candidate
-        assert candidate is not None
-        monkeypatch.setattr(candidate.pipeline, "push", fails)
-        live.more(100)
-        assert live.pilot.state.phase is Phase.ACTIVE
-        assert consumed(live) == "lob_shared_v1"
-    line = RolloutFile(PLACE).read().history[-1]
-    assert line.by == "featureplane"
-    assert "ZeroDivisionError: of its own" in line.why
-
-
-def test_where_the_state_cannot_be_written_the_rollout_freezes_and_the_service_goes_on(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("featureplane.services.rollout.pilot._FOLLOW_NS", 0)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with running(folder, backend="python") as live:
-        live.more(3_000)
-        live.rollout("shadow", "slow.toml", *ANN)
-        changed_ema(monkeypatch)
-        live.rollout("canary", "--strategy", MAKER, *ANN)
-        with monkeypatch.context() as patch:
-            patch.setattr("featureplane.release.rollout_file._to_disk", full)
-            live.rollout("disable", *ANN, status=2)
-            assert "the rollout is frozen" in capsys.readouterr().err
-            live.more(3_000)
-            assert consumed(live) == "lob_shared_v1"  # called back, though it cannot be written
-            frozen = live.told(capsys)
-            assert (frozen["phase"], frozen["service"]["consuming"]) == ("canary", [])
-            assert "No space left" in frozen["service"]["frozen"]
-            assert live.service.picture(20)["feature_rollout_frozen"][()] == 1
-            live.rollout("canary", "--strategy", MAKER, *ANN, status=2)
-            wider = RolloutFile(PLACE).read().canary([MAKER], [SYMBOL], Request("ann", "x", "now"))
-            PLACE.write_bytes(packed(wider))  # by somebody who can write
-            live.more(2_000)
-            assert live.pilot.state == wider
-            assert consumed(live) == "lob_shared_v1"
-        live.more(2_000)
-        assert live.pilot.state.phase is Phase.ACTIVE
-        assert live.service.picture(20)["feature_rollout_frozen"][()] == 0
-    line = RolloutFile(PLACE).read().history[-1]
-    assert (line.by, line.cause) == ("featureplane", "kernel")
-
-
-def test_a_fault_of_the_rollout_itself_stops_no_service(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with running(folder) as live:
-        live.more(3_000)
-        live.rollout("shadow", "slow.toml", *ANN)
-        live.rollout("canary", "--strategy", MAKER, *ANN)
-        live.more(1_000)
-        assert consumed(live) == "lob_shared_v1@slow"
-        with monkeypatch.context() as patch:
-            patch.setattr(live.pilot.keeper, "count", lambda _: 1 / 0)
-            live.more(2_000)
-        assert consumed(live) == "lob_shared_v1"
-        assert "ZeroDivisionError" in live.told(capsys)["service"]["trouble"]
-        live.more(2_000)
-        assert live.service.errors == 0
-
-
-def test_a_state_that_is_damaged_meanwhile_freezes_the_rollout(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("featureplane.services.rollout.pilot._FOLLOW_NS", 0)
-    with running(folder) as live:
-        live.more(3_000)
-        live.rollout("shadow", "slow.toml", *ANN)
-        whole = PLACE.read_bytes()
-        PLACE.write_bytes(whole[:-9])
-        live.more(2_000)
-        assert "expected the state of a rollout" in live.told(capsys)["service"]["frozen"]
-        assert live.told(capsys)["service"]["compared_in"] == "shadow"
-        PLACE.write_bytes(whole)
-        live.more(2_000)
-        assert live.told(capsys)["service"]["frozen"] is None
 
 
 def test_how_often_frames_are_compared_is_set_in_every_phase(folder: Path) -> None:
@@ -538,21 +281,6 @@ def test_behind_a_restart_it_is_seen_what_earlier_runs_measured_and_nothing_is_p
     assert {one for one in before if before[one]} <= {one for one in after if after[one]}
 
 
-def test_below_what_is_no_folder_the_rollout_is_frozen_and_the_service_goes_on(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "file").write_text("here already")
-    monkeypatch.setenv("HFT_FEATURE_ROLLOUT_STATE_PATH", str(folder / "file" / "deeper" / "rollout.json"))
-    with running(folder) as live:
-        live.more(2_000)
-        assert live.service.picture(20)["feature_rollout_frozen"][()] == 1
-        assert "is no folder" in live.told(capsys)["service"]["frozen"]
-        live.rollout("enable", *ANN, status=2)
-        assert "the rollout is frozen" in capsys.readouterr().err
-        live.more(2_000)
-        assert live.service.frames > 200
-
-
 def test_the_sets_that_series_tell_of_are_bounded(folder: Path) -> None:
     with running(folder) as live:
         live.more(500)
@@ -580,11 +308,6 @@ def test_a_service_without_a_rollout_has_its_numbers_at_0(folder: Path) -> None:
     assert set(picture["feature_rollout_rollback_total"].values()) == {0}
     assert len(picture["feature_rollout_rollback_total"]) == 4
     assert not PLACE.exists()
-
-
-def number(count: object) -> int:
-    assert isinstance(count, int)
-    return count
 
 
 def test_what_is_compared_in_any_phase_is_counted_and_no_count_ever_falls(folder: Path) -> None:

@@ -12,7 +12,7 @@ from featureplane import native
 from featureplane.release.rollout import Phase, Proof, Request, RolloutState
 from featureplane.release.rollout_file import RolloutFile
 from tests.integration.test_rollout import ANN, SLOW, SLOWER, rollout, run
-from tests.integration.test_rollout_service import PLACE, Live, consumed, folder, running
+from tests.rollouts import PLACE, Live, consumed, folder, running
 from tests.services import sample_part
 from tests.shadow import until
 
