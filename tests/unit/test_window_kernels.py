@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from featureplane.features.kernels.averages import Ema, EmaTime, MeanOver, RelativeTicks
 from featureplane.features.kernels.cell import NO_VALUE, NOT_WARM, OVERFLOWN, Cell
+from featureplane.features.kernels.quanta import QUANTA, Quanta
 from featureplane.features.kernels.returns import RealizedVol, ReturnBps
 from featureplane.features.kernels.rolling import CumSum, Mean, Std, ZScore
 from featureplane.features.kernels.state import StateReader, StateWriter
@@ -284,6 +285,50 @@ def test_rule_8_kernel_is_its_definition(
             assert kernel.read(clock) == definition(history, params), "from a saved state"
     kernel.reset()
     assert state_of(kernel) == state_of(make(**params)), "reset returns to the initial conditions"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 700), st.integers(-9, 9), st.booleans()), max_size=60))
+def test_rule_8_a_sum_of_quanta_is_what_lies_in_them_at_any_clock(
+    happened: list[tuple[int, int, bool]],
+) -> None:
+    sums, told, now = Quanta(QUANTA, "flow", ("i128", "u64")), list[tuple[int, int]](), 0
+    for later, x, goes_on in happened:
+        now += later
+        sums.add(now, x, 1)
+        told.append((now, x))
+        if not goes_on:
+            out = StateWriter()
+            sums.save(out)
+            sums = Quanta(QUANTA, "flow", ("i128", "u64"))
+            sums.load(StateReader(out.bytes()))
+        for clock in (now, now, now + 400, now, now + QUANTA):
+            inside = [value for at, value in told if clock - QUANTA < at <= clock]
+            assert sums.total(0, clock) == sum(inside)
+            assert sums.total(1, clock) == len(inside)
+
+
+class Counting(list[int]):
+    """Counts the items that are gone through."""
+
+    passed = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        self.passed += len(found) if isinstance(place, slice) else 1
+        return found
+
+
+def test_a_window_of_which_only_the_newest_quantum_grows_is_not_gone_through_again() -> None:
+    sums = Quanta(QUANTA, "flow", ("i128",))
+    for clock in range(500):
+        sums.add(clock, clock)
+    column = Counting(sums._columns[0])
+    sums._columns = (column,)
+    for more in range(1, 101):
+        sums.add(499, 1)
+        assert sums.total(0, 499) == sum(range(500)) + more
+    assert 499 <= column.passed < 1_000
 
 
 def test_rule_8_a_window_of_one_second_on_millisecond_data_is_open_on_the_left() -> None:

@@ -31,8 +31,9 @@ class Node:
     """One kernel call: its kernel, and the cell it shows.
 
     `reads` are the channels it reads, transitively; `moves` says that its cell may change with the
-    clock alone. `touched` and `advanced` are the numbers of the last tick that did so to it. A
-    kernel of None belongs to a feed that never has what it asks for.
+    clock alone. `touched` and `advanced` are the numbers of the last tick that did so to it. `own` is
+    what the kernel said when it was read last, None since it learned something. A kernel of None
+    belongs to a feed that never has what it asks for.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Node:
         "inputs",
         "kernel",
         "moves",
+        "own",
         "reads",
         "settles",
         "timed",
@@ -62,12 +64,14 @@ class Node:
         self.settles = isinstance(kernel, Settles)
         self.touched = self.advanced = 0
         self.cell = NOT_WARM
+        self.own: Cell | None = None
 
     def reset(self) -> None:
         """Forget everything; what it shows is not warm until it advances again."""
         if self.keeps_state:
             self.kernel.reset()
         self.cell = NOT_WARM
+        self.own = None
 
     @property
     def keeps_state(self) -> bool:
@@ -86,6 +90,7 @@ class Node:
             self.advanced = tick
             if self.family is Family.STATEFUL and self.kernel is not None and not self.settles:
                 self.kernel.update(*[one.cell.value for one in self.inputs], clock_ns)
+                self.own = None
         self.touched = tick
         self.show(clock_ns)
 
@@ -108,7 +113,9 @@ class Node:
             case Family.TRADES:
                 self.cell = self.kernel.read(clock_ns)
             case Family.STATEFUL | Family.KYLE:
-                self.cell = published(self.kernel.read(clock_ns), tuple([one.cell for one in self.inputs]))
+                if self.own is None or self.timed:
+                    self.own = self.kernel.read(clock_ns)
+                self.cell = published(self.own, tuple([one.cell for one in self.inputs]))
             case Family.STATELESS | Family.RELATIVE:
                 self.cell = self._evaluated(clock_ns)
 
@@ -215,6 +222,7 @@ class Nodes:
         signed = node.inputs[0]
         if signed.advanced == self._ticks:
             node.kernel.update(signed.cell.value, trade.mid_before, trade.step)
+            node.own = None
             node.advanced = node.touched = self._ticks
             node.show(trade.clock_ns)
 
@@ -268,6 +276,7 @@ class Nodes:
                 node.cell = Cell(words.f64() if node.dtype == "f64" else words.i64(), why)
             if node.keeps_state:
                 node.kernel.load(state)
+            node.own = None
 
 
 def _reads_of(plan_node: PlanNode, inputs: Iterable[Node], *, trade_sides: bool) -> Reads:

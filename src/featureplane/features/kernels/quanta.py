@@ -6,7 +6,8 @@ clock's own. So what is inside can be told from the numbers of the quanta alone,
 most a thousand sums, however much happens in it.
 
 Used by `window`, `returns` and `averages`. Twin: `kernels/quanta.rs`, which keeps the sum of the
-window and takes out what the edge passes; here it is added up at every reading.
+window and takes out what the edge passes; here it is added up anew, item by item, for every other set
+of quanta behind the newest.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Quanta:
     (3, 2)
     """
 
-    __slots__ = ("_columns", "_keys", "_words", "watch")
+    __slots__ = ("_behind", "_columns", "_keys", "_words", "watch")
 
     def __init__(self, window_ns: int, kind: Kind, words: tuple[Word, ...]) -> None:
         self.watch = Coverage(window_ns, kind)
@@ -115,11 +116,17 @@ class Quanta:
         self.watch.reset()
         self._keys: list[int] = []
         self._columns: tuple[list[int], ...] = tuple([] for _ in self._words)
+        self._changed()
+
+    def _changed(self) -> None:
+        # Of each column the first quantum added up last, and the sum from it to the newest, without that.
+        self._behind: list[tuple[int, int]] = [(-1, 0)] * len(self._words)
 
     def add(self, index: int, *items: int) -> None:
         """Add to quantum `index`, the newest so far; forget what its window does not hold."""
         if not self._keys or self._keys[-1] != index:
             self.forget(index - (QUANTA - 1))
+            self._changed()
             self._keys.append(index)
             for column in self._columns:
                 column.append(0)
@@ -129,15 +136,24 @@ class Quanta:
     def forget(self, first: int) -> None:
         """Forget what lies before quantum `first`."""
         old = bisect_left(self._keys, first)
-        for column in (self._keys, *self._columns):
-            del column[:old]
+        if old:
+            self._changed()
+            for column in (self._keys, *self._columns):
+                del column[:old]
 
     def total(self, column: int, clock_ns: int) -> int:
         """Sum of one column over the window that ends at `clock_ns`."""
-        total = 0
-        for item in self._columns[column][bisect_left(self._keys, self.watch.first(clock_ns)) :]:
-            total += item
-        return total
+        items = self._columns[column]
+        start = bisect_left(self._keys, self.watch.first(clock_ns))
+        if start == len(items):
+            return 0
+        known, behind = self._behind[column]
+        if known != start:
+            behind = 0
+            for item in items[start:-1]:
+                behind += item
+            self._behind[column] = start, behind
+        return behind + items[-1]
 
     def save(self, out: StateWriter) -> None:
         """Count of quanta, then number and sums of each."""
@@ -151,6 +167,7 @@ class Quanta:
     def load(self, state: StateReader) -> None:
         """Take what `save` wrote."""
         read = {"i64": state.i64, "i128": state.i128, "u64": state.u64}
+        self._changed()
         for column in (self._keys, *self._columns):
             column.clear()
         for _ in range(state.count()):
