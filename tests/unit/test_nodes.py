@@ -36,7 +36,7 @@ def test_reading_38_the_tick_rule_alone_where_trades_have_sides() -> None:
 
 
 def test_what_learned_nothing_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that does not move with the clock says the same until its next advance: asking it is in vain."""
+    """What does not move with the clock says the same until its next advance."""
     asked: list[int] = []
     read = Mean.read
 

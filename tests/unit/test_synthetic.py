@@ -163,12 +163,14 @@ def test_a_corrupt_message_of_a_spec_is_an_error_with_its_place() -> None:
         ("synthetic:1:corupt=5", "'corupt' is no fault"),
         ("synthetic:1:corrupt=5:corrupt=6", "named twice"),
         ("synthetic:1:corrupt=5000000", "corrupt=5000000"),
+        ("synthetic:1:corrupt=0.005", "corrupt=0.005"),
+        ("synthetic:1:corrupt=50000000", "corrupt=50000000"),
     ],
 )
-def test_a_fault_that_cannot_be_is_refused(spec: str, said: str) -> None:
+def test_a_fault_that_cannot_be_is_refused_and_rates_have_a_unit(spec: str, said: str) -> None:
     with pytest.raises(SettingError, match=said) as caught:
         read_events(spec, "synthetic")
-    assert caught.value.hint
+    assert "in millionths of the messages" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

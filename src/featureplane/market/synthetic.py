@@ -68,7 +68,9 @@ class Faults:
         """Rates are integers of 0 .. 1,000,000."""
         for field, rate in zip(fields(self), astuple(self), strict=True):
             if not 0 <= rate <= 1_000_000:
-                raise SettingError(f"{field.name}={rate}", hint="a rate is 0 to 1000000 millionths")
+                raise SettingError(
+                    f"{field.name}={rate}", hint="a rate is 0 to 1000000, in millionths of the messages"
+                )
 
 
 def symbol_name(index: int) -> str:

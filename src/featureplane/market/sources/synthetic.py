@@ -29,6 +29,7 @@ __all__ = ["SOURCES"]
 
 _SPEC: Final = re.compile(r"synthetic:(\d{1,18})(?::(\d{1,12}))?(?::(\d{1,4}))?((?::[a-z_]+=\d{1,7})*)")
 _FORM: Final = "synthetic:SEED[:COUNT[:SYMBOLS]][:FAULT=RATE]..."
+_RATES: Final = "a RATE is in millionths of the messages: `corrupt=5000` is one of 200"
 _COUNT: Final = 100_000
 
 
@@ -46,7 +47,9 @@ def _spec(request: Request) -> _Spec:
         raise SettingError(f"{len(request.inputs)} made-up streams", hint="name one seed")
     match = _SPEC.fullmatch(str(request.inputs[0]))
     if match is None:
-        raise SettingError(f"{str(request.inputs[0])!r} is no made-up stream", hint=f"write {_FORM}")
+        raise SettingError(
+            f"{str(request.inputs[0])!r} is no made-up stream", hint=f"write {_FORM}; {_RATES}"
+        )
     return _Spec(int(match[1]), int(match[2] or _COUNT), max(1, int(match[3] or 1)), _faults(match[4]))
 
 
@@ -58,7 +61,7 @@ def _faults(text: str) -> Faults:
         name, _, rate = part.partition("=")
         if name not in names or name in rates:
             found = f"{name!r} is named twice" if name in rates else f"{name!r} is no fault"
-            raise SettingError(found, hint=f"there are: {', '.join(names)}")
+            raise SettingError(found, hint=f"there are: {', '.join(names)}; {_RATES}")
         rates[name] = int(rate)
     return Faults(**rates)
 
