@@ -13,8 +13,8 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from featureplane.research.tables import table_schema, to_batch
 
 __all__ = [
     "CLOCK",
+    "LAYOUT",
     "ROWS_A_GROUP",
     "DayFacts",
     "DayWriter",
@@ -47,7 +48,15 @@ CLOCK: Final = "@clock_ns"
 """The column of times by which rows are asked for; no feature can be called so."""
 
 ROWS_A_GROUP: Final = 1 << 16
-_PAGE_BYTES: Final = 1 << 20
+LAYOUT: Final[Mapping[str, Any]] = {
+    "compression": "zstd",
+    "use_dictionary": ["symbol", "quality_flags"],  # of few values
+    "data_page_size": 1 << 20,
+    "column_encoding": {CLOCK: "DELTA_BINARY_PACKED"},
+    "write_page_checksum": True,
+}
+"""How pyarrow writes a day. With any change here `FORMAT_VERSION` rises: the bytes are part of the key."""
+
 _FACTS: Final = "featureplane.store"
 
 
@@ -55,7 +64,8 @@ _FACTS: Final = "featureplane.store"
 class DayFacts:
     """What is known of a stored day; the manifest's row and the file's footer say the same.
 
-    `parts` are the hashes a key is made of (`keys.PARTS`), `frames` the digest of what is in the columns.
+    `parts` are the hashes a key is made of (`keys.PARTS`), `frames` the digest of what is in the columns. A
+    file of an older `format` stays what it is: its key says so, and no request makes that key any more.
     """
 
     key: str
@@ -68,7 +78,7 @@ class DayFacts:
     rows: int
     parts: tuple[str, ...]
     frames: str
-    format: int = FORMAT_VERSION
+    format: int = field(default=FORMAT_VERSION, compare=False)
 
     def to_json(self) -> str:
         """For the footer."""
@@ -79,8 +89,8 @@ class DayFacts:
         """From a footer; raises `StoreError` for one of another kind or of a newer version."""
         try:
             told = json.loads(text)
-            version = told["format"]
-            if version != FORMAT_VERSION:
+            version = int(told["format"])
+            if version > FORMAT_VERSION:
                 raise StoreError(
                     f"a day in format {version}, this is format {FORMAT_VERSION}",
                     hint="a newer featureplane wrote it; use that one, or another root",
@@ -125,18 +135,9 @@ class DayWriter:
         self._rows_waiting = 0
         self._digest = hashlib.sha256()
         self.rows = 0
-        few_values: Any = ["symbol", "quality_flags"]
         self._stream = pa.OSFile(str(path), "wb")
         self._writer = pq.ParquetWriter(
-            self._stream,
-            self._schema,
-            compression="zstd",
-            compression_level=level,
-            use_dictionary=few_values,
-            data_page_size=_PAGE_BYTES,
-            column_encoding={CLOCK: "DELTA_BINARY_PACKED"},
-            write_page_checksum=True,
-            store_schema=False,
+            self._stream, self._schema, compression_level=level, store_schema=False, **LAYOUT
         )
 
     def add(self, columns: Columns, times: npt.NDArray[np.int64]) -> None:

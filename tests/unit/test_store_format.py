@@ -1,0 +1,90 @@
+"""What is written for the same frames may change; then old files are left alone, neither hit nor damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import featureplane as fp
+from featureplane.errors import StoreError
+from featureplane.research.store import dayfile, keys
+from featureplane.research.store.dayfile import CLOCK, LAYOUT, ROWS_A_GROUP, DayFacts
+from tests import stored
+from tests.stored import SYMBOL, at
+
+SET_ID = "lob_shared_v1"
+
+KNOWN = {2: "1ecb7eea02fd5d63"}
+"""The digest of what `LAYOUT` says in each format; format 1 was written in more than one way."""
+
+
+def day(store: fp.FeatureStore) -> fp.StoreEntry:
+    return store.get_or_compute(SYMBOL, at(0), at(1), SET_ID)
+
+
+def an_older_version_wrote(monkeypatch: pytest.MonkeyPatch, root: Path, data: fp.Dataset) -> Path:
+    """A root with a day of format 1, written in another way, under a key of its own."""
+
+    def told(facts: DayFacts) -> dict[str, Any]:
+        return asdict(facts) | {"format": 1}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "FORMAT_VERSION", 1)
+        patch.setattr(dayfile, "LAYOUT", {**LAYOUT, "column_encoding": {CLOCK: "PLAIN"}})
+        patch.setattr(dayfile, "asdict", told)
+        with fp.FeatureStore(root, data) as store:
+            day(store)
+    (path,) = root.glob("*/*/*/*.parquet")
+    return path
+
+
+def test_with_the_layout_the_version_rises() -> None:
+    said = json.dumps([dict(LAYOUT), ROWS_A_GROUP], sort_keys=True)
+    assert {keys.FORMAT_VERSION: hashlib.sha256(said.encode()).hexdigest()[:16]}.items() <= KNOWN.items()
+
+
+def test_days_of_an_older_format_are_neither_hit_nor_damaged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = stored.dataset(tmp_path / "raw")
+    old = an_older_version_wrote(monkeypatch, tmp_path / "root", data)
+    bytes_ = old.read_bytes()
+    with fp.FeatureStore(tmp_path / "root", data) as store:
+        told = store.explain(SYMBOL, at(0), at(1), SET_ID)[0]
+        assert (told["stored"], told["cause"], told["differs"]) == (False, "new_data", ["format"])
+        assert store.fsck(repair=True).clean
+        assert store.verify() == {"checked": 0, "equal": 0, "different": [], "hot": [], "left_out": 1}
+        assert set(day(store).days.values()) == {"miss"}
+        assert set(day(store).days.values()) == {"hit"}
+        assert len(set((tmp_path / "root").glob("*/*/*/*.parquet")) - {old}) == 1
+        assert store.verify()["equal"] == 1
+        assert store.rebuild_manifest() == 2
+    with fp.FeatureStore(tmp_path / "root", data) as store:
+        assert store.fsck().clean
+        assert store.stats()["requests"]["corrupt"] == 0
+        assert old.read_bytes() == bytes_
+        assert store.clear(SYMBOL) == 2
+
+
+def test_the_bytes_of_an_older_format_are_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Else the test above would say nothing."""
+    data = stored.dataset(tmp_path / "raw")
+    old = an_older_version_wrote(monkeypatch, tmp_path / "old", data)
+    with fp.FeatureStore(tmp_path / "new", data) as store:
+        day(store)
+    (new,) = (tmp_path / "new").glob("*/*/*/*.parquet")
+    assert new.name != old.name
+    assert new.stat().st_size != old.stat().st_size
+
+
+@pytest.mark.parametrize("version", [keys.FORMAT_VERSION + 1, "two", None])
+def test_a_footer_of_a_newer_format_or_of_none_is_refused(version: Any) -> None:
+    facts = DayFacts("k", "s", "f", "A", "2024-01-08", 0, 1, 1, (), "")
+    assert DayFacts.from_json(facts.to_json()) == facts
+    with pytest.raises(StoreError):
+        DayFacts.from_json(json.dumps(asdict(facts) | {"format": version}))
