@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis.strategies import integers, sampled_from
 
 import featureplane as fp
@@ -20,6 +20,7 @@ from featureplane.features.native_engine import NativeEngine
 from featureplane.features.reference import ReferenceEngine
 from featureplane.market.events import EventBatch, StreamOptions
 from featureplane.market.quality import Quality
+from featureplane.market.sessions import Session
 from featureplane.market.synthetic import Faults
 from tests.parity.any_messages import any_batch
 from tests.parity.streams import ODD, SETS, TRADES, V1, V2, synthetic
@@ -97,6 +98,7 @@ def test_rule_10_5_blocks_of_any_size(fset: fp.FeatureSet) -> None:
 @pytest.mark.native
 @settings(max_examples=30, deadline=None)
 @given(size=sampled_from(SIZES) | integers(1, 1100), seed=integers(0, 10_000))
+@example(size=1, seed=416)  # a call before the first message of an instrument with hours
 def test_rule_10_5_blocks_of_any_size_among_any_messages(size: int, seed: int) -> None:
     events = any_batch(seed, 120)
     stream = SETS[seed % len(SETS)], events.instruments, events.source, events.options
@@ -132,6 +134,40 @@ def test_a_call_before_the_first_message_of_a_restored_symbol() -> None:
         seen.append((between, frames, engine.snapshot(symbol_id)))
     assert seen[0] == seen[1]
     assert seen[0][0] != first.snapshot(symbol_id)
+
+
+HOURS = Session.read_all([{"state": "trading", "opens": "00:00", "closes": "23:59"}])
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("calls", [[], ["reset"], ["reconnect"], ["reconnect", "reset"]])
+@pytest.mark.parametrize("empty", [0, 1])
+def test_no_events_do_not_say_when_a_stream_begins(calls: list[str], empty: int) -> None:
+    events = synthetic(3_000, seed=5, sessions=HOURS, time_zone="Asia/Taipei")
+    stream = V1, events.instruments, events.source, events.options
+    seen = []
+    for engine in (ReferenceEngine(*stream), NativeEngine(*stream)):
+        for _ in range(empty):
+            assert list(engine.process(events.array[:0])) == []
+        for call in calls:
+            getattr(engine, call)(events.instrument.symbol_id)
+        frames = [frame.pack() for frame, _ in engine.process(events.array)]
+        seen.append((frames, engine.counts["resets"]))
+    assert len(seen[0][0]) > 100
+    assert seen[0] == seen[1]
+    assert {"reset": "explicit", "reconnect": "reconnect"}.get(calls[0] if calls else "", "first") in seen[1][
+        1
+    ]
+
+
+@pytest.mark.native
+def test_a_table_that_begins_with_an_empty_batch() -> None:
+    events = synthetic(3_000, seed=5, sessions=HOURS, time_zone="Asia/Taipei")
+    parts = [events.part(0, 0), events]
+    rust, python = (
+        list(fp.FeatureEngine(V1, backend).columns(iter(parts))) for backend in ("rust", "python")
+    )
+    assert sum(map(len, rust)) == sum(map(len, python)) > 100
 
 
 def steps(engine: fp.FeatureEngine, events: EventBatch) -> list[Callable[[], list[fp.FeatureFrame]]]:

@@ -81,7 +81,8 @@ class NativeEngine:
         # Events that were not checked are those of a stream in which malformed ones are left for the guard.
         self._trusted = self._options.on_malformed == "raise"
         self._engine: Any = None
-        self._restored: dict[int, bytes] = {}  # until events come and say when the stream begins
+        # Calls before the first event, which says when the stream begins: name, symbol, and what else.
+        self._before: list[tuple[str, int, *tuple[bytes, ...]]] = []
         self._pushed_from: EventBatch | None = None
 
     @cached_property
@@ -116,7 +117,7 @@ class NativeEngine:
 
     def turn_to(self, events: EventBatch) -> None:
         """Let `push` take from this batch."""
-        engine = self._started(events.array)
+        engine = self._engine = self._started(events.array)
         engine.bind_events(_words(events.array))
         self._bind_room(engine)
         self._pushed_from, self._push = events, engine.push
@@ -186,18 +187,14 @@ class NativeEngine:
 
     def _ask(self, what: Literal["reset", "reconnect"], symbol_id: int) -> None:
         """At once: between two calls no step waits to be computed, in either execution."""
-        engine = self._engine or self._made(_NOTHING)
-        if self._engine is None and symbol_id in self._restored:
-            engine.restore(symbol_id, self._restored[symbol_id])
-        getattr(engine, what)(symbol_id)
         if self._engine is None:
-            self._restored[symbol_id] = bytes(engine.save(symbol_id))
+            self._before.append((what, symbol_id))
+        else:
+            getattr(self._engine, what)(symbol_id)
 
     def snapshot(self, symbol_id: int) -> bytes:
         """The whole state of a symbol (`docs/reference/engine-state.md`)."""
         self._symbol(symbol_id)
-        if self._engine is None and symbol_id in self._restored:
-            return self._restored[symbol_id]
         return bytes((self._engine or self._made(_NOTHING)).save(symbol_id))
 
     def restore(self, symbol_id: int, state: bytes) -> None:
@@ -213,7 +210,7 @@ class NativeEngine:
                 raise FeatureSetMismatch(self.layout.prefix.hex(), prefix.hex()) from None
             raise MalformedEvent(error.found, f"a saved state of {symbol.symbol}") from None
         if self._engine is None:
-            self._restored[symbol_id] = state
+            self._before.append(("restore", symbol_id, state))
 
     def _seen(self, count: int) -> tuple[FeatureFrame, ...]:
         if count > self._room.frames:
@@ -236,12 +233,13 @@ class NativeEngine:
         raise UnknownSymbol(symbol_id, [one.symbol_id for one in self.instruments])
 
     def _started(self, events: npt.NDArray[Any]) -> Any:
-        """The engine, made when the first events say when the stream begins."""
-        if self._engine is None:
-            self._engine = self._made(events)
-            for symbol_id, state in self._restored.items():
-                self._engine.restore(symbol_id, state)
-        return self._engine
+        """The engine, made when the first events say when the stream begins; no events say nothing."""
+        if self._engine is not None:
+            return self._engine
+        engine = self._made(events)
+        if len(events):
+            self._engine = engine
+        return engine
 
     def _made(self, events: npt.NDArray[Any]) -> Any:
         dated = any(is_dated(one) for one in self.instruments)
@@ -255,7 +253,10 @@ class NativeEngine:
             begins_ns=begins_ns,
         )
         fingerprint = bytes.fromhex(self._fset.fingerprint)[:8]
-        return native.module().Engine(self._fset.plan_json, fingerprint, config)
+        engine = native.module().Engine(self._fset.plan_json, fingerprint, config)
+        for what, *given in self._before:
+            getattr(engine, what)(*given)
+        return engine
 
 
 def _words(events: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
