@@ -272,7 +272,7 @@ def read_store_settings(environment: Mapping[str, str] | None = None) -> StoreSe
     """The settings of the store; raises `SettingError` for a value that cannot be meant."""
     given = os.environ if environment is None else environment
     said = given.get("FEATURE_STORE_PATH", "")
-    path = Path(said) if said else Path("~/.feature_cache").expanduser()
+    path = Path(said or "~/.feature_cache").expanduser()  # a unit of systemd has no shell that does
     days = given.get("FEATURE_CACHE_RETENTION_DAYS", "")
     if days and not (days.isascii() and days.isdigit() and len(days) < 6 and int(days) <= _RETENTION_MAX):
         hint = f"it takes a number of days from 0 to {_RETENTION_MAX:,}"

@@ -64,8 +64,7 @@ def test_each_day_of_a_request_counts_once_by_what_came_of_it(tmp_path: Path) ->
         counts = merged(tmp_path / "root" / FOLDER)
     assert results(counts) == {"hit": 2, "miss": 4, "warm": 4}
     assert {one: counts[f"misses|{one}"] for one in m.CAUSES if counts[f"misses|{one}"]} == {
-        "new_symbol": 1,
-        "new_data": 1,
+        "new_symbol": 2,
         "evicted": 2,
     }
     assert counts["evictions|cleared"] == 4

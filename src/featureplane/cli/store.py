@@ -15,6 +15,7 @@ from featureplane.cli.features import set_to_run
 from featureplane.cli.options import AllowCode, FeatureSetName, Json
 from featureplane.cli.terminal import print_facts, print_json, print_table, say
 from featureplane.clock import SYSTEM
+from featureplane.errors import StoreError
 from featureplane.units import NANOS_PER_SECOND
 
 if TYPE_CHECKING:
@@ -47,9 +48,13 @@ store = App(
 def _opened(root: Path | None, config: Path | None, data: Path | None = None) -> FeatureStore:
     from featureplane.research.datasets import Dataset
     from featureplane.research.store.feature_store import FeatureStore
-    from featureplane.research.store.limits import limits_of_file
+    from featureplane.research.store.limits import default_root, limits_of_file
 
-    return FeatureStore(root, None if data is None else Dataset(data), limits=limits_of_file(config))
+    path = default_root() if root is None else root
+    if data is None and not path.is_dir():
+        hint = "name it with --root or FEATURE_STORE_PATH; `store warm` and `backfill` begin one"
+        raise StoreError(f"{path}: no store", hint=hint)
+    return FeatureStore(path, None if data is None else Dataset(data), limits=limits_of_file(config))
 
 
 @store.command(
@@ -172,21 +177,30 @@ def fsck(
 
 
 @store.command(
-    help_epilogue="Exit status: 0 equal, 1 a stored day or its hot copy differs, 2 bad input\n\nExample:\n"
+    help_epilogue="Exit status: 0 equal, 1 a stored day or its hot copy differs, or none could be computed\n"
+    "again, 2 bad input\n\nExample:\n"
     "  featureplane store verify --data catalogue.toml --sample 10",
 )
 def verify(
     *,
     data: Data,
     sample: Annotated[int, Parameter(help="How many days.")] = 10,
+    features: Annotated[
+        list[str] | None, Parameter(help="Sets of your own, a file each, beside the shipped ones.")
+    ] = None,
+    allow_code: AllowCode = False,
     root: Root = None,
     config: Config = None,
     json: Json = False,
 ) -> int:
     """Compute stored days again, by lot, and compare every byte."""
+    sets = [set_to_run(one, allow_code=allow_code) for one in features or ()]
     with _opened(root, config, data) as opened:
-        report = opened.verify(sample)
+        report = opened.verify(sample, sets=sets)
     _tell(report, json=json)
+    if report["left_out"] and not report["checked"]:
+        say("nothing was verified: days of sets of your own need --features, and the files they came from")
+        return 1
     return 1 if report["different"] or report["hot"] else 0
 
 

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from featureplane.errors import SettingError, UnreadableFile
 from featureplane.execution.limits import RiskLimits
+from featureplane.research.store.limits import check_store_limits
 from featureplane.services.raw_queue import MESSAGES_MAX
 from featureplane.services.recording_files import FILE_BYTES_MAX, KEEP_BYTES
 from featureplane.settings import SETTINGS, Settings, read_settings
@@ -90,6 +91,7 @@ _NUMBERS: Final = {
     "record_mb": (1, 1 << 20),
     "record_keep_mb": (1, 1 << 30),
 }
+_STORE: Final = "feature_store"  # the table of `StoreLimits`: a service reads past it
 _SWITCHES: Final = ("remote", "log_json")
 _OPTIONS: Final = tuple(one.name for one in fields(ServiceConfiguration) if one.name != "settings")
 
@@ -105,10 +107,11 @@ def read_configuration(
     none, and `SettingError` for a name that is none, with the nearest, and for a value that cannot be meant.
     """
     table = {} if file is None else _table(Path(file))
-    known = (*_OPTIONS, *(one.field for one in SETTINGS))
+    known = (*_OPTIONS, _STORE, *(one.field for one in SETTINGS))
     for key in table:
         if key not in known:
             raise SettingError(f"{file}: unknown key {key!r}", hint=nearest(key, known))
+    check_store_limits(file, table.pop(_STORE, None))
     limits = table.pop("limits", {})
     in_file = {one.field: table.pop(one.field) for one in SETTINGS if one.field in table}
     chosen = {key: value for key, value in (given or {}).items() if value not in (None, (), [])}

@@ -125,7 +125,8 @@ class StoreNumbers:
             "featurestore_days": {("parquet",): days, ("hot",): hot_days},
             "featurestore_bytes_max": {(): self._limits.bytes_max},
             "featurestore_manifest_readable": {(): readable},
-            "featurestore_disk_used_ratio": {(): disk.used / disk.total},
+            # WHY not of the total: a part of a disk may be kept for root, and is no room for anybody else
+            "featurestore_disk_used_ratio": {(): disk.used / max(disk.used + disk.free, 1)},
         }
 
 

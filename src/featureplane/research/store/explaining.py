@@ -35,7 +35,6 @@ def explained(resolver: Resolver, root: Root, request: Request, day: Day) -> dic
         return told | {"stored": True, "tier": tier, "path": row.path, "pinned": row.pinned} | about
     if root.manifest is None:
         return told | {"stored": False, "cause": "read_only"}
-    place = request.symbol, str(day), request.feature_set.feature_set_id
-    others = root.manifest.rows("symbol = ? AND day = ? AND feature_set = ?", place, order="created_ns DESC")
-    differs = list(key.differs_from(others[0].facts.parts)) if others else []
+    other = root.other_key(resolved)
+    differs = [] if other is None else list(key.differs_from(other.facts.parts))
     return told | {"stored": False, "cause": root.why_missing(resolved), "differs": differs}

@@ -105,11 +105,11 @@ class FeatureStore:
             return StoreEntry(request, self._pieces(request, warming=False), self._asked)
 
     def warm(
-        self, symbols: Iterable[str], start: Instant, end: Instant, feature_set: FeatureSet | str
+        self, symbols: str | Iterable[str], start: Instant, end: Instant, feature_set: FeatureSet | str
     ) -> Counter[str]:
         """Compute what is missing and fill the hot tier, before anybody asks; what came of the days."""
         came: Counter[str] = Counter()
-        for symbol in symbols:
+        for symbol in (symbols,) if isinstance(symbols, str) else symbols:
             request = request_for(symbol, start, end, feature_set)
             for piece in self._pieces(request, warming=True):
                 came[piece.result] += 1
@@ -131,18 +131,19 @@ class FeatureStore:
 
     def _pieces(self, request: Request, *, warming: bool) -> list[Piece]:
         asked = self._asked
-        pieces = []
+        pieces, newly, symbol, fset = list[Piece](), set[str](), request.symbol, request.feature_set
         for day in self._days(request):
             try:
-                pieces.append(asked.piece(request.symbol, day, request.feature_set, warming=warming))
+                pieces.append(asked.piece(symbol, day, fset, warming=warming, newly=newly))
             except MissingDay:
                 if request.start_ns < day.closes_ns and day.start_ns < request.end_ns:
                     raise
         if _log.isEnabledFor(logging.DEBUG):
-            came = ", ".join(piece.result for piece in pieces)
-            log_event(
-                _log, logging.DEBUG, "get_or_compute", symbol=request.symbol, days=len(pieces), came=came
-            )
+            came = Counter(piece.result for piece in pieces)
+            span = f"{pieces[0].day} to {pieces[-1].day}" if pieces else "no day"
+            result = ", ".join(f"{count} {result}" for result, count in came.items())
+            text = f"get_or_compute {symbol} {span} {fset.feature_set_id}: {result or 'nothing'}"
+            log_event(_log, logging.DEBUG, text, symbol=symbol, days=len(pieces), came=dict(came))
         return pieces
 
     def _days(self, request: Request) -> tuple[Day, ...]:
@@ -202,14 +203,18 @@ class FeatureStore:
             for one in held
         ]
 
-    def verify(self, sample: int = 10, *, seed: int | None = None) -> dict[str, Any]:
+    def verify(
+        self, sample: int = 10, *, seed: int | None = None, sets: Iterable[FeatureSet] = ()
+    ) -> dict[str, Any]:
         """Compute so many stored days of this dataset again, by lot, and compare them byte by byte.
 
-        Days whose raw data this dataset has not, or has no more, are left out. `different` lists the paths
-        of those that differ, which should never be any; they are put aside. `hot` lists the keys of those
-        whose copy in the hot tier has other bytes than were written; it is dropped.
+        `sets` are those of one's own beside the registered ones and those this store was asked for. Days of
+        other sets, and days whose raw data this dataset has not, or has no more, are left out. `different`
+        lists the paths of those that differ, which should never be any; they are put aside. `hot` lists the
+        keys of those whose copy in the hot tier has other bytes than were written; it is dropped.
         """
         asked, manifest = self._asked, self._root.manifest
+        asked.know(sets)
         rows = [] if manifest is None else manifest.rows()
         random.Random(seed).shuffle(rows)  # noqa: S311 - a sample, no secret
         report: dict[str, Any] = {"checked": 0, "equal": 0, "different": [], "hot": [], "left_out": 0}

@@ -11,6 +11,7 @@ import logging
 import sqlite3
 import threading
 from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,7 @@ _TRIES: Final = 5
 _WAIT_NS_LEAST: Final = 60 * NANOS_PER_SECOND
 _WAIT_TIMES: Final = 3
 _POLL_NS_MAX: Final = 50 * NANOS_PER_MS
+_NEW: Final = ("new_symbol", "new_features")
 
 _log = logging.getLogger("featureplane.store")
 
@@ -59,6 +61,7 @@ class Fetcher:
     def __init__(self, data: Dataset, root: Root) -> None:
         self.data = data
         self.root = root
+        self._sets: dict[str, FeatureSet] = {}
         self.counts: Counter[str] = Counter(dict.fromkeys(RESULTS, 0))
         self.causes: Counter[str] = Counter()
         self._clock: Clock = root.clock
@@ -73,11 +76,24 @@ class Fetcher:
         self.resolver = Resolver(self.data, root.path, root.manifest)
         self.maker = Maker(self.data, self.resolver, root)
 
-    def piece(self, symbol: str, day: Day, fset: FeatureSet, *, warming: bool = False) -> Piece:
-        """A day, counted; raises what resolving and computing it raise."""
+    def piece(
+        self,
+        symbol: str,
+        day: Day,
+        fset: FeatureSet,
+        *,
+        warming: bool = False,
+        newly: set[str] | None = None,
+    ) -> Piece:
+        """A day, counted; raises what resolving and computing it raise.
+
+        `newly` is kept for the days of one request: as new as symbol or set are on the first of them, they
+        are on the others.
+        """
+        self._sets[fset.fingerprint] = fset
         for _ in range(_TRIES):
             try:
-                found = self._one(symbol, day, fset, warming=warming)
+                found = self._one(symbol, day, fset, newly, warming=warming)
             except FilesChanged:
                 continue
             except sqlite3.DatabaseError as error:
@@ -94,13 +110,24 @@ class Fetcher:
             hint="ask again when they are complete",
         )
 
-    def _one(self, symbol: str, day: Day, fset: FeatureSet, *, warming: bool) -> Piece:
+    def _one(
+        self, symbol: str, day: Day, fset: FeatureSet, newly: set[str] | None, *, warming: bool
+    ) -> Piece:
         before = self.resolver.known(symbol, day, fset)
         resolved = self.resolver.resolve(symbol, day, fset)
-        if before is not None and before.key.key != resolved.key.key:
-            text = f"Cache key {before.key.key[:16]} invalidated"
-            log_event(_log, logging.INFO, text, symbol=symbol, day=str(day), now=resolved.key.key[:16])
-        return self._found(resolved) or self._unfound(resolved, warming=warming)
+        was = None if before is None or before.key.key == resolved.key.key else before.key
+        if was is not None:
+            self._invalidated(was.key, was.parts, resolved)
+        found = self._found(resolved)
+        if found is None:
+            found = self._unfound(resolved, newly, warming=warming, is_told=was is not None)
+        return found
+
+    def _invalidated(self, key: str, parts: Sequence[str], resolved: Resolved) -> None:
+        symbol, day, now = resolved.symbol, str(resolved.day), resolved.key.key[:16]
+        differs = ", ".join(resolved.key.differs_from(parts))
+        text = f"Cache key {key[:16]} invalidated: {symbol} {day} is {now} now ({differs})"
+        log_event(_log, logging.INFO, text, symbol=symbol, day=day, now=now, differs=differs)
 
     def _count(self, symbol: str, result: str) -> None:
         self.counts[result] += 1
@@ -157,10 +184,19 @@ class Fetcher:
 
     # -- what is not
 
-    def _unfound(self, resolved: Resolved, *, warming: bool) -> Piece:
+    def _unfound(
+        self,
+        resolved: Resolved,
+        newly: set[str] | None = None,
+        *,
+        warming: bool = False,
+        is_told: bool = False,
+    ) -> Piece:
         if self.root.read_only:
             return self._alone(resolved, "read_only")
-        cause = self.root.why_missing(resolved)
+        cause = self._why(resolved, newly)
+        if not is_told and (other := self.root.other_key(resolved)) is not None:
+            self._invalidated(other.key, other.facts.parts, resolved)
         result = "corrupt" if cause == "corrupt" else "warm" if warming else "miss"
         try:
             made = self._made(resolved, result, cause)
@@ -175,6 +211,14 @@ class Fetcher:
         if made.result in BAD_RESULTS and not warming:
             self.measures.missed(cause)
         return made
+
+    def _why(self, resolved: Resolved, newly: set[str] | None) -> str:
+        cause = self.root.why_missing(resolved)
+        if newly is None:
+            return cause
+        if cause in _NEW:
+            newly.add(cause)
+        return next(iter(newly)) if newly and cause == "new_data" else cause
 
     def _made(self, resolved: Resolved, result: str, cause: str) -> Piece:
         """Compute and publish a day, or take what another process publishes meanwhile."""
@@ -214,8 +258,9 @@ class Fetcher:
 
     def _publish(self, resolved: Resolved, lease: Lease, result: str, cause: str) -> Piece:
         self.root.shelf.reached("leased")
-        text = f"Cache MISS {resolved.key.key[:16]}"
-        log_event(_log, logging.INFO, text, symbol=resolved.symbol, day=str(resolved.day), cause=cause)
+        symbol, day, set_id = resolved.symbol, str(resolved.day), resolved.feature_set.feature_set_id
+        text = f"Cache MISS {resolved.key.key[:16]} {symbol} {day} {set_id}: {cause}"
+        log_event(_log, logging.INFO, text, symbol=symbol, day=day, cause=cause)
         self.causes[cause] += 1
         with self.measures.timed("compute"):
             made = self.maker.publish(resolved, lease)
@@ -228,6 +273,10 @@ class Fetcher:
         with self.measures.timed("compute"):
             return Piece(str(resolved.day), result, resolved.key.key, self.maker.in_memory(resolved))
 
+    def know(self, sets: Iterable[FeatureSet]) -> None:
+        """Sets of one's own, of which stored days can be computed again, beside those that were asked for."""
+        self._sets |= {fset.fingerprint: fset for fset in sets}
+
     def verified(self, row: Row) -> bool | None:
         """Whether a stored day has the bytes that computing it again gives; None where it cannot be asked."""
         resolved = self._resolved(row)
@@ -238,7 +287,7 @@ class Fetcher:
             opened = self.root.shelf.open(row)
             self.maker.write_again(part, resolved)
             same = part.read_bytes() == Path(opened.path).read_bytes()
-            equal = row.rows if same else self._equal_rows(row, part, opened)
+            equal = row.rows if same else self._equal_rows(row, resolved.feature_set, part, opened)
         except Damaged:
             same, equal = False, 0
         except FilesChanged:
@@ -248,9 +297,9 @@ class Fetcher:
         self.measures.compared(row.rows, equal)
         return same
 
-    def _equal_rows(self, row: Row, part: Path, opened: OpenFile) -> int:
+    def _equal_rows(self, row: Row, fset: FeatureSet, part: Path, opened: OpenFile) -> int:
         """How many rows of a stored day are what computing it again gives."""
-        names = day_schema(feature_set(row.feature_set)).names
+        names = day_schema(fset).names
         stored = self.root.shelf.read(row, opened, row.start_ts, row.end_ts, names)
         return equal_rows(stored, pq.read_table(part, columns=names))
 
@@ -258,7 +307,7 @@ class Fetcher:
         """What a stored day was computed from, if this dataset has the same."""
         facts = row.facts
         try:
-            fset = feature_set(facts.feature_set)
+            fset = self._sets.get(facts.fingerprint) or feature_set(facts.feature_set)
             day = self.data.calendar(facts.symbol).at(facts.start_ts)
             resolved = self.resolver.resolve(facts.symbol, day, fset)
         except FeaturePlaneError:
@@ -316,7 +365,7 @@ class Fetcher:
 
     def _remake(self, resolved: Resolved) -> MappedDay:
         """A day whose file was damaged, computed again and stored again where that can be done."""
-        made = self._unfound(resolved, warming=False)
+        made = self._unfound(resolved)
         if made.mapped is None and made.stored is not None:
             row, opened = made.stored
             try:

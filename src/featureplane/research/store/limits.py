@@ -14,7 +14,7 @@ from typing import Any, Final
 from featureplane.errors import SettingError, UnreadableFile
 from featureplane.settings import read_store_settings
 
-__all__ = ["StoreLimits", "default_root", "limits_from", "limits_of_file"]
+__all__ = ["StoreLimits", "check_store_limits", "default_root", "limits_from", "limits_of_file"]
 
 _GB: Final = 1 << 30
 _RANGES: Final = {
@@ -97,9 +97,15 @@ def limits_of_file(path: Path | None) -> StoreLimits:
         raise UnreadableFile(str(path), found, "a configuration file") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UnreadableFile(str(path), f"no TOML ({error})", "a configuration file") from None
+    check_store_limits(path, table)
+    return limits_from(table)
+
+
+def check_store_limits(path: object, table: object) -> None:
+    """Raise `SettingError` for what is no table `feature_store` of that file; None: it has none."""
     if table is not None and not isinstance(table, dict):
         raise SettingError(f"{path}: feature_store = {table!r}", hint="a table: [feature_store]")
-    return limits_from(table)
+    limits_from(table)
 
 
 def default_root() -> Path:

@@ -21,7 +21,7 @@ from featureplane.research.contents import Identity
 from featureplane.research.store.dayfile import DayFacts
 from featureplane.units import NANOS_PER_SECOND
 
-__all__ = ["LEASE_DEAD_NS", "MANIFEST_NAME", "Manifest", "Row"]
+__all__ = ["LEASE_DEAD_NS", "MANIFEST_NAME", "Manifest", "Row", "UnreadableManifest"]
 
 LEASE_DEAD_NS: Final = 15 * NANOS_PER_SECOND
 """Who has not renewed a lease for so long does not hold it any more."""
@@ -143,6 +143,10 @@ _COLUMNS: Final = ", ".join(Row._fields)
 _FIND: Final = f"SELECT {_COLUMNS} FROM manifest WHERE key = ?"  # noqa: S608 - a constant
 
 
+class UnreadableManifest(StoreError):
+    """A manifest that is there and cannot be opened, not even for reading."""
+
+
 class Manifest:
     """The manifest of a root; made if it is not there, unless `read_only`.
 
@@ -201,12 +205,12 @@ class Manifest:
             uri = f"{self.path.absolute().as_uri()}?{ending}"
             made: sqlite3.Connection = sqlite3.connect(uri, uri=True, **options)
             try:
-                made.execute("SELECT count(*) FROM manifest").fetchone()
+                made.execute("PRAGMA user_version").fetchone()
             except sqlite3.OperationalError:
                 made.close()
             else:
                 return made
-        raise StoreError(f"{self.path}: cannot be opened for reading")
+        raise UnreadableManifest(f"{self.path}: cannot be opened for reading")
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

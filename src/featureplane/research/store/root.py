@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from featureplane.clock import SYSTEM, Clock
-from featureplane.errors import StoreError
 from featureplane.research.store.eviction import Eviction
 from featureplane.research.store.hot import MappedDay, check_hot, hot_bytes, open_hot, publish_hot
 from featureplane.research.store.leases import Lease, LeaseLost, Leases
 from featureplane.research.store.limits import StoreLimits
-from featureplane.research.store.manifest import Manifest, Row
+from featureplane.research.store.manifest import Manifest, Row, UnreadableManifest
 from featureplane.research.store.measures import Measures
 from featureplane.research.store.repair import opened_manifest
 from featureplane.research.store.resolving import Resolved
@@ -88,7 +87,7 @@ class Root:
                 pass
         except (OSError, sqlite3.OperationalError) as error:
             self.lose(error)
-            with suppress(StoreError, sqlite3.Error):
+            with suppress(UnreadableManifest, sqlite3.Error):
                 return Manifest(self.path, read_only=True)
             return None
         return made
@@ -175,6 +174,13 @@ class Root:
         print_ = resolved.feature_set.fingerprint
         same = self.written.rows("symbol = ? AND fingerprint = ?", (resolved.symbol, print_), most=1)
         return "new_data" if same else "new_features"
+
+    def other_key(self, resolved: Resolved) -> Row | None:
+        """What was stored last of the same set, symbol and day under another key."""
+        place = resolved.symbol, str(resolved.day), resolved.feature_set.feature_set_id, resolved.key.key
+        where = "symbol = ? AND day = ? AND feature_set = ? AND key != ?"
+        found = self.written.rows(where, place, order="created_ns DESC", most=1)
+        return found[0] if found else None
 
     def expected_seconds(self, resolved: Resolved) -> float:
         """How long the last day of this symbol and set took; 0 where none was computed."""
