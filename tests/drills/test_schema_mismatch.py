@@ -68,9 +68,9 @@ def test_finer_prices_are_refused_until_they_are_declared(
         assert stage.value('events_dropped_total{reason="malformed"}') == refused
         assert stage.value('book_broken_total{reason="malformed"}') >= 1
         phases = stage.phases
-    said = [one for one in caplog.records if one.getMessage() == "a message cannot be read"]
-    assert len(said) == 5
-    assert "`price_exponent` is declared as 2, the data have" in said[0].__dict__["fields"]["reason"]
+    lines_told = [one for one in caplog.records if one.getMessage() == "a message cannot be read"]
+    assert len(lines_told) == 5
+    assert "`price_exponent` is declared as 2, the data have" in lines_told[0].__dict__["fields"]["reason"]
     assert list(raw_lines(raw_files(Path("recording"))))[3_000:] == changed[3_000:]
     # What the page says: the recording tells what there is now.
     page = Page("schema-mismatch", capsys)

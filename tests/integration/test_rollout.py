@@ -27,6 +27,7 @@ frames_min = 400
 session_minutes = 10
 samples_min = 100
 baseline_messages = 2000
+baseline_minutes = 0
 canary_frames_min = 20
 queue_p99_ratio_max = 1000
 latency_p99_ratio_max = 1000

@@ -17,7 +17,6 @@ from featureplane.errors import SettingError, StateError, UnreadableFile
 from featureplane.features.shadow_queue import OTHERS
 from featureplane.release.criteria import CRITERIA, Criteria, judge, proof_of, read_criteria
 from featureplane.release.evidence import FLAGS, RUNS_MAX, Evidence, Quantiles, Run, Tail
-from featureplane.release.guard import MINUTE_NS, CanaryGuard
 from featureplane.release.reports import Report, read_report
 from featureplane.release.rollout import Request, RolloutState, Version
 
@@ -154,6 +153,34 @@ def test_a_run_that_was_too_short_neither_proves_nor_refuses() -> None:
     short = dataclasses.replace(RUN, latency_with=Tail(10**9, 1_999))
     assert refused(dataclasses.replace(GOOD, runs=(RUN, short)), REPORT) == set()
     assert refused(dataclasses.replace(GOOD, runs=()), REPORT) == {"raw_queue_depth", "pipeline_latency_ns"}
+
+
+def runs(*ratios: float) -> Evidence:
+    each = [dataclasses.replace(RUN, latency_with=Tail(10_000 * one, 5_000)) for one in ratios]
+    return dataclasses.replace(GOOD, runs=tuple(each))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "enough"),
+    [
+        ((1.2, 0.9, 1.15, 1.05), True),
+        ((1.2, 1.0, 1.15, 1.12), False),
+        ((1.0,) * 10 + (3.0,), False),
+        ((1.1,) * 3, True),
+        ((1.0, 0.0), True),
+    ],
+)
+def test_what_scatters_from_run_to_run_is_judged_over_all_of_them(
+    ratios: tuple[float, ...], *, enough: bool
+) -> None:
+    assert refused(runs(*ratios), REPORT) == (set() if enough else {"pipeline_latency_ns"})
+    last = next(one for one in judge(Criteria(), runs(*ratios)) if one.name == "pipeline_latency_ns")
+    assert f"over {len(ratios)} runs, the most {10_000 * max(ratios):,.0f} against 10,000" in last.found
+
+
+def test_what_was_nothing_and_became_something_is_in_no_mean() -> None:
+    nothing = dataclasses.replace(RUN, latency_before=Tail(0, 5_000), latency_with=Tail(1, 5_000))
+    assert refused(dataclasses.replace(GOOD, runs=(RUN, nothing, RUN)), REPORT) == {"pipeline_latency_ns"}
 
 
 @pytest.mark.parametrize(
@@ -331,6 +358,7 @@ def test_criteria_by_default_are_those_of_the_issue(tmp_path: Path) -> None:
     guard = criteria.guard
     assert (guard.mismatches, guard.mismatch_minutes) == (3, 5)
     assert (guard.p99_ratio_max, guard.p99_minutes) == (1.25, 5)
+    assert (criteria.queue_p99_floor, guard.queue_p99_floor, criteria.baseline_minutes) == (1, 1, 10)
 
 
 def test_criteria_are_read_from_toml(tmp_path: Path) -> None:
@@ -410,58 +438,3 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UnreadableFile, match="--ab --json"):
         read_report(str(path))
-
-
-# -- the guard
-
-
-def guard(depth: Tail = RUN.depth_before, latency: Tail = RUN.latency_before) -> CanaryGuard:
-    return CanaryGuard(Criteria().guard, depth, latency)
-
-
-def test_three_mismatches_in_five_minutes_call_it_back() -> None:
-    watch = guard()
-    for at in (0, MINUTE_NS, 6 * MINUTE_NS, 7 * MINUTE_NS):
-        watch.mismatch(at, "ofi")
-        assert watch.trip is None
-    watch.mismatch(11 * MINUTE_NS, "ofi")
-    assert watch.trip is not None
-    assert watch.trip.why == "3 mismatches in 5 minutes, the last in ofi"
-
-
-def test_one_divergence_calls_it_back() -> None:
-    watch = guard()
-    watch.divergence(5, "mm", "buy against sell")
-    watch.divergence(6, "taker", "later")
-    assert watch.trip is not None
-    assert "of mm decided differently: buy against sell" in watch.trip.why
-
-
-@pytest.mark.parametrize("name", ["raw_queue_depth", "pipeline_latency_ns"])
-def test_a_tail_above_its_limit_for_five_minutes_calls_it_back(name: str) -> None:
-    watch = guard()
-    depth, latency = (4, 0) if name == "raw_queue_depth" else (0, 12_600)
-    tripped = None
-    for second in range(0, 420, 2):
-        watch.timed(second * MINUTE_NS // 60, depth, latency)
-        if watch.trip is not None:
-            tripped = second
-            break
-    assert tripped == 300
-    assert watch.trip is not None
-    assert watch.trip.why.startswith(f"p99 of {name} above")
-
-
-def test_a_minute_below_begins_the_time_anew() -> None:
-    watch = guard()
-    for second in range(0, 1200, 2):
-        calm = 240 <= second < 300 or 540 <= second < 600 or second >= 840
-        watch.timed(second * MINUTE_NS // 60, 0, 12_500 if calm else 12_600)
-    assert watch.trip is None
-
-
-def test_nothing_to_compare_with_trips_nothing() -> None:
-    watch = guard(Tail(), Tail())
-    for minute in range(20):
-        watch.timed(minute * MINUTE_NS, 10**6, 10**9)
-    assert watch.trip is None

@@ -35,7 +35,7 @@ MINUTE_NS = 60_000_000_000
 DAY_NS = 1_440 * MINUTE_NS
 PLAIN = Instrument(venue="v", symbol="s", price_exponent=0, qty_exponent=0)
 ABOUT = Evidence(active="a", candidate="b", began=3, shadow=True, abs_tol=0.0, features=("best_bid",))
-CRITERIA = Criteria(baseline_messages=100, samples_min=10)
+CRITERIA = Criteria(baseline_messages=100, baseline_minutes=0, samples_min=10)
 
 
 # -- thirds
@@ -164,7 +164,25 @@ def test_a_baseline_needs_messages_and_timed_ones(tmp_path: Path) -> None:
     assert [tail.p99 for tail in one.tails] == [3, 100]
     one.pass_by(50, DAY_NS)  # another session
     assert [*seen, one.has_baseline] == [False, True, False]
-    assert one.baseline == {"messages": 50, "messages_min": 100, "samples": 0, "samples_min": 10}
+    numbers = {"messages": 50, "messages_min": 100, "samples": 0, "samples_min": 10}
+    assert one.baseline == numbers | {"minutes": 0, "minutes_min": 0}
+
+
+def test_a_baseline_is_of_some_minutes_however_many_messages_they_have(tmp_path: Path) -> None:
+    criteria = dataclasses.replace(CRITERIA, baseline_minutes=2)
+    one = EvidenceKeeper(tmp_path / "evidence.json", criteria, SessionThirds(PLAIN, 1_440))
+    for _ in range(10):
+        one.timed(3, 100)
+    begins_ns = 7 * MINUTE_NS
+    seen = []
+    for at_ns in (0, MINUTE_NS, 2 * MINUTE_NS - 1, 2 * MINUTE_NS):
+        one.pass_by(1_000, begins_ns + at_ns)
+        seen.append(one.has_baseline)
+    assert seen == [False, False, False, True]
+    assert one.baseline["minutes"] == 2
+    one.forget_baseline()
+    one.pass_by(0, begins_ns + 3 * MINUTE_NS)
+    assert one.baseline["minutes"] == 0
 
 
 def test_frames_count_for_the_third_they_were_due_in_however_late_the_shadow_answers(tmp_path: Path) -> None:

@@ -231,7 +231,8 @@ def _tell(answer: dict[str, Any]) -> None:
 def _until(baseline: dict[str, int]) -> str:
     return (
         f"{baseline['messages']:,} of {baseline['messages_min']:,} messages, "
-        f"{baseline['samples']:,} of {baseline['samples_min']:,} timed"
+        f"{baseline['samples']:,} of {baseline['samples_min']:,} timed, "
+        f"{baseline['minutes']} of {baseline['minutes_min']} minutes"
     )
 
 

@@ -14,9 +14,11 @@ from featureplane.release.evidence import Quantiles, Tail
 from featureplane.release.rollout import Cause
 from featureplane.units import NANOS_PER_SECOND
 
-__all__ = ["MINUTE_NS", "CanaryGuard", "Trip"]
+__all__ = ["MINUTE_NS", "SAMPLES_MIN", "CanaryGuard", "Trip"]
 
 MINUTE_NS: Final = 60 * NANOS_PER_SECOND
+SAMPLES_MIN: Final = 100
+"""So many samples of a minute at least: of fewer the largest one would be the p99."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,40 +33,38 @@ class Trip:
 class _Above:
     """Whether the p99 of each minute has been above a limit for so many minutes.
 
-    A minute without a sample says nothing: it neither adds to a time above nor ends it.
+    A minute goes on until it has enough samples to have a p99. One without a sample says nothing, however far
+    the clock went: it neither adds to the minutes above nor ends them.
     """
 
-    def __init__(self, name: str, before: Tail, criteria: GuardCriteria) -> None:
+    def __init__(self, name: str, before: Tail, criteria: GuardCriteria, least: float = 0.0) -> None:
         self.name = name
-        self._limit = None if before.p99 is None else criteria.p99_ratio_max * before.p99
-        self._long_ns = criteria.p99_minutes * MINUTE_NS
+        self._limit = None if before.p99 is None else criteria.p99_ratio_max * max(before.p99, least)
+        self._minutes = criteria.p99_minutes
         self._minute = Quantiles()
         self._began_ns = 0  # of the minute
-        self._above_ns: int | None = None  # since when
+        self._above = 0  # minutes in a row
 
     def add(self, at_ns: int, value: int) -> str | None:
         """Note one sample; what is wrong, in words."""
         if self._limit is None:
             return None
-        if at_ns - self._began_ns >= MINUTE_NS:
-            self._close()
+        why = None
+        if at_ns - self._began_ns >= MINUTE_NS and self._minute.count >= SAMPLES_MIN:
+            why = self._closed(self._limit)
+        if not self._minute.count:
             self._began_ns = at_ns
         self._minute.add(value)
-        above_ns = self._above_ns
-        if above_ns is None or at_ns - above_ns < self._long_ns:
-            return None
-        p99 = self._minute.at(0.99)
-        minutes = self._long_ns // MINUTE_NS
-        return f"p99 of {self.name} above {self._limit:,.0f} for {minutes} minutes, {p99:,} now"
+        return why
 
-    def _close(self) -> None:
+    def _closed(self, limit: float) -> str | None:
         p99 = self._minute.at(0.99)
-        if p99 is not None and self._limit is not None:
-            if p99 <= self._limit:
-                self._above_ns = None
-            elif self._above_ns is None:
-                self._above_ns = self._began_ns
+        assert p99 is not None
         self._minute.clear()
+        self._above = self._above + 1 if p99 > limit else 0
+        if self._above < self._minutes:
+            return None
+        return f"p99 of {self.name} above {limit:,.0f} for {self._above} minutes, {p99:,} in the last"
 
 
 class CanaryGuard:
@@ -73,7 +73,7 @@ class CanaryGuard:
     def __init__(self, criteria: GuardCriteria, depth: Tail, latency: Tail) -> None:
         self._criteria = criteria
         self._mismatches: deque[int] = deque(maxlen=criteria.mismatches)
-        self._depth = _Above("raw_queue_depth", depth, criteria)
+        self._depth = _Above("raw_queue_depth", depth, criteria, criteria.queue_p99_floor)
         self._latency = _Above("pipeline_latency_ns", latency, criteria)
         self.trip: Trip | None = None
         """The first thing that called it back."""

@@ -177,6 +177,8 @@ class EvidenceKeeper:
         self.path, self._criteria, self._thirds = path, criteria, thirds
         self._depth, self._latency = Quantiles(), Quantiles()  # without a candidate
         self._messages = 0  # for them
+        self._since_ns: int | None = None  # measured, and until when
+        self._until_ns = 0
         self._session: int | None = None
         self._with_depth, self._with_latency = Quantiles(), Quantiles()
         self._noted = self._depth, self._latency
@@ -204,6 +206,9 @@ class EvidenceKeeper:
                 self.forget_baseline()
             self._session = found[0]
         self._messages += messages
+        if messages and self._since_ns is None:
+            self._since_ns = now_ns
+        self._until_ns = now_ns
 
     def outlived(self, now_ns: int) -> bool:
         """Whether another session has begun than the one that the baseline is of."""
@@ -212,20 +217,28 @@ class EvidenceKeeper:
 
     def forget_baseline(self) -> None:
         """Begin to measure it anew."""
-        self._messages = 0
+        self._messages, self._since_ns = 0, None
         self._depth.clear()
         self._latency.clear()
 
     @property
     def has_baseline(self) -> bool:
         """Whether enough was measured without a candidate."""
-        enough = self._messages >= self._criteria.baseline_messages
-        return enough and self._latency.count >= self._criteria.samples_min
+        asked = self._criteria
+        enough = self._messages >= asked.baseline_messages and self._minutes >= asked.baseline_minutes
+        return enough and self._latency.count >= asked.samples_min
+
+    @property
+    def _minutes(self) -> int:
+        """Whole ones, by the clock of the messages."""
+        return 0 if self._since_ns is None else (self._until_ns - self._since_ns) // _MINUTE_NS
 
     @property
     def baseline(self) -> dict[str, int]:
         """How far it is."""
         return {
+            "minutes": self._minutes,
+            "minutes_min": self._criteria.baseline_minutes,
             "messages": self._messages,
             "messages_min": self._criteria.baseline_messages,
             "samples": self._latency.count,

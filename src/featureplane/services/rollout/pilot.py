@@ -469,7 +469,8 @@ class RolloutPilot:
         has = self.keeper.baseline
         return (
             f"{has['messages']:,} of {has['messages_min']:,} messages and {has['samples']:,} of "
-            f"{has['samples_min']:,} timed ones without a candidate have come"
+            f"{has['samples_min']:,} timed ones without a candidate have come, in {has['minutes']} of "
+            f"{has['minutes_min']} minutes"
         )
 
     def _say(self, what: str) -> None:
