@@ -128,6 +128,25 @@ def test_a_damaged_definition_is_not_believed(folder: Path, capsys: pytest.Captu
     run(part, status=2)
 
 
+def test_a_start_without_its_active_version_says_where_it_was_looked_for_and_what_to_do(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rollout("enable", "slow.toml", *ANN)
+    (kept,) = KEPT.iterdir()
+    shutil.rmtree(KEPT)
+    part = sample_part(folder, 100)
+    for damage, why in ((SLOW.replace("16", "20"), "was changed since"), (None, "No such file")):
+        Path("slow.toml").unlink() if damage is None else Path("slow.toml").write_text(damage)
+        capsys.readouterr()
+        run(part, status=2)
+        said = capsys.readouterr().err
+        for words in ("lob_shared_v1@slow (", "cannot be computed", str(kept), "slow.toml", why):
+            assert words in said
+        assert "`featureplane rollout rollback --cause config` returns to the last good version" in said
+    rollout("rollback", "--cause", "config", *ANN)  # what it says to do
+    run(part, "--features", "lob_shared_v1")
+
+
 def test_a_state_that_is_removed_freezes_the_rollout_and_nothing_is_forgotten(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

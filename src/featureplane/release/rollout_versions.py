@@ -28,14 +28,26 @@ class KeptVersions:
     def load(self, version: Version, *, allow_code: bool = False) -> FeatureSet:
         """The set of a version: shipped, or as it was kept; only where it was not, as its source has it now.
 
-        Raises as `Version.load` where neither has it.
+        Raises `StateError` where neither has it: which version, where it was looked for, and what to do.
         """
         if version.source in registry and registry.get(version.source).fingerprint == version.fingerprint:
             return registry.get(version.source)
         try:
             return self._kept(version)
-        except FeaturePlaneError:
+        except FeaturePlaneError as error:
+            kept = error
+        try:
             return version.load(allow_code=allow_code)
+        except FeaturePlaneError as error:
+            raise self._gone(version, kept, error) from None
+
+    def _gone(self, version: Version, kept: FeaturePlaneError, source: FeaturePlaneError) -> StateError:
+        why = f"it is neither kept in {self._path(version)} ({kept}) nor in {version.source} ({source})"
+        hint = (
+            "put one of the two back as it was, from a copy; or go on without it: `featureplane rollout rollback "
+            "--cause config` returns to the last good version"
+        )
+        return StateError(f"{version} cannot be computed: {why}", hint=hint)
 
     def keep(self, state: RolloutState, sets: Mapping[str, FeatureSet], *, allow_code: bool = False) -> None:
         """Keep the versions that a state could need: those in `sets`, by fingerprint; others as they are now.
