@@ -44,8 +44,8 @@ class KeptVersions:
     def _gone(self, version: Version, kept: FeaturePlaneError, source: FeaturePlaneError) -> StateError:
         why = f"it is neither kept in {self._path(version)} ({kept}) nor in {version.source} ({source})"
         hint = (
-            "put one of the two back as it was, from a copy; or go on without it: `featureplane rollout rollback "
-            "--cause config` returns to the last good version"
+            "put one of the two back as it was, from a copy; or go on without it: "
+            "`featureplane rollout rollback --cause config` returns to the last good version"
         )
         return StateError(f"{version} cannot be computed: {why}", hint=hint)
 
