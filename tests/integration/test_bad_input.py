@@ -68,6 +68,10 @@ def wrong_tick(folder: Path) -> list[str]:
     return _with_instruments(folder, 'tick_size = "0.01"', 'tick_size = "0.05"')
 
 
+def few_levels(folder: Path) -> list[str]:
+    return _with_instruments(folder, "qty_exponent = 5", "qty_exponent = 5\nbook_levels = 20")
+
+
 def unknown_key(folder: Path) -> list[str]:
     return _with_instruments(folder, "tick_size", "tick_sice")
 
@@ -92,6 +96,7 @@ def _with_instruments(folder: Path, before: str, after: str) -> list[str]:
         pytest.param(empty, ["empty.gz: nothing there"], id="empty"),
         pytest.param(wrong_exponent, ["decimals", "instruments.toml:"], id="too few decimals declared"),
         pytest.param(wrong_tick, ["tick_size", "declared as 0.05", "instruments.toml:"], id="a wrong tick"),
+        pytest.param(few_levels, ["instruments.toml:8", "declared as 20", "1000 bids"], id="few levels"),
         pytest.param(unknown_key, ["tick_sice", "instruments.toml"], id="a key nobody knows"),
     ],
 )
@@ -123,6 +128,17 @@ def test_a_tick_the_data_contradict_is_named_with_its_line(
     said = capsys.readouterr().err
     assert "instruments.toml:" in said
     assert "declared as 0.05" in said
+
+
+def test_levels_the_data_contradict_are_named_with_their_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for levels, status in ((20, 2), (999, 2), (50_000, 0)):
+        given = _with_instruments(tmp_path, "qty_exponent = 5", f"qty_exponent = 5\nbook_levels = {levels}")
+        assert main(["instruments", "check", *given, "--source", "binance-spot"]) == status
+        said = capsys.readouterr().err
+        contradicts = f"instruments.toml:8: `book_levels` is declared as {levels}, the data have 1000 bids"
+        assert (contradicts in said) == (status == 2)
 
 
 @pytest.mark.parametrize("words", [["replay", "--features", "lob_shared_v1"], ["capture"]], ids=" ".join)

@@ -65,15 +65,17 @@ def check(
     json: Json = False,
 ) -> int:
     """Read files by an instruments file; the first contradiction is named with its line."""
-    from featureplane.market.agreement import check_ticks
+    from featureplane.book.shown import ShownLevels
+    from featureplane.market.agreement import check_declared
     from featureplane.market.instruments import load_instruments
     from featureplane.market.reading import iter_events
 
     declared = load_instruments(instruments)
-    events = 0
+    events, shown = 0, ShownLevels(backend)
     with counting("checking") as tell:
         for batch in iter_events(paths, source, symbol, declared, backend=backend):
-            check_ticks(batch)
+            check_declared(batch)
+            shown.take(batch)
             events += len(batch)
             tell(f"{events:,} events")
     if json:

@@ -24,7 +24,7 @@ from featureplane.features.native_engine import Execution, NativeEngine
 from featureplane.features.reference import ReferenceEngine
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
-from featureplane.market.agreement import check_ticks
+from featureplane.market.agreement import check_declared
 from featureplane.market.events import EventBatch
 
 __all__ = ["EXECUTIONS", "Kept", "Mismatch", "ParityReport", "differences", "parity", "words_of"]
@@ -130,7 +130,7 @@ def parity(
         raise EmptyStream("a comparison without events", hint="give at least one batch")
     comparison = _Comparison(fset, batches[0], executions, emit=emit, every=every)
     for batch in _pieces(batches, until):
-        check_ticks(batch)
+        check_declared(batch)
         if not comparison.take(batch):
             break
         if progress is not None:

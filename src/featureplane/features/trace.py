@@ -26,7 +26,7 @@ from featureplane.features.nodes import Node
 from featureplane.features.reference import ReferenceEngine
 from featureplane.features.spec import FeatureSet, FeatureSpec
 from featureplane.features.symbol import SymbolRun
-from featureplane.market.agreement import check_ticks
+from featureplane.market.agreement import check_declared
 from featureplane.market.events import EventBatch
 from featureplane.market.instruments import Instrument
 from featureplane.market.messages import Message, MessageReader
@@ -189,7 +189,7 @@ class _Search:
         symbol_id, engine = self.instrument.symbol_id, self._engine
         last = events = messages = 0
         for piece in pieces:
-            check_ticks(piece)
+            check_declared(piece)
             state = engine.snapshot(symbol_id)
             for frame, _ in engine.process(piece.array):
                 if frame.symbol_id == symbol_id:

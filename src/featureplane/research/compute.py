@@ -21,7 +21,7 @@ from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.engine import FeatureEngine
 from featureplane.features.sampling import Emit, parse_every
 from featureplane.features.spec import FeatureSet
-from featureplane.market.agreement import check_ticks
+from featureplane.market.agreement import check_declared
 from featureplane.market.events import EventBatch, Kind
 from featureplane.market.reading import EventsPaths, InstrumentsLike, iter_events
 from featureplane.research.runs import RunReport
@@ -216,7 +216,7 @@ class _Run:
 
     def _noted(self) -> Iterator[EventBatch]:
         for batch in self._batches:
-            check_ticks(batch)
+            check_declared(batch)
             self.report.add_events(batch)
             self._has_trades = self._has_trades or _has_trades(batch)
             self._noted_last = batch

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureplane.errors import EmptyStream, MalformedEvent, SettingError
-from featureplane.market.agreement import check_ticks
+from featureplane.market.agreement import check_declared
 from featureplane.market.events import EventBatch, Kind
 from featureplane.market.hftbacktest_export import to_hftbacktest
 from featureplane.market.instruments import Instrument
@@ -39,7 +39,7 @@ class HftAsset:
     """
 
     def __init__(self, batch: EventBatch, rows: Array, shift_ns: int) -> None:
-        check_ticks(batch)
+        check_declared(batch)
         if not len(rows) or not len(batch):
             raise EmptyStream(f"rows of {batch.instrument.symbol}", hint="has it a snapshot to begin with?")
         _check_order(rows)
