@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
 from featureplane import native
+from featureplane.cli.app import main
 from featureplane.release.rollout import Phase, Proof, Request, RolloutState
 from featureplane.release.rollout_file import RolloutFile
+from scripts.mutations import read_list
 from tests.integration.test_rollout import ANN, SLOW, SLOWER, rollout, run
 from tests.rollouts import PLACE, Live, consumed, folder, running
-from tests.services import sample_part
-from tests.shadow import until
+from tests.services import INSTRUMENTS, sample_part
+from tests.shadow import WAIT_S, mutated, until
 
 __all__ = ["folder"]
 
@@ -185,3 +188,26 @@ def test_a_service_without_messages_follows_and_keeps_evidence(folder: Path) -> 
         live.more(300)
         until(evidence.exists)
         assert sum(json.loads(evidence.read_text())["evidence_v1"]["thirds"]) > 0
+
+
+def test_what_differs_in_a_profile_is_replayed_without_its_file_and_from_anywhere(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted_to_slower()
+    wrong = next(one for one in read_list() if one.what == "one coefficient" and one.file.endswith(".py"))
+    with running(folder, features=None) as live:
+        shadow = live.service.shadow
+        assert shadow is not None
+        shadow._package = mutated(wrong, folder / "changed")  # before its process begins
+        live.more(4_000)
+        assert shadow.drain(WAIT_S)
+        last = live.service.shadow.last() if live.service.shadow else None
+    assert last is not None
+    sample_part(folder, 4_000)  # the messages it was given, where it was told to look for them
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert {shlex.split(one)[1] for one in last["replay"]} == {"parity", "features"}
+    for command in last["replay"]:
+        assert f"--instruments {INSTRUMENTS}" in command
+        assert main(shlex.split(command)[1:]) == 0, command
+    assert str(last["seq"]) in capsys.readouterr().out

@@ -16,7 +16,7 @@ import logging
 import os
 import shlex
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -50,6 +50,10 @@ _STOP_S: Final = 10.0
 _log = logging.getLogger("featureplane.shadow")
 
 
+def _id_of(fset: FeatureSet) -> str:
+    return fset.feature_set_id
+
+
 class Shadow:
     """Compares with the stream of one engine; `FeatureEngine.watch` and `Pipeline.watch` begin it.
 
@@ -60,8 +64,9 @@ class Shadow:
 
     `warn_every`: at most one line is logged for so many mismatches. `abs_tol`: by how much values of `f64`
     features may differ. `last_path`: where the last mismatch of each symbol is written. `recording`: the
-    files that hold the messages of a pipeline, for the command that replays to a mismatch. `queue_bytes`:
-    room for what the shadow has not taken yet. `package`: where its process imports `featureplane` from.
+    files that hold the messages of a pipeline, for the command that replays to a mismatch; `reading` are more
+    words of it, and `named` says how it names a set, by its id or a file that has it. `queue_bytes`: room for
+    what the shadow has not taken yet. `package`: where its process imports `featureplane` from.
 
     Raises `SettingError` for a value that is none, `BackendUnavailable` for Rust where it is not installed.
     """
@@ -77,6 +82,8 @@ class Shadow:
         abs_tol: float = 0.0,
         last_path: Path | None = None,
         recording: Sequence[str] = (),
+        reading: Sequence[str] = (),
+        named: Callable[[FeatureSet], str] = _id_of,
         queue_bytes: int = QUEUE_BYTES,
         package: Path = _ROOT,
     ) -> None:
@@ -92,6 +99,7 @@ class Shadow:
         self._backend = backend
         self._sample_every, self._warn_every = sample_every, warn_every
         self._last_path, self._recording = last_path, tuple(recording)
+        self._reading, self._named = tuple(reading), named
         self._queue_bytes, self._package = queue_bytes, package
         self._lock = threading.Lock()
         self._processes: list[ShadowProcess] = []
@@ -280,7 +288,7 @@ class Shadow:
             **what,
             "live_values": _values(job.live, what["live"]),
             "shadow_values": _values(job.shadow, what["shadow"]),
-            "replay": _replay(job, files, what),
+            "replay": _replay(job, files, what, self._reading, self._named),
         }
         with self._lock:
             self._last.pop(what["symbol"], None)
@@ -315,27 +323,33 @@ def _count(counts: dict[str, ShadowCounts], one: ShadowProcess) -> None:
     counts[set_id] = counts.get(set_id, ShadowCounts()) + one.counts
 
 
-def _replay(job: ShadowJob, files: tuple[str, ...], what: Mapping[str, Any]) -> list[str]:
+def _replay(
+    job: ShadowJob,
+    files: tuple[str, ...],
+    what: Mapping[str, Any],
+    more: Sequence[str],
+    named: Callable[[FeatureSet], str],
+) -> list[str]:
     """Commands that lead to a mismatch: where the frame comes from, and where the executions part."""
     options, plain = job.options, StreamOptions()
     # What was captured keeps the name of its source, and is read as a capture.
     captured = bool(files) and all(name.endswith(SUFFIX) for name in files)
     source = "capture" if captured else job.source.name
-    reading = ["--source", source, "--symbol", what["symbol"]]
+    reading = ["--source", source, "--symbol", what["symbol"], *more]
     for name in ("on_gap", "on_malformed", "seed", "seed_after"):
         if (value := getattr(options, name)) != getattr(plain, name):
             reading += [f"--{name.replace('_', '-')}", str(value)]
     paths = list(files) or ["PATH"]
     features = [name for name in what["differs"] if not name.startswith(_MASKS)] or [job.live.feature_ids[0]]
     place = ["--at", str(what["seq"]), "--feature", features[0]]
-    sets = dict.fromkeys((job.live.feature_set_id, job.shadow.feature_set_id))
+    sets = dict.fromkeys(map(named, (job.live, job.shadow)))
     trace = [["features", "trace", *paths, *reading, "--features", one, *place] for one in sets]
     parity = [
         "parity",
         *paths,
         *reading,
         "--features",
-        job.shadow.feature_set_id,
+        named(job.shadow),
         "--until",
         str(what["until"]),
     ]

@@ -49,6 +49,11 @@ class KeptVersions:
         )
         return StateError(f"{version} cannot be computed: {why}", hint=hint)
 
+    def where(self, fset: FeatureSet) -> Path | None:
+        """The file that has a set, as `load_feature_set` takes it; None where none does."""
+        path = self.folder / f"{fset.fingerprint}.toml"
+        return path.absolute() if path.is_file() else None
+
     def keep(self, state: RolloutState, sets: Mapping[str, FeatureSet], *, allow_code: bool = False) -> None:
         """Keep the versions that a state could need: those in `sets`, by fingerprint; others as they are now.
 

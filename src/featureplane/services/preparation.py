@@ -18,6 +18,7 @@ from featureplane.errors import FeaturePlaneError, SettingError, UnknownSymbol
 from featureplane.execution.risk import RiskCheck
 from featureplane.execution.venues.desk import terms_of
 from featureplane.execution.venues.paper import PaperOptions, PaperVenue
+from featureplane.features.catalog import registry
 from featureplane.features.pipeline import Pipeline
 from featureplane.features.shadow import Shadow
 from featureplane.features.spec import FeatureSet
@@ -39,6 +40,7 @@ from featureplane.services.replay_source import (
     starts,
 )
 from featureplane.services.rollout.start import RolloutStart
+from featureplane.services.rollout.steps import RolloutPlace
 from featureplane.services.story import Story
 from featureplane.strategy.api import BaseStrategy, required_by
 from featureplane.strategy.loading import load_either, make
@@ -304,7 +306,24 @@ def _shadow(
     asked: ServiceConfiguration, market: _Market, candidate: FeatureSet | None = None
 ) -> Shadow | None:
     """The other backend's shadow, or that of a candidate; None where shadows are switched off."""
-    paths = [str(path.absolute()) for path in market.paths]
+    described = asked.instruments or recorded_instruments(asked.source)
+    versions = RolloutPlace(asked.settings.rollout_state_path).versions
+
+    def named(fset: FeatureSet) -> str:
+        """As a command finds it that is run elsewhere."""
+        set_id, file = fset.feature_set_id, versions.where(fset)
+        if set_id in registry and registry.get(set_id).fingerprint == fset.fingerprint:
+            return set_id
+        if file is None and candidate is None and asked.features is not None:
+            file = Path(asked.features).absolute()
+        return set_id if file is None else str(file)
+
     return Shadow.of(
-        asked.settings, candidate, mode=asked.shadow_mode, last_path=Path(SHADOW_LAST), recording=paths
+        asked.settings,
+        candidate,
+        mode=asked.shadow_mode,
+        last_path=Path(SHADOW_LAST),
+        recording=[str(path.absolute()) for path in market.paths],
+        reading=() if described is None else ("--instruments", str(Path(described).absolute())),
+        named=named,
     )
