@@ -1,4 +1,4 @@
-"""Debian's Prometheus for tests: its checker of rules, and a server of our own on this machine alone."""
+"""Debian's Prometheus for tests: its checkers, and servers of our own on this machine alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ from typing import Any
 import pytest
 
 START_S = 30.0
+ALERTMANAGER = "prometheus-alertmanager"
+PACKAGES = {"amtool": ALERTMANAGER, ALERTMANAGER: ALERTMANAGER}
 
 
 def executable(name: str) -> str:
-    """Path of `prometheus` or `promtool`; without it a skip, and where everything must run a failure."""
+    """Path of a program of Prometheus; without it a skip, and where everything must run a failure."""
     if found := shutil.which(name):
         return found
-    reason = f"no {name}; Debian, Ubuntu: apt install prometheus"
+    reason = f"no {name}; Debian, Ubuntu: apt install {PACKAGES.get(name, 'prometheus')}"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -39,6 +41,26 @@ def promtool(*words: str) -> str:
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     return said
+
+
+def amtool(*words: str) -> str:
+    """As `promtool`, of Alertmanager; without what it says to people."""
+    done = subprocess.run(
+        [executable("amtool"), *words], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def alertmanager(folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    """An Alertmanager with that configuration, by its address; it ends with the block."""
+    address, written = f"127.0.0.1:{free_port()}", folder / "alertmanager.yml"
+    written.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+    words = [executable(ALERTMANAGER), f"--config.file={written}", f"--storage.path={folder / 'am'}"]
+    words += [f"--web.listen-address={address}", "--cluster.listen-address=", "--log.level=warn"]
+    with running(words, folder / "alertmanager.log", address):
+        yield address
 
 
 class Server:
@@ -84,21 +106,28 @@ def server(folder: Path, targets: Mapping[str, str], *rules: Path) -> Iterator[S
     written.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     words = [program, f"--config.file={written}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     words += [f"--web.listen-address={address}", "--log.level=warn"]
-    with (folder / "prometheus.log").open("w+b") as log:
-        running = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder)
+    with running(words, folder / "prometheus.log", address):
+        yield Server(address)
+
+
+@contextmanager
+def running(words: Sequence[str], log: Path, address: str) -> Iterator[None]:
+    """A program that answers at that address."""
+    with log.open("w+b") as said:
+        program = subprocess.Popen(words, stdout=said, stderr=said, cwd=log.parent)
         try:
-            until_ready(address, running, folder / "prometheus.log")
-            yield Server(address)
+            until_ready(address, program, log)
+            yield
         finally:
-            running.terminate()
-            running.wait(START_S)
+            program.terminate()
+            program.wait(START_S)
 
 
-def until_ready(address: str, running: subprocess.Popen[bytes], log: Path) -> None:
+def until_ready(address: str, program: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until it answers, or fail with what it said."""
     ends = time.monotonic() + START_S
     while True:
-        assert running.poll() is None, log.read_text(encoding="utf-8")
+        assert program.poll() is None, log.read_text(encoding="utf-8")
         assert time.monotonic() < ends, log.read_text(encoding="utf-8")
         try:
             with urllib.request.urlopen(f"http://{address}/-/ready", timeout=5):

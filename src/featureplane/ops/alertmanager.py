@@ -43,6 +43,9 @@ def routes() -> dict[str, Any]:
                 {
                     "matchers": [_STORE, 'escalate_after="30m"'],
                     "receiver": _PLATFORM,
+                    "group_by": [
+                        "..."
+                    ],  # each alert waits its own half hour, and none is told early with another
                     "group_wait": "30m",
                     "continue": True,
                 },
@@ -65,6 +68,7 @@ def _muted(receiver: str, wait: str, *, goes_on: bool) -> dict[str, Any]:
     return {
         "matchers": ['alertname="FeatureStoreNoTraffic"'],
         "receiver": receiver,
+        "group_by": ["..."],
         "group_wait": wait,
         "mute_time_intervals": [_CLOSED],
         "continue": goes_on,

@@ -175,8 +175,9 @@ _BLIND: Final = (
     _warning(
         "FeatureStoreNoTraffic",
         "absent(featurestore:request_rate_5m > 0)",
-        "nobody has asked any store for an hour",
-        "Without requests there is no ratio. Muted while sessions are closed.",
+        "no day that the objective is about has been asked for in an hour",
+        "Without such requests there is no ratio; warming, the running day and a root that takes nothing are "
+        "none. Muted on Saturday and Sunday (UTC).",
         "1h",
     ),
     _warning(
