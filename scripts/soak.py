@@ -38,6 +38,15 @@ _RECORDINGS: Final = "tests/parity/test_recordings.py"
 _SERVICE: Final = "tests/integration/test_service_hour.py"
 _EVENTS: Final = 10_000_000
 _FEED_SECONDS: Final = 3_600
+SERVICE_NUMBERS: Final = (
+    "KiB warmed up",
+    "KiB at the end",
+    "descriptors warmed up",
+    "descriptors at the end",
+    "most in the queue",
+    "frames compared by the shadow",
+)
+"""What the page has to say of a service that ran for an hour."""
 
 
 @dataclass
@@ -118,6 +127,9 @@ def _enough_feed(part: Part) -> Iterator[str]:
     least = min(_FEED_SECONDS, max(60, _FEED_SECONDS * part.scale))
     if part.counts["seconds of feed"] < 0.9 * least:
         yield f"{part.counts['seconds of feed']:,} seconds of a feed, expected {least:,.0f}"
+    for name in SERVICE_NUMBERS:
+        if name not in part.counts:
+            yield f"it does not say: {name}"
 
 
 def _all_caught(part: Part) -> Iterator[str]:

@@ -10,6 +10,10 @@ import pytest
 from scripts import soak
 from scripts.soak import Part, Run
 
+SERVED = {
+    "seconds_of_feed": 3_600,
+    **dict.fromkeys((one.replace(" ", "_") for one in soak.SERVICE_NUMBERS), 0),
+}
 HELD = "  gzip         held              6,630 runs in 2 s"
 
 
@@ -49,12 +53,14 @@ def test_a_part_that_shows_too_little_has_failed(tmp_path: Path) -> None:
         ("recordings", {"frames": 0}),
         ("recordings", {"left_out": 1}),
         ("tests", {"tests": 0}),
-        ("service", {"seconds_of_feed": 3_000}),
+        ("service", {**SERVED, "seconds_of_feed": 3_000}),
+        ("service", {"seconds_of_feed": 3_600}),
+        *(("service", {name: n for name, n in SERVED.items() if name != one}) for one in SERVED),
         ("mutations", {}),
         ("fuzz", {}),
     ):
         assert judged(part(name, tmp_path), **enough | fewer), name
-    assert judged(part("service", tmp_path), tests=1, seconds_of_feed=3_600) == []
+    assert judged(part("service", tmp_path), tests=1, **SERVED) == []
     fuzz, mutations = part("fuzz", tmp_path), part("mutations", tmp_path)
     fuzz.lines, mutations.lines = [HELD, HELD], ["caught      1.4 s  a.py: what", "   how"]
     assert judged(fuzz) == judged(mutations) == []

@@ -28,6 +28,7 @@ from featureplane import native
 from featureplane.services.raw_queue import MESSAGES_MAX
 from featureplane.services.recording import files_of, is_reconnect, json_lines, raw_files
 from featureplane.settings import inherited
+from scripts.soak import SERVICE_NUMBERS
 from tests.feeds import Feed, recorded_feed
 from tests.services import SAMPLE, SYMBOL
 from tests.shared_data import shared
@@ -183,10 +184,12 @@ def test_an_hour_of_a_feed_at_20_times_its_speed(
         "KiB warmed up": round(warm),
         "KiB at the end": round(end),
         "KiB of the shadow at most": max(seen.shadow_kib),
-        "descriptors at most": max(seen.descriptors),
+        "descriptors warmed up": max(seen.descriptors[sixth : 2 * sixth]),
+        "descriptors at the end": max(seen.descriptors[-sixth:]),
         "most in the queue": round(max(seen.depth)),
         "frames compared by the shadow": round(seen.series["feature_shadow_parity_checks_total", "match"]),
     }
+    assert set(SERVICE_NUMBERS) <= set(numbers)
     for name, number in numbers.items():
         record_property(name, number)
     if feed.seconds < 600:
@@ -195,4 +198,4 @@ def test_an_hour_of_a_feed_at_20_times_its_speed(
     assert statistics.median(seen.shadow_kib[-sixth:]) <= FLAT * statistics.median(
         seen.shadow_kib[sixth:][:sixth]
     )
-    assert max(seen.descriptors[-sixth:]) <= max(seen.descriptors[sixth : 2 * sixth]), numbers
+    assert numbers["descriptors at the end"] <= numbers["descriptors warmed up"], numbers
