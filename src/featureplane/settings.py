@@ -245,9 +245,19 @@ def _read(given: tuple[tuple[str, str], ...]) -> Settings:
 
 STORE_SETTINGS: Final = {
     "FEATURE_STORE_PATH": (
-        "the name of a folder",
+        "the name of a folder, or `s3://BUCKET/PREFIX`",
         "`~/.feature_cache`",
         "where features over history are stored",
+    ),
+    "FEATURE_STORE_ENDPOINT": (
+        "`http://HOST:PORT` or `https://HOST`",
+        "that of AWS",
+        "the server of a store on object storage",
+    ),
+    "FEATURE_STORE_LOCAL_PATH": (
+        "the name of a folder",
+        "`~/.feature_objects`",
+        "below it lie manifest, hot files and books of stores on object storage, each in a folder of its own",
     ),
     "FEATURE_CACHE_RETENTION_DAYS": (
         "a number from 0 to 36,500",
@@ -258,26 +268,39 @@ STORE_SETTINGS: Final = {
 """The settings of the store, which have no prefix: what they take, their default, and what they say."""
 
 _RETENTION_MAX: Final = 36_500
+_ENDPOINT: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """What the environment says of the store; `retention_days` is None where it says nothing."""
+    """What the environment says of the store.
 
-    path: Path
+    `path` is a folder or the address of a bucket's prefix. `retention_days` is None where it says nothing.
+    """
+
+    path: str
     retention_days: int | None = None
+    endpoint: str = ""
+    local_path: Path = Path("~/.feature_objects")
 
 
 def read_store_settings(environment: Mapping[str, str] | None = None) -> StoreSettings:
     """The settings of the store; raises `SettingError` for a value that cannot be meant."""
     given = os.environ if environment is None else environment
     said = given.get("FEATURE_STORE_PATH", "")
-    path = Path(said or "~/.feature_cache").expanduser()  # a unit of systemd has no shell that does
+    path = said or "~/.feature_cache"
+    if path.startswith("~"):  # a unit of systemd has no shell that does
+        path = str(Path(path).expanduser())
     days = given.get("FEATURE_CACHE_RETENTION_DAYS", "")
     if days and not (days.isascii() and days.isdigit() and len(days) < 6 and int(days) <= _RETENTION_MAX):
         hint = f"it takes a number of days from 0 to {_RETENTION_MAX:,}"
         raise SettingError(f"FEATURE_CACHE_RETENTION_DAYS={days!r}", hint=hint)
-    return StoreSettings(path, int(days) if days else None)
+    endpoint = given.get("FEATURE_STORE_ENDPOINT", "")
+    if endpoint and not _ENDPOINT.fullmatch(endpoint):
+        hint = "it takes http://HOST:PORT or https://HOST"
+        raise SettingError(f"FEATURE_STORE_ENDPOINT={endpoint!r}", hint=hint)
+    local = Path(given.get("FEATURE_STORE_LOCAL_PATH") or "~/.feature_objects").expanduser()
+    return StoreSettings(path, int(days) if days else None, endpoint.rstrip("/"), local)
 
 
 def inherited(**more: str) -> dict[str, str]:

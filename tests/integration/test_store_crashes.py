@@ -22,14 +22,18 @@ from tests.stored import OTHER, SET, whole
 RESEARCH = project.PACKAGE / "research"
 
 
-def steps() -> list[str]:
-    """Every step at which a process that writes can be told to stop, as the code names them."""
+def steps(*, objects: bool = False) -> list[str]:
+    """Every step at which a process that writes can be told to stop, as the code names them.
+
+    Those of a store in a folder, or what is different on object storage.
+    """
     return sorted(
         {
             node.args[0].value
             for path in RESEARCH.rglob("*.py")
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.Call)
+            if (path.name == "objects.py") == objects
+            and isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
             and node.func.attr == "reached"
             and isinstance(node.args[0], ast.Constant)

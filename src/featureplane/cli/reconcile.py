@@ -28,7 +28,7 @@ def run(
     *,
     backend: Annotated[Literal["auto", "rust", "python"], Parameter(help="What computes it again.")] = "auto",
     root: Annotated[
-        Path | None,
+        str | None,
         Parameter(help="A feature store whose `feature_consistency_ratio` is to count it."),
     ] = None,
     allow_code: AllowCode = False,
@@ -36,11 +36,12 @@ def run(
 ) -> int:
     """Compute a recording's messages again and compare every frame with the one that was emitted."""
     from featureplane.research.store.measures import Measures
+    from featureplane.research.store.places import place_of
     from featureplane.services.reconcile import reconcile as hold
 
     found = hold(folder, backend=backend, allow_code=allow_code)
     if root is not None:
-        measures = Measures(root)
+        measures = Measures(place_of(root).folder)
         measures.compared(found.frames, found.equal)
         measures.close()
     answer = asdict(found) | {"feature_consistency_ratio": found.ratio}

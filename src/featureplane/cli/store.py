@@ -28,7 +28,8 @@ _UNITS_S: Final = {"m": 60, "h": 3_600, "d": 86_400}
 _WATCH_NS: Final = 5_000_000_000
 
 Root: TypeAlias = Annotated[
-    Path | None, Parameter(help="The folder of the store; else FEATURE_STORE_PATH, else ~/.feature_cache.")
+    str | None,
+    Parameter(help="A folder or s3://BUCKET/PREFIX; else FEATURE_STORE_PATH, else ~/.feature_cache."),
 ]
 Config: TypeAlias = Annotated[
     Path | None, Parameter(help="A configuration whose table feature_store has the limits.")
@@ -45,16 +46,17 @@ store = App(
 )
 
 
-def _opened(root: Path | None, config: Path | None, data: Path | None = None) -> FeatureStore:
+def _opened(root: str | None, config: Path | None, data: Path | None = None) -> FeatureStore:
     from featureplane.research.datasets import Dataset
     from featureplane.research.store.feature_store import FeatureStore
-    from featureplane.research.store.limits import default_root, limits_of_file
+    from featureplane.research.store.limits import limits_of_file
+    from featureplane.research.store.places import place_of
 
-    path = default_root() if root is None else root
-    if data is None and not path.is_dir():
+    place = place_of(root)
+    if data is None and not place.url and not place.folder.is_dir():
         hint = "name it with --root or FEATURE_STORE_PATH; `store warm` and `backfill` begin one"
-        raise StoreError(f"{path}: no store", hint=hint)
-    return FeatureStore(path, None if data is None else Dataset(data), limits=limits_of_file(config))
+        raise StoreError(f"{place}: no store", hint=hint)
+    return FeatureStore(str(place), None if data is None else Dataset(data), limits=limits_of_file(config))
 
 
 @store.command(
@@ -253,12 +255,13 @@ def serve(
     json: Json = False,
 ) -> int:
     """Show Prometheus what all processes of the store counted together, until interrupted."""
-    from featureplane.research.store.limits import default_root, limits_of_file
+    from featureplane.research.store.limits import limits_of_file
+    from featureplane.research.store.places import place_of
     from featureplane.services.health import WebServer, bind_tcp, require_web
     from featureplane.services.store_numbers import StoreNumbers, store_app
 
     require_web()
-    numbers = StoreNumbers(default_root() if root is None else root, limits_of_file(config))
+    numbers = StoreNumbers(place_of(root).folder, limits_of_file(config))
     with bind_tcp(listen, remote=remote, option="--listen") as bound:
         host, port = bound.getsockname()[:2]
         web = WebServer(store_app(numbers), bound, "store-metrics")
@@ -289,10 +292,10 @@ def slo(
     json: Json = False,
 ) -> int:
     """Show how much of the error budget is spent, and for how many minutes the objective was not met."""
-    from featureplane.research.store.limits import default_root
     from featureplane.research.store.objective import budget_since
+    from featureplane.research.store.places import place_of
 
-    budget = budget_since(default_root() if root is None else root, _instant(since))
+    budget = budget_since(place_of(root).folder, _instant(since))
     _tell(asdict(budget), json=json)
     return 1 if budget.spent > 1 else 0
 

@@ -169,9 +169,9 @@ _Stored = dict[tuple[str, str], tuple[float, int]]
 
 def _stored_days(job: Job) -> _Stored:
     """Seconds and bytes of the days of this set that the manifest knows, by symbol and day."""
-    if not (job.root / MANIFEST_NAME).exists():
+    if not (job.place.folder / MANIFEST_NAME).exists():
         return {}
-    manifest = Manifest(job.root, read_only=True)
+    manifest = Manifest(job.place.folder, read_only=True)
     try:
         rows = manifest.rows("fingerprint = ?", (job.feature_set.fingerprint,))
     finally:

@@ -15,7 +15,6 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any, Final
 
 from featureplane.clock import SYSTEM, Clock, seconds_since
@@ -27,7 +26,8 @@ from featureplane.research.backfill.plan import Plan, plan_of
 from featureplane.research.backfill.tasks import Job, Outcome
 from featureplane.research.datasets import Dataset
 from featureplane.research.store.keys import digest_of
-from featureplane.research.store.limits import StoreLimits, default_root, limits_from
+from featureplane.research.store.limits import StoreLimits, limits_from
+from featureplane.research.store.places import Place, place_of
 from featureplane.research.store.root import Root
 
 __all__ = ["Backfill", "BackfillReport"]
@@ -90,9 +90,10 @@ class Backfill:
         if self.workers < 1:
             raise SettingError(f"workers={workers}", hint="at least one")
         chosen = limits if isinstance(limits, StoreLimits) else limits_from(limits)
-        path = default_root() if root is None else Path(root)
+        place = place_of(root)
+        place = Place(place.folder.absolute(), place.url, place.endpoint)
         fset = registered(feature_set) if isinstance(feature_set, str) else feature_set
-        self._job = Job(secrets.token_hex(8), path.absolute(), data, fset, chosen)
+        self._job = Job(secrets.token_hex(8), place, data, fset, chosen)
         self._engine, self._cluster, self._clock = engine, cluster, clock
         self.plan: Plan = plan_of(self._job, tuple(symbols), dates, self.workers, clock)
 
@@ -143,7 +144,7 @@ class Backfill:
 
     def _gone(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Days that had to make room for others."""
-        root = Root(self._job.root, self._job.limits, self._clock)
+        root = Root(self._job.place, self._job.limits, self._clock)
         try:
             return [one for one in outcomes if one.key and root.find(one.key) is None]
         finally:

@@ -9,13 +9,10 @@ Leans on the store below its door. Knows nothing of plans, pools and clusters.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from featureplane.clock import SYSTEM, seconds_since
@@ -26,6 +23,7 @@ from featureplane.research.catalogue import DataFile
 from featureplane.research.datasets import Dataset
 from featureplane.research.store.fetching import Fetcher
 from featureplane.research.store.limits import StoreLimits
+from featureplane.research.store.places import Place
 from featureplane.research.store.root import Root
 from featureplane.research.store.shelf import Damaged
 
@@ -42,7 +40,7 @@ class Job:
     """What all tasks of a backfill share; `name` tells it from others in the same worker."""
 
     name: str
-    root: Path
+    place: Place
     data: Dataset
     feature_set: FeatureSet
     limits: StoreLimits
@@ -87,7 +85,7 @@ class _Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.root = Root(job.root, job.limits)
+        self.root = Root(job.place, job.limits)
         self.fetcher = Fetcher(job.data, self.root)
 
     def do(self, task: Task, began_ns: int) -> Outcome:
@@ -128,7 +126,7 @@ class _Worker:
         piece = self.fetcher.piece(task.symbol, day, self.job.feature_set, warming=True)
         self.fetcher.forget()
         row = self.root.find(piece.key)
-        if row is None:
+        if row is None or piece.result == "read_only":
             why = "the store cannot be written" if self.root.read_only else "the store has no room for it"
             return Outcome(
                 task,
@@ -139,12 +137,10 @@ class _Worker:
         try:
             opened = self.root.shelf.open(row)
             self.root.shelf.check(row, opened)
-        except Damaged:
-            self.root.discard(row)
+            digest = opened.sha256()
+        except Damaged as error:
+            self.root.discard(row, error)
             return None
-        with os.fdopen(opened.descriptor, "rb", closefd=False) as stream:
-            stream.seek(0)
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         result: Result = "computed" if piece.result in ("warm", "corrupt") else "stored"
         return Outcome(task, result, row.key, digest, row.bytes, seconds_since(began_ns))
 

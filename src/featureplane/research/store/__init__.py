@@ -4,6 +4,7 @@ requests, resolving       a symbol and two instants -> days, files, bytes, keys
 keys                      what a stored day's name is made of
 books, dayrun             the book between two files; the frames of one day
 manifest, shelf, dayfile  which days are stored, their files, and what a footer says
+places, bucket, objects   where a root is; days on object storage
 hot                       mapped files, for what is read twice
 root, leases, limits      the folder, who computes a missing day, how large it may grow
 fetching, making          one day found, waited for or made

@@ -180,7 +180,7 @@ class StoreEntry:
         if piece.stored is None or piece.mapped is not None:
             return self._lazy(piece, polars)
         _, opened = piece.stored
-        if not opened.locked or opened.was_removed:  # polars opens it by its name, and later
+        if not opened.has_name:  # polars opens it by its name, and later
             return polars.from_arrow(self._of(piece, names)).lazy()
         lazy = polars.scan_parquet(opened.path)
         if piece.is_within(start_ns, end_ns):

@@ -79,7 +79,7 @@ class Eviction:
 
     def drop_hot(self, row: Row) -> int:
         """Remove the hot copy of a day; bytes freed, 0 while somebody reads it."""
-        if not row.hot_bytes or not self._shelf.remove(str(hot_path(row.key))):
+        if not row.hot_bytes or not self._shelf.local.remove(str(hot_path(row.key))):
             return 0
         self._shelf.reached("hot_removed")
         with self._manifest.writing() as connection:

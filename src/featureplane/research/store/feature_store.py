@@ -12,26 +12,27 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Self
 
 from featureplane.clock import SYSTEM, Clock
-from featureplane.errors import MissingDay, SettingError
+from featureplane.errors import MissingDay, SettingError, StoreError
 from featureplane.features.spec import FeatureSet
 from featureplane.market.days import Day
 from featureplane.research.datasets import Dataset
 from featureplane.research.store.entry import Piece, StoreEntry
 from featureplane.research.store.explaining import explained
 from featureplane.research.store.fetching import Fetcher
-from featureplane.research.store.limits import StoreLimits, default_root, limits_from
+from featureplane.research.store.limits import StoreLimits, limits_from
 from featureplane.research.store.measures import RESULTS
+from featureplane.research.store.places import place_of
 from featureplane.research.store.repair import FsckReport, fsck, rebuild
 from featureplane.research.store.requests import Instant, Request, request_for
 from featureplane.research.store.root import Root
-from featureplane.research.store.shelf import Damaged, Shelf
+from featureplane.research.store.shelf import Damaged, Unreachable
 from featureplane.research.store.snapshots import publish_snapshot
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_SECOND
@@ -44,12 +45,13 @@ _log: Final = logging.getLogger("featureplane.store")
 class FeatureStore:
     """Features of a dataset, by symbol and session day, in a folder that many processes share.
 
-    `root` is `FEATURE_STORE_PATH`, else `~/.feature_cache`. Without `data` nothing can be asked for, only
-    looked after. `limits` are a `StoreLimits` or the table `feature_store` of a configuration. Threads may
-    share a store; each process has its own.
+    `root` is a folder or `s3://BUCKET/PREFIX`; else `FEATURE_STORE_PATH`, else `~/.feature_cache`. Without
+    `data` nothing can be asked for, only looked after. `limits` are a `StoreLimits` or the table
+    `feature_store` of a configuration. Threads may share a store; each process has its own.
 
-    Raises `StoreError` for a root that a newer version wrote, `SettingError` for limits that are none. A
-    root that cannot be written is no error: features are computed, not stored, and that is said once.
+    Raises `StoreError` for a root that a newer version wrote and for a bucket that is not there, refuses or
+    does not answer, `SettingError` for a root that cannot be meant and for limits that are none. A root that
+    cannot be written is no error: features are computed, not stored, and that is said once.
     """
 
     def __init__(
@@ -61,16 +63,16 @@ class FeatureStore:
         clock: Clock = SYSTEM,
         on_step: Callable[[str], None] | None = None,
     ) -> None:
-        path = default_root() if root is None else Path(root)
+        place = place_of(root)
         chosen = limits if isinstance(limits, StoreLimits) else limits_from(limits)
-        self._root = Root(path, chosen, clock, Shelf(path, on_step))
+        self._root = Root(place, chosen, clock, place.shelf(on_step))
         self._data = data
         self._fetcher = None if data is None else Fetcher(data, self._root)
         self._verifying = threading.Lock()
 
     @property
     def root(self) -> Path:
-        """Where it is."""
+        """Where it is; of one on object storage the folder with all but its days."""
         return self._root.path
 
     @property
@@ -164,7 +166,7 @@ class FeatureStore:
         root.flush()
         days, size, hot_days, hot = (0, 0, 0, 0) if root.manifest is None else root.manifest.totals()
         return {
-            "root": str(root.path),
+            "root": str(root.place),
             "read_only": root.read_only,
             "requests": dict.fromkeys(RESULTS, 0) if fetcher is None else dict(fetcher.counts),
             "misses": {} if fetcher is None else dict(fetcher.causes),
@@ -273,21 +275,26 @@ class FeatureStore:
             return connection.execute(text, told).rowcount
 
     def fsck(self, *, repair: bool = False) -> FsckReport:
-        """Hold manifest and files against each other, every byte; `repair` puts right what is wrong."""
+        """Hold manifest and files against each other, every byte; `repair` puts right what is wrong.
+
+        Raises `StoreError` where object storage does not answer.
+        """
         root = self._root
         if root.manifest is None:
             return FsckReport()
-        return fsck(root.manifest, root.shelf, repair=repair and not root.read_only, clock=root.clock)
+        with _answering():
+            return fsck(root.manifest, root.shelf, repair=repair and not root.read_only, clock=root.clock)
 
     def rebuild_manifest(self) -> int:
-        """Make the manifest anew from the files; how many days it has then."""
+        """Make the manifest anew from the files; how many days it has then. Raises as `fsck` does."""
         root = self._root
         if root.read_only:
             return 0
         root.flush()
         if root.manifest is not None:
             root.manifest.close()
-        return rebuild(root.path, root.shelf, root.clock)
+        with _answering():
+            return rebuild(root.path, root.shelf, root.clock)
 
     def snapshot(self) -> Path:
         """Publish what the manifest knows now as `manifest.duckdb`, for DuckDB to read; where it is.
@@ -310,4 +317,12 @@ class FeatureStore:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<FeatureStore {self._root.path}{', read-only' if self.read_only else ''}>"
+        return f"<FeatureStore {self._root.place}{', read-only' if self.read_only else ''}>"
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except Unreachable as error:
+        raise StoreError(str(error), hint="nothing was changed from here on; try it again") from None

@@ -36,7 +36,7 @@ from featureplane.research.store.measures import BAD_RESULTS, GOOD_RESULTS, RESU
 from featureplane.research.store.repair import is_damage
 from featureplane.research.store.resolving import Resolved, Resolver
 from featureplane.research.store.root import Root
-from featureplane.research.store.shelf import VERIFY, Damaged, Gone, OpenFile
+from featureplane.research.store.shelf import VERIFY, Damaged, Gone, OpenFile, Unreachable
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
 
@@ -171,16 +171,17 @@ class Fetcher:
 
     def _damaged(self, row: Row, error: Damaged) -> None:
         facts = row.facts
+        what = "cannot be read now" if isinstance(error, Unreachable) else "is damaged"
         log_event(
             _log,
             logging.WARNING,
-            f"a stored day is damaged: {error}",
+            f"a stored day {what}: {error}",
             symbol=facts.symbol,
             day=facts.day,
             key=facts.key,
         )
         self._mapped.pop(facts.key, None)
-        self.root.discard(row)
+        self.root.discard(row, error)
 
     # -- what is not
 
@@ -235,7 +236,7 @@ class Fetcher:
                 if waited:
                     self.measures.took("lock_wait", self._clock.monotonic_ns() - began)
                 with leases.held(lease):
-                    found = self._published(resolved, waited=waited)
+                    found = self._published(resolved, waited=waited) or self._adopted(resolved, lease)
                     if found is not None:
                         return found
                     try:
@@ -255,6 +256,11 @@ class Fetcher:
     def _published(self, resolved: Resolved, *, waited: bool) -> Piece | None:
         row = self.root.find(resolved.key.key)
         return None if row is None else self._opened(resolved, row, "coalesced" if waited else "hit")
+
+    def _adopted(self, resolved: Resolved, lease: Lease) -> Piece | None:
+        """A day that lies there without a row: of another machine, or of a process that ended before it."""
+        row = self.maker.adopt(resolved, lease)
+        return None if row is None else self._opened(resolved, row, "hit")
 
     def _publish(self, resolved: Resolved, lease: Lease, result: str, cause: str) -> Piece:
         self.root.shelf.reached("leased")
@@ -282,16 +288,16 @@ class Fetcher:
         resolved = self._resolved(row)
         if resolved is None:
             return None
-        part = self.root.shelf.part_path(Path(VERIFY, row.key))
+        part = self.root.shelf.local.part_path(Path(VERIFY, row.key))
         try:
             opened = self.root.shelf.open(row)
             self.maker.write_again(part, resolved)
-            same = part.read_bytes() == Path(opened.path).read_bytes()
+            same = opened.buffer().equals(pa.py_buffer(part.read_bytes()))
             equal = row.rows if same else self._equal_rows(row, resolved.feature_set, part, opened)
+        except (FilesChanged, Unreachable):
+            return None
         except Damaged:
             same, equal = False, 0
-        except FilesChanged:
-            return None
         finally:
             part.unlink(missing_ok=True)
         self.measures.compared(row.rows, equal)
@@ -349,9 +355,10 @@ class Fetcher:
 
     def _replace(self, piece: Piece, row: Row, error: Damaged) -> None:
         self._damaged(row, error)
-        self._count(row.symbol, "corrupt")
+        result = "read_only" if isinstance(error, Unreachable) else "corrupt"
+        self._count(row.symbol, result)
         assert piece.remade is not None
-        piece.mapped, piece.result = piece.remade(), "corrupt"
+        piece.mapped, piece.result = piece.remade(), result
 
     def heat(self, piece: Piece) -> None:
         """Put a stored day into the hot tier, if it has room, and map it; raises `Damaged`."""

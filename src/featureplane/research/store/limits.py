@@ -14,7 +14,7 @@ from typing import Any, Final
 from featureplane.errors import SettingError, UnreadableFile
 from featureplane.settings import read_store_settings
 
-__all__ = ["StoreLimits", "check_store_limits", "default_root", "limits_from", "limits_of_file"]
+__all__ = ["StoreLimits", "check_store_limits", "limits_from", "limits_of_file"]
 
 _GB: Final = 1 << 30
 _RANGES: Final = {
@@ -106,8 +106,3 @@ def check_store_limits(path: object, table: object) -> None:
     if table is not None and not isinstance(table, dict):
         raise SettingError(f"{path}: feature_store = {table!r}", hint="a table: [feature_store]")
     limits_from(table)
-
-
-def default_root() -> Path:
-    """Where a store is unless somebody says otherwise."""
-    return read_store_settings().path

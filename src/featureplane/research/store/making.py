@@ -17,11 +17,12 @@ import pyarrow as pa
 from featureplane.clock import seconds_since
 from featureplane.features.columns import Columns
 from featureplane.research.datasets import Dataset
-from featureplane.research.store.dayfile import DayFacts, DayWriter, day_batch, day_schema, file_digest
+from featureplane.research.store.dayfile import DayFacts, DayWriter, day_batch, day_schema
 from featureplane.research.store.dayrun import FrameClock, day_columns
 from featureplane.research.store.hot import MappedDay
 from featureplane.research.store.leases import Lease
 from featureplane.research.store.manifest import Row
+from featureplane.research.store.repair import row_of
 from featureplane.research.store.resolving import Resolved, Resolver
 from featureplane.research.store.root import Root
 from featureplane.research.store.shelf import OpenFile
@@ -72,11 +73,11 @@ class Maker:
             size = part.stat().st_size
             self._reserve(lease, size)
             opened = OpenFile(part)
-            checksum = file_digest(opened.descriptor)
+            checksum = opened.digest()
             if not resolved.stands():
                 raise FilesChanged
             identity = self._shelf.publish(part, path, lambda: self._check(lease))
-            opened.path = self._shelf.root / path
+            self._shelf.named(opened, path)
             now_ns = self._clock.wall_ns()
             row = Row.of(
                 written,
@@ -98,6 +99,21 @@ class Maker:
         self._shelf.reached("recorded")
         self._root.make_room()
         return row, opened
+
+    def adopt(self, resolved: Resolved, lease: Lease) -> Row | None:
+        """The row of a day that is stored and has none here; None where there is no such day.
+
+        Where nobody else stores, nobody looks. Raises `LeaseLost`, `NoRoom`, `Unreachable`.
+        """
+        shelf, fset = self._shelf, resolved.feature_set
+        path = shelf.day_path(fset.feature_set_id, resolved.symbol, str(resolved.day), resolved.key.key)
+        if not shelf.is_shared or not shelf.has(str(path)):
+            return None
+        row = row_of(shelf, str(path), self._clock)
+        if row is None:
+            return None  # what is published goes over it
+        self._reserve(lease, row.bytes)
+        return self._record(row, lease)
 
     def write_again(self, part: Path, resolved: Resolved) -> None:
         """Compute a day into a file that is not published; raises `FilesChanged`."""

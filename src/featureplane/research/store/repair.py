@@ -24,17 +24,16 @@ import pyarrow.parquet as pq
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import StoreError
 from featureplane.research.store.books import BookCheckpoint
-from featureplane.research.store.dayfile import file_digest, frames_digest, read_facts
+from featureplane.research.store.dayfile import frames_digest, read_facts
 from featureplane.research.store.hot import check_hot, hot_path
 from featureplane.research.store.leases import Leases
 from featureplane.research.store.manifest import LEASE_DEAD_NS, MANIFEST_NAME, Manifest, Row
-from featureplane.research.store.shelf import BOOKS, HOT, QUARANTINE, VERIFY, Damaged, OpenFile, Shelf
+from featureplane.research.store.shelf import BOOKS, HOT, Damaged, Shelf, Unreachable
 
-__all__ = ["FsckReport", "fsck", "is_damage", "opened_manifest", "rebuild"]
+__all__ = ["FsckReport", "fsck", "is_damage", "opened_manifest", "rebuild", "row_of"]
 
 _SECONDS_A_ROW: Final = 1e-6  # until a day has been computed again
 _PART: Final = ".part"
-_OWN: Final = (HOT, BOOKS, QUARANTINE, VERIFY, "metrics")
 
 
 @dataclass(slots=True)
@@ -100,9 +99,9 @@ def rebuild(root: Path, shelf: Shelf, clock: Clock = SYSTEM, *, only_damaged: bo
             old.close()
         for name in (MANIFEST_NAME, f"{MANIFEST_NAME}-wal", f"{MANIFEST_NAME}-shm"):
             if (root / name).exists():
-                shelf.quarantine(name)
+                shelf.local.quarantine(name)
         manifest = Manifest(root)
-        rows = [row for path in _day_files(root) if (row := _row_of(root, path, clock)) is not None]
+        rows = [row for path in shelf.days() if (row := row_of(shelf, path, clock)) is not None]
         with manifest.writing() as connection:
             for row in rows:
                 manifest.put(_as_used(row, used.get(row.key)), connection)
@@ -136,7 +135,7 @@ def fsck(manifest: Manifest, shelf: Shelf, *, repair: bool = False, clock: Clock
         report.days += 1
         known[row.path] = row
         _check_row(report, manifest, shelf, row, repair=repair, clock=clock)
-    for path in _day_files(root):
+    for path in shelf.days():
         report.files += 1
         if path not in known and manifest.rows("path = ?", (path,)) == []:
             report.missing_rows.append(path)
@@ -157,14 +156,16 @@ def _check_row(
         opened = shelf.open(row)
         with pq.ParquetFile(opened.mapped()) as file:
             as_told = read_facts(file) == row.facts and frames_digest(file) == row.frames
-        sound = as_told and file_digest(opened.descriptor) == row.checksum
+        sound = as_told and opened.digest() == row.checksum
+    except Unreachable:
+        raise
     except (Damaged, StoreError, pa.ArrowException, OSError):
         sound = False
     if not sound:
-        there = (shelf.root / row.path).exists()
+        there = shelf.has(row.path)
         (report.damaged if there else report.missing_files).append(row.path)
         if repair:
-            shelf.remove(str(hot_path(row.key)))
+            shelf.local.remove(str(hot_path(row.key)))
             shelf.quarantine(row.path)
             with manifest.writing() as connection:
                 manifest.drop(row, "corrupt" if there else "evicted", clock.wall_ns(), connection)
@@ -172,7 +173,7 @@ def _check_row(
 
 def _adopt(manifest: Manifest, shelf: Shelf, path: str, clock: Clock) -> None:
     """Give a file its row if it is whole, else put it aside."""
-    row = _row_of(shelf.root, path, clock)
+    row = row_of(shelf, path, clock)
     if row is None:
         shelf.quarantine(path)
         return
@@ -180,18 +181,23 @@ def _adopt(manifest: Manifest, shelf: Shelf, path: str, clock: Clock) -> None:
         manifest.put(row, connection)
 
 
-def _row_of(root: Path, path: str, clock: Clock) -> Row | None:
-    """The row of a file by its footer; None for one that is damaged or lies in the wrong place."""
+def row_of(shelf: Shelf, path: str, clock: Clock) -> Row | None:
+    """The row of a file by its footer; None for one that is damaged or lies in the wrong place.
+
+    Raises `Unreachable`.
+    """
     try:
-        opened = OpenFile(root / path)
+        opened = shelf.opened(path)
         with pq.ParquetFile(opened.mapped()) as file:
             facts = read_facts(file)
             if frames_digest(file) != facts.frames:
                 return None
-        if Shelf(root).day_path(facts.feature_set, facts.symbol, facts.day, facts.key) != Path(path):
+        if shelf.day_path(facts.feature_set, facts.symbol, facts.day, facts.key) != Path(path):
             return None
-        checksum = file_digest(opened.descriptor)
-    except (StoreError, pa.ArrowException, OSError):
+        checksum = opened.digest()
+    except Unreachable:
+        raise
+    except (Damaged, StoreError, pa.ArrowException, OSError):
         return None
     seconds = facts.rows * _SECONDS_A_ROW
     size, now_ns = opened.identity[2], clock.wall_ns()
@@ -212,12 +218,6 @@ def _as_used(row: Row, old: Row | None) -> Row:
     if old is None or old.checksum != row.checksum:
         return row
     return old
-
-
-def _day_files(root: Path) -> Iterator[str]:
-    for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if folder.is_dir() and folder.name not in _OWN:
-            yield from (str(path.relative_to(root)) for path in sorted(folder.glob("*/*/*.parquet")))
 
 
 def _check_parts(report: FsckReport, root: Path, clock: Clock, *, repair: bool) -> None:
@@ -254,7 +254,7 @@ def _check_hot(report: FsckReport, manifest: Manifest, shelf: Shelf, *, repair: 
             pass  # told below
         report.hot.append(name)
         if repair:
-            shelf.remove(name)
+            shelf.local.remove(name)
             if row is not None:
                 manifest.forget_hot(row, manifest.connection())
 
@@ -266,7 +266,7 @@ def _check_books(report: FsckReport, shelf: Shelf, *, repair: bool) -> None:
         except (StoreError, OSError):
             report.damaged.append(str(path.relative_to(shelf.root)))
             if repair:
-                shelf.quarantine(str(path.relative_to(shelf.root)))
+                shelf.local.quarantine(str(path.relative_to(shelf.root)))
 
 
 def _check_leases(report: FsckReport, manifest: Manifest, clock: Clock, *, repair: bool) -> None:

@@ -11,7 +11,6 @@ import sqlite3
 import threading
 import weakref
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from featureplane.clock import SYSTEM, Clock
@@ -21,9 +20,10 @@ from featureplane.research.store.leases import Lease, LeaseLost, Leases
 from featureplane.research.store.limits import StoreLimits
 from featureplane.research.store.manifest import Manifest, Row, UnreadableManifest
 from featureplane.research.store.measures import Measures
-from featureplane.research.store.repair import opened_manifest
+from featureplane.research.store.places import Place
+from featureplane.research.store.repair import opened_manifest, row_of
 from featureplane.research.store.resolving import Resolved
-from featureplane.research.store.shelf import Damaged, Gone, OpenFile, Shelf
+from featureplane.research.store.shelf import Damaged, Gone, OpenFile, Shelf, Unreachable
 from featureplane.telemetry import log_event
 from featureplane.units import NANOS_PER_SECOND
 
@@ -44,12 +44,13 @@ class Root:
     """
 
     def __init__(
-        self, path: Path, limits: StoreLimits, clock: Clock = SYSTEM, shelf: Shelf | None = None
+        self, place: Place, limits: StoreLimits, clock: Clock = SYSTEM, shelf: Shelf | None = None
     ) -> None:
-        self.path = path
+        self.place = place
+        self.path = path = place.folder
         self.limits = limits
         self.clock = clock
-        self.shelf = shelf or Shelf(path)
+        self.shelf = shelf or place.shelf()
         self.measures = Measures(path, clock)
         self._lost_ns: int | None = None
         self._warned: set[str] = set()
@@ -67,7 +68,7 @@ class Root:
 
     def heal(self) -> None:
         """Begin again with a manifest that was found to be damaged: it is made anew from the files."""
-        log_event(_log, logging.WARNING, "the manifest is damaged; it is made anew", root=str(self.path))
+        log_event(_log, logging.WARNING, "the manifest is damaged; it is made anew", root=str(self.place))
         if self.manifest is not None:
             self.leases.close()
             self.manifest.close()
@@ -102,7 +103,7 @@ class Root:
     def lose(self, error: Exception) -> None:
         """The root cannot be written: for a while nothing is stored, and that is said once."""
         self._lost_ns = self.clock.monotonic_ns()
-        self.warn_once(f"{self.path} cannot be written ({error}); features are computed and not stored")
+        self.warn_once(f"{self.place} cannot be written ({error}); features are computed and not stored")
 
     def warn_once(self, text: str) -> None:
         """A warning that is not repeated."""
@@ -135,15 +136,23 @@ class Root:
             with suppress(sqlite3.Error):
                 self.manifest.note_uses(uses)
 
-    def discard(self, row: Row) -> None:
-        """Put a damaged day aside and forget it; not if it was stored anew meanwhile."""
+    def discard(self, row: Row, error: Damaged | None = None) -> None:
+        """Put a damaged day aside and forget it; not if it was stored anew meanwhile.
+
+        One that another machine stored in other bytes, whole ones, is forgotten and left where it is. Where
+        nothing is known because storage does not answer, nothing is stored for a while.
+        """
+        if isinstance(error, Unreachable):
+            self.lose(error)
         if self.manifest is None or self.read_only:
             return
         with suppress(sqlite3.OperationalError, OSError):
             self.eviction.drop_hot(row)
+            whole = self.shelf.is_shared and row_of(self.shelf, row.path, self.clock) is not None
             with self.manifest.writing() as connection:
                 if self.manifest.is_current(row, connection):
-                    self.shelf.quarantine(row.path)
+                    if not whole:
+                        self.shelf.quarantine(row.path)
                     self.manifest.drop(row, "corrupt", self.clock.wall_ns(), connection)
 
     def was_removed(self, row: Row) -> bool:
@@ -200,7 +209,7 @@ class Root:
     def open_hot(self, row: Row) -> MappedDay | None:
         """A hot day, mapped; None where the file is not the one that was written."""
         try:
-            return open_hot(self.shelf, row)
+            return open_hot(self.shelf.local, row)
         except Damaged as error:
             self._drop_damaged(row, error)
             return None
@@ -211,7 +220,7 @@ class Root:
         if row is None or not row.hot_bytes:
             return True
         try:
-            check_hot(self.shelf, row)
+            check_hot(self.shelf.local, row)
         except Damaged as error:
             self._drop_damaged(row, error)
             return False
@@ -252,7 +261,7 @@ class Root:
                 self.leases.check(lease, self.written.connection())
 
             if self._hot_room(lease, hot_bytes(table, key)):
-                size, identity = publish_hot(self.shelf, table, key, fenced)
+                size, identity = publish_hot(self.shelf.local, table, key, fenced)
                 with self.written.writing() as connection:
                     self.leases.check(lease, connection)
                     told = (size, identity, key)

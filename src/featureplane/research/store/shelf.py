@@ -13,6 +13,7 @@ Leans on `dayfile` and `manifest`. Knows nothing of keys' making.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import mmap
 import os
 import re
@@ -30,14 +31,29 @@ from featureplane.research.contents import Identity, identity_of
 from featureplane.research.store.dayfile import file_digest, groups_between, read_facts
 from featureplane.research.store.manifest import Row
 
-__all__ = ["BOOKS", "HOT", "QUARANTINE", "VERIFY", "Damaged", "Gone", "OpenFile", "Shelf", "sync_folder"]
+__all__ = [
+    "BOOKS",
+    "HOT",
+    "QUARANTINE",
+    "QUARANTINED_MAX",
+    "READING",
+    "VERIFY",
+    "Damaged",
+    "Gone",
+    "OpenFile",
+    "Shelf",
+    "Unreachable",
+    "sync_folder",
+]
 
 HOT: Final = ".hot"
 BOOKS: Final = ".books"
 QUARANTINE: Final = ".quarantine"
 VERIFY: Final = ".verify"
+READING: Final = ".reading"
 PART: Final = ".part"
-_QUARANTINED_MAX: Final = 16
+QUARANTINED_MAX: Final = 16
+_OWN: Final = (HOT, BOOKS, QUARANTINE, VERIFY, READING, "metrics")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_+@=-][A-Za-z0-9_.+@=-]{0,99}")
 
 
@@ -47,6 +63,10 @@ class Damaged(Exception):
 
 class Gone(Damaged):
     """A file that is not there; whether somebody removed it as one may, the manifest tells."""
+
+
+class Unreachable(Damaged, OSError):
+    """Storage that does not answer or refuses: nothing is known of the file, and nothing is done to it."""
 
 
 class OpenFile:
@@ -71,18 +91,36 @@ class OpenFile:
         """Whether it has no name any more."""
         return not os.fstat(self.descriptor).st_nlink
 
+    @property
+    def has_name(self) -> bool:
+        """Whether others can open it by its path, as long as this is referred to."""
+        return self.locked and not self.was_removed
+
     def buffer(self) -> pa.Buffer:
         """Its bytes, mapped by Python: opened ten times as fast, for what no thread of Arrow reads."""
         if not self.identity[2]:
             return pa.py_buffer(b"")
         return pa.py_buffer(mmap.mmap(self.descriptor, self.identity[2], prot=mmap.PROT_READ))
 
-    def mapped(self) -> pa.MemoryMappedFile:
+    def mapped(self) -> pa.NativeFile:
         """Its bytes, mapped; they stay readable when the file is removed. Raises `OSError` for an empty one.
 
         WHY by Arrow: its threads may let go of the bytes when Python is ending, and must not ask it then.
         """
         return pa.memory_map(f"/dev/fd/{self.descriptor}")
+
+    def digest(self) -> str:
+        """The digest of its bytes, in hex; raises `OSError`."""
+        return file_digest(self.descriptor)
+
+    def sha256(self) -> str:
+        """The sha-256 of its bytes, in hex; raises `OSError`."""
+        with os.fdopen(self.descriptor, "rb", closefd=False) as stream:
+            stream.seek(0)
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def let_go(self) -> None:
+        """Keep nothing in memory that can be read again."""
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):
@@ -90,12 +128,22 @@ class OpenFile:
 
 
 class Shelf:
-    """The files below one root; `on_step` is told each step of publishing before the next begins."""
+    """The files below one root; `on_step` is told each step of publishing before the next begins.
+
+    What is about days may lie elsewhere (`objects`); `local` are the files of this machine.
+    """
+
+    is_shared = False  # with other machines, which have manifests of their own
 
     def __init__(self, root: Path, on_step: Callable[[str], None] | None = None) -> None:
         self.root = root
         self.reached = on_step or _nothing
         self._sound: dict[str, Identity] = {}
+
+    @property
+    def local(self) -> Shelf:
+        """Hot files, books, the manifest and what is being written."""
+        return self
 
     # -- where
 
@@ -126,28 +174,47 @@ class Shelf:
         self.reached("folder_synced")
         return identity_of((self.root / path).stat())
 
+    def named(self, opened: OpenFile, path: Path) -> None:
+        """Tell a part that it was published."""
+        opened.path = self.root / path
+
     # -- reading
 
     def open(self, row: Row) -> OpenFile:
         """A stored day; nothing of it is read yet. Raises `Damaged` where it cannot be the one."""
-        try:
-            opened = OpenFile(self.root / row.path)
-        except FileNotFoundError:
-            raise Gone("no such file") from None
-        except OSError as error:
-            raise Damaged(error.strerror or str(error)) from None
+        opened = self.opened(row.path)
         if opened.was_removed:
             raise Gone("removed while it was opened")
         if opened.identity[2] != row.bytes:
             raise Damaged(f"{opened.identity[2]} bytes, {row.bytes} were published")
         return opened
 
+    def opened(self, path: str) -> OpenFile:
+        """A file; raises `Damaged` where it cannot be opened."""
+        try:
+            return OpenFile(self.root / path)
+        except FileNotFoundError:
+            raise Gone("no such file") from None
+        except OSError as error:
+            raise Damaged(error.strerror or str(error)) from None
+
+    def days(self) -> Iterator[str]:
+        """The paths of all days."""
+        root = self.root
+        for folder in sorted(root.iterdir()) if root.is_dir() else []:
+            if folder.is_dir() and folder.name not in _OWN:
+                yield from (str(path.relative_to(root)) for path in sorted(folder.glob("*/*/*.parquet")))
+
+    def has(self, path: str) -> bool:
+        """Whether there is a file."""
+        return (self.root / path).exists()
+
     def check(self, row: Row, opened: OpenFile) -> None:
         """Raise `Damaged` unless the bytes are those that were published; read once a file and process."""
         now = identity_of(os.fstat(opened.descriptor))
         if self._sound.get(row.key) == now:
             return
-        found = file_digest(opened.descriptor)
+        found = opened.digest()
         if found != row.checksum:
             raise Damaged(f"the bytes have digest {found[:16]}, {row.checksum[:16]} were published")
         self._sound[row.key] = now
@@ -210,7 +277,7 @@ class Shelf:
             source.replace(target)
             sync_folder(source.parent)
             held = sorted(target.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-            for oldest in held[:-_QUARANTINED_MAX]:
+            for oldest in held[:-QUARANTINED_MAX]:
                 oldest.unlink(missing_ok=True)
 
 

@@ -62,7 +62,7 @@ def publish_snapshot(root: Root) -> Path:
 
 
 def _published(root: Root, lease: Lease) -> Path:
-    shelf, manifest = root.shelf, root.written
+    shelf, manifest = root.shelf.local, root.written
     path = Path(SNAPSHOT_NAME)
     part = shelf.part_path(path)
     log = part.with_name(f"{part.name}.wal")  # DuckDB's own, while it writes
