@@ -29,7 +29,7 @@ from featureplane.market.instruments import Instrument
 from featureplane.market.sources.capture import write_capture
 from featureplane.research.store.hot import hot_path
 
-__all__ = ["jobs"]
+__all__ = ["DAY", "jobs", "made_day"]
 
 ROWS, FEW_ROWS = 1_000_000, 2_000
 LEVELS = 10
@@ -43,12 +43,12 @@ _SOURCE = SourceInfo("made", sequenced=True, has_snapshots=True, local_time=True
 _TEXT = "SELECT path, checksum, bytes FROM manifest WHERE key = ?"
 
 
-def _made(path: Path, rows: int) -> None:
+def made_day(path: Path, rows: int, symbol: str = "DAY", seed: int = 1) -> None:
     """A day in a capture file: a snapshot, then so many changes of one level."""
-    about = Instrument(venue="made", symbol="DAY", price_exponent=2, qty_exponent=0, tick_size="0.01")
+    about = Instrument(venue="made", symbol=symbol, price_exponent=2, qty_exponent=0, tick_size="0.01")
     events = np.zeros(rows + 2 * LEVELS, EVENT_DTYPE)
     snapshot, changes = events[: 2 * LEVELS], events[2 * LEVELS :]
-    draw = np.random.default_rng(1)
+    draw = np.random.default_rng(seed)
     events["symbol_id"] = about.symbol_id
     below = np.arange(LEVELS)
     snapshot["kind"], snapshot["flags"], snapshot["qty"] = Kind.SNAPSHOT_LEVEL, EventFlag.RECOVERY, 100
@@ -74,7 +74,7 @@ class _Stored:
         folder = CACHE / f"store_{rows}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _made(folder / "DAY.fpcap", rows)
+        made_day(folder / "DAY.fpcap", rows)
         data = fp.Dataset(folder / "DAY.fpcap", "capture")
         self.hot = fp.FeatureStore(folder / "hot", data)
         self.hot.warm(["DAY"], *DAY, SET)
@@ -236,7 +236,7 @@ def _publishing(stored: _Stored) -> Job:
         return Sample(tuple(seconds), _PER_MS)
 
     few = folder / "FEW.fpcap"
-    _made(few, FEW_ROWS // 4)
+    made_day(few, FEW_ROWS // 4)
     small = fp.FeatureStore(
         folder / "published",
         fp.Dataset(few, "capture"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import mmap
 import os
@@ -116,8 +117,9 @@ def day_batch(
 class DayWriter:
     """Writes one day to a file of any name; nothing is published here.
 
-    `about_to_write` is told how large the file may be after the next row group. `end` gives what the footer
-    says. On an error the caller closes the writer and removes the file.
+    `about_to_write` is told how large the file will be before each row group, and the footer, is written to
+    it: they are made in memory. `end` gives what the footer says. On an error the caller closes the writer
+    and removes the file.
     """
 
     def __init__(
@@ -135,9 +137,11 @@ class DayWriter:
         self._rows_waiting = 0
         self._digest = hashlib.sha256()
         self.rows = 0
-        self._stream = pa.OSFile(str(path), "wb")
+        self._stream = path.open("wb")
+        self._made = _Made()
+        sink = pa.PythonFile(self._made, "w")
         self._writer = pq.ParquetWriter(
-            self._stream, self._schema, compression_level=level, store_schema=False, **LAYOUT
+            sink, self._schema, compression_level=level, store_schema=False, **LAYOUT
         )
 
     def add(self, columns: Columns, times: npt.NDArray[np.int64]) -> None:
@@ -154,12 +158,19 @@ class DayWriter:
         """Write a row group of exactly so many rows: files do not depend on how frames came in."""
         table = pa.Table.from_batches(self._waiting, schema=self._schema)
         group = table.slice(0, rows)
-        self._about_to_write(self._stream.tell() + group.nbytes)
         _digest_rows(self._digest, group)
         self._writer.write_table(group, row_group_size=ROWS_A_GROUP)
+        self._put()
         self._waiting = table.slice(rows).to_batches()
         self._rows_waiting -= rows
         pa.default_memory_pool().release_unused()
+
+    def _put(self) -> None:
+        """Write what is made to the file; its size is known by now, which the rows did not tell."""
+        self._about_to_write(self._made.size)
+        for piece in self._made.taken():
+            self._stream.write(piece)
+        self._stream.flush()
 
     def end(self, facts: dict[str, Any]) -> DayFacts:
         """Write what is left, and the footer."""
@@ -170,6 +181,8 @@ class DayWriter:
         said[_FACTS] = told.to_json()
         arrow = base64.b64encode(self._schema.with_metadata(said).serialize().to_pybytes())
         self._writer.add_key_value_metadata(said | {"ARROW:schema": arrow.decode("ascii")})
+        self._writer.close()
+        self._put()
         self.close()
         return told
 
@@ -179,6 +192,31 @@ class DayWriter:
             self._writer.close()
         finally:
             self._stream.close()
+
+
+class _Made(io.RawIOBase):
+    """Bytes that are not in the file yet; `size` counts those that are, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces: list[bytes] = []
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size
+
+    def write(self, data: Any, /) -> int:
+        piece = bytes(data)
+        self._pieces.append(piece)
+        self.size += len(piece)
+        return len(piece)
+
+    def taken(self) -> list[bytes]:
+        pieces, self._pieces = self._pieces, []
+        return pieces
 
 
 def _digest_rows(digest: Any, table: pa.Table) -> None:

@@ -144,7 +144,13 @@ class Fetcher:
         if mapped is not None and not mapped.is_current:
             self._mapped.pop(key, None)
             mapped = None
-        row = None if mapped is not None else self.root.find(key)
+        try:
+            row = None if mapped is not None else self.root.find(key)
+        except sqlite3.OperationalError as error:
+            if is_damage(error):
+                raise
+            self.root.lose(error)
+            return self._alone(resolved, "read_only")
         self.measures.took("lookup", self._clock.monotonic_ns() - began)
         if mapped is not None:
             self.root.used(key)
@@ -194,12 +200,15 @@ class Fetcher:
         is_told: bool = False,
     ) -> Piece:
         if self.root.read_only:
-            return self._alone(resolved, "read_only")
-        cause = self._why(resolved, newly)
-        if not is_told and (other := self.root.other_key(resolved)) is not None:
-            self._invalidated(other.key, other.facts.parts, resolved)
-        result = "corrupt" if cause == "corrupt" else "warm" if warming else "miss"
+            if not self.root.tried_again():
+                return self._alone(resolved, "read_only")
+            self.attach()
+        cause, result = "", "read_only"
         try:
+            cause = self._why(resolved, newly)
+            if not is_told and (other := self.root.other_key(resolved)) is not None:
+                self._invalidated(other.key, other.facts.parts, resolved)
+            result = "corrupt" if cause == "corrupt" else "warm" if warming else "miss"
             made = self._made(resolved, result, cause)
         except NoRoom:
             self.root.warn_once("the store is full and nothing more can go; days are computed and not stored")

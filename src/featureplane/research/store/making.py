@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
@@ -28,8 +28,6 @@ from featureplane.research.store.root import Root
 from featureplane.research.store.shelf import OpenFile
 
 __all__ = ["FilesChanged", "Maker", "NoRoom"]
-
-_OVERHEAD: Final = 1 << 16  # a footer, generously
 
 
 class NoRoom(Exception):
@@ -125,7 +123,7 @@ class Maker:
         def about_to_write(size: int) -> None:
             if lease is not None:
                 self._shelf.reached("group")
-                self._reserve(lease, size + _OVERHEAD)
+                self._reserve(lease, size)
 
         writer = DayWriter(
             part, resolved.feature_set, (resolved.symbol,), self._limits.compression_level, about_to_write

@@ -190,6 +190,9 @@ class Manifest:
                 f"{self.path.parent}: a root in format {version}, this is format {_VERSION}",
                 hint="a newer featureplane wrote it; use that one, or another root",
             )
+        if self.read_only and not version:  # a full disk took the name of the file alone
+            made.close()
+            raise UnreadableManifest(f"{self.path}: nothing is in it")
         if not self.read_only:
             made.execute("PRAGMA journal_mode = WAL")
             made.execute("PRAGMA synchronous = NORMAL")
@@ -219,10 +222,11 @@ class Manifest:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
+            connection.execute("COMMIT")  # may fail: on a full disk
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
 
     def close(self) -> None:
         """Close the connections of this process."""

@@ -6,7 +6,9 @@ Leans on `manifest`, `shelf`, `leases`, `eviction`, `hot`. Knows nothing of data
 from __future__ import annotations
 
 import atexit
+import errno
 import logging
+import os
 import sqlite3
 import threading
 import weakref
@@ -83,6 +85,8 @@ class Root:
     def _manifest(self) -> Manifest | None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path, os.W_OK):  # SQLite says so at the first write only
+                raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
             made = opened_manifest(self.path, self.shelf, self.clock)
             with made.writing():
                 pass
@@ -99,6 +103,18 @@ class Root:
         if self.manifest is None or self.manifest.read_only:
             return True
         return self._lost_ns is not None and self.clock.monotonic_ns() - self._lost_ns < _LOST_NS
+
+    def tried_again(self) -> bool:
+        """Whether a root that could not be opened for writing a while ago can be written now."""
+        unopened = self.manifest is None or self.manifest.read_only
+        lost_ns = self.clock.monotonic_ns() - (self._lost_ns or 0)
+        if not unopened or lost_ns < _LOST_NS:
+            return False
+        self._lost_ns = None
+        if self.manifest is not None:  # while it is open for reading, SQLite opens it for nothing else
+            self.manifest.close()
+        self._attach()
+        return not self.read_only
 
     def lose(self, error: Exception) -> None:
         """The root cannot be written: for a while nothing is stored, and that is said once."""
@@ -245,12 +261,15 @@ class Root:
     def fill_hot(self, row: Row, opened: OpenFile) -> MappedDay | None:
         """Put a day into the hot tier; None where it has no room. Raises `Damaged` for a damaged file."""
         key = row.key
-        known = self.written.find(key)
-        if known is None or self.read_only:
+        try:
+            known = self.written.find(key)
+            if known is None or self.read_only:
+                return None
+            if known.hot_bytes and (mapped := self.open_hot(known)) is not None:
+                return mapped
+            lease = self.leases.take(_HOT + key)
+        except sqlite3.OperationalError:  # a full disk; the day is read from Parquet
             return None
-        if known.hot_bytes and (mapped := self.open_hot(known)) is not None:
-            return mapped
-        lease = self.leases.take(_HOT + key)
         if lease is None:
             return None
         with self.leases.held(lease), suppress(LeaseLost, OSError, sqlite3.OperationalError):
