@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -9,12 +11,14 @@ import pytest
 
 import featureplane as fp
 from featureplane import native
+from featureplane.cli.app import main
 from featureplane.features.loading import load_feature_set
 from featureplane.release.rollout import Phase, Request, RolloutState, Version
 from featureplane.release.rollout_file import RolloutFile, packed
 from tests.integration.test_rollout import ANN
 from tests.rollouts import MAKER, PLACE, changed_ema, consumed, folder, running
 from tests.services import SYMBOL
+from tests.shadow import until
 
 __all__ = ["folder"]
 
@@ -33,6 +37,19 @@ def test_a_candidate_that_computes_wrongly_is_called_back_by_itself(
         assert consumed(live) == "lob_shared_v1"
         told = live.told(capsys)
         picture = live.service.picture(20)
+        until(lambda: "mismatch" not in {one.name for one in threading.enumerate()})
+        capsys.readouterr()
+        assert main(["shadow", "last", "--json", "--control", str(live.control)]) == 0
+        found = json.loads(capsys.readouterr().out)["last"]
+    assert found == json.loads(Path("var/shadow_last.json").read_text())[SYMBOL]
+    assert (found["feature_set"], found["shadow_set"]) == ("lob_shared_v1", "lob_shared_v1@slow")
+    assert {"ofi_l1_ema8"} <= set(found["differs"]) <= set(fp.feature_set("lob_shared_v1").feature_ids)
+    for name, (left, right) in found["differs"].items():
+        assert left.split()[0] == repr(found["live_values"][name])
+        assert right.split()[0] == repr(found["shadow_values"][name])
+    named = load_feature_set("slow.toml").fingerprint
+    assert [f"{named}.toml" in one for one in found["replay"]] == [False, True]
+    assert all(f"--at {found['seq']} --feature" in one for one in found["replay"])
     last = told["history"][-1]
     assert (last["by"], last["action"], last["cause"]) == ("featureplane", "rollback", "kernel")
     assert last["why"].startswith("3 mismatches in 5 minutes, the last in ")

@@ -253,6 +253,19 @@ class Shadow:
                 return self._last.get(symbol)
             return next(reversed(self._last.values()), None)
 
+    def note(
+        self,
+        live: FeatureSet,
+        backend: str,
+        stream: tuple[tuple[Instrument, ...], SourceInfo, StreamOptions],
+        what: dict[str, Any],
+    ) -> None:
+        """A mismatch that was found where one process computes both: told, shown and written as its own.
+
+        `what` has `symbol`, `seq`, `differs`, and both frames, `live` and `shadow`, as hexadecimal digits.
+        """
+        self._hear(ShadowJob(live, self.candidate or live, backend, *stream, self.abs_tol, -1), None, what)
+
     def about(self, live: FeatureSet) -> dict[str, Any]:
         """What is compared, and what came of it."""
         counts = self.counts
@@ -274,7 +287,7 @@ class Shadow:
 
     # -- what the process says
 
-    def _hear(self, job: ShadowJob, files: tuple[str, ...], what: dict[str, Any]) -> None:
+    def _hear(self, job: ShadowJob, files: tuple[str, ...] | None, what: dict[str, Any]) -> None:
         if "error" in what:
             _log.warning("the shadow raised at event %s: %s", what["until"], what["error"])
             return
@@ -288,7 +301,9 @@ class Shadow:
             **what,
             "live_values": _values(job.live, what["live"]),
             "shadow_values": _values(job.shadow, what["shadow"]),
-            "replay": _replay(job, files, what, self._reading, self._named),
+            "replay": _replay(
+                job, self._recording if files is None else files, what, self._reading, self._named
+            ),
         }
         with self._lock:
             self._last.pop(what["symbol"], None)
@@ -351,7 +366,7 @@ def _replay(
         "--features",
         named(job.shadow),
         "--until",
-        str(what["until"]),
+        str(what.get("until")),
     ]
     first = [parity] if len(sets) == 1 and len(job.instruments) == 1 else []
     return [shlex.join(["featureplane", *words]) for words in (*first, *trace)]

@@ -148,10 +148,13 @@ def shadow_routes(service: MarketDataService) -> list[Route]:
         return JSONResponse(shadow.about(fset))
 
     def last(request: Request) -> Response:
-        symbol = request.path_params.get("symbol")
-        if service.shadow is None:
+        symbol, pilot = request.path_params.get("symbol"), service.pilot
+        found = None if pilot is None else pilot.candidate.last_mismatch(symbol)
+        if service.shadow is None and found is None:
             return refusal(off, 409)
-        return JSONResponse({"last": service.shadow.last(symbol)})
+        if found is None and service.shadow is not None:
+            found = service.shadow.last(symbol)
+        return JSONResponse({"last": found})
 
     async def told(request: Request) -> Response:
         if service.shadow is None:

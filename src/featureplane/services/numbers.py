@@ -133,7 +133,7 @@ def _write_shadow(service: MarketDataService, telemetry: Telemetry) -> None:
     sets: dict[str, FeatureSet | None] = {set_id: fset}
     if pilot is not None:
         sets |= {name: one for name, one in pilot.known_sets().items() if name not in sets}
-        by_set, every = pilot.compared, pilot.compared_every
+        by_set, every = pilot.compared, pilot.candidate.compared_every
     elif shadow is not None:
         by_set, every = shadow.counts_by_set, shadow.sample_every
     else:

@@ -6,10 +6,14 @@ Knows no files and no reasons.
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
+from featureplane.clock import SYSTEM
 from featureplane.errors import FeaturePlaneError, StateError
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.pipeline import Pipeline
@@ -20,6 +24,7 @@ from featureplane.release.evidence import Evidence
 from featureplane.release.guard import CanaryGuard, Trip
 from featureplane.release.rollout import Phase, RolloutState, Version
 from featureplane.services.rollout.evidence import EvidenceKeeper, FrameComparison, promoted_in_both
+from featureplane.units import NANOS_PER_SECOND
 
 if TYPE_CHECKING:
     from featureplane.services.marketdata import MarketDataService
@@ -28,6 +33,7 @@ __all__ = ["RolloutCandidate"]
 
 _STAGES: Final = ("candidate", "dispatch", "risk", "order")
 _CLOSE_S: Final = 10.0
+_TOLD_MAX: Final = 4
 
 
 class _Onlooker:
@@ -102,6 +108,10 @@ class RolloutCandidate:
         self._own_shadow = service.shadow  # the other backend's
         self._running: _Shadowed | _Beside | None = None
         self._ended: list[Shadow] = []
+        self._told: deque[Shadow] = deque(maxlen=_TOLD_MAX)  # with what they told of
+        self._untold: Callable[[], None] | None = None
+        self._told_ns = -NANOS_PER_SECOND
+        self._teller: threading.Thread | None = None
         self._beside_before: dict[str, ShadowCounts] = {}  # those that stood beside it
         self._lost: str | None = None
         self._missed: int | None = None
@@ -171,6 +181,7 @@ class RolloutCandidate:
         shadow = self._shadow_of(fset)
         shadow.sample_every = self._every
         self.leave()
+        self._told.append(shadow)
         self._watch(shadow)
         self._running = _Shadowed(version, state.began, shadow)
         self._keeper.begin(self._about(state, fset), lambda: shadow.counts)
@@ -198,6 +209,8 @@ class RolloutCandidate:
             raise
         self.leave()
         self._lost, guard = None, CanaryGuard(self._criteria, *self._keeper.tails)
+        shadow = self._shadow_of(fset)  # tells of mismatches alone: both sets are computed here
+        self._told.append(shadow)
         comparison = FrameComparison(
             live,
             fset,
@@ -205,6 +218,7 @@ class RolloutCandidate:
             abs_tol=self._abs_tol,
             differs=self._telling(guard),
             handed=self._handed,
+            seen=self._noting(shadow, live),
         )
         onlooker = _Onlooker(comparison)
         self._service.subscribe(onlooker)
@@ -218,6 +232,34 @@ class RolloutCandidate:
                 self._service.look_soon()
 
         return differs
+
+    def _noting(self, shadow: Shadow, live: FeatureSet) -> Callable[[dict[str, Any]], None]:
+        feed = self._service.feed
+        stream = feed.instruments, feed.taken[0].source, feed.options
+
+        def noted(what: dict[str, Any]) -> None:
+            self._untold = partial(shadow.note, live, feed.backend, stream, what)
+
+        return noted
+
+    def _tell(self, *, at_once: bool = False) -> None:
+        """Tell of the last mismatch, in a thread of its own: a file is written, and messages do not wait."""
+        now_ns = SYSTEM.monotonic_ns()
+        if self._untold is not None and (at_once or now_ns - self._told_ns >= NANOS_PER_SECOND):
+            self._told_ns, untold, self._untold, before = now_ns, self._untold, None, self._teller
+
+            def work() -> None:
+                if before is not None:
+                    before.join()  # the last one told is the last one found
+                untold()
+
+            self._teller = threading.Thread(target=work, name="mismatch", daemon=True)
+            self._teller.start()
+
+    def last_mismatch(self, symbol: str | None) -> dict[str, Any] | None:
+        """The last one that any shadow or canary of this run found, of a symbol or of all."""
+        found = (one.last(symbol) for one in (self._own_shadow, *self._told) if one is not None)
+        return max((one for one in found if one is not None), key=lambda one: str(one["at"]), default=None)
 
     def _handed(self, symbol: str) -> None:
         """A frame was compared: who consumed the candidate's."""
@@ -277,6 +319,7 @@ class RolloutCandidate:
 
     def _close(self) -> None:
         self._running = None
+        self._tell(at_once=True)
         self._keeper.count(self._service.runner.now_ns)
         self._keeper.end()
 
@@ -287,8 +330,11 @@ class RolloutCandidate:
             self._ended.append(running.shadow)
         elif running is not None:
             _add(self._beside_before, running.live, running.onlooker.comparison.counts)
+            self._tell(at_once=True)
         for one in self._ended:
             one.close(_CLOSE_S)
+        if self._teller is not None:
+            self._teller.join(_CLOSE_S)
 
     # -- how it does
 
@@ -358,6 +404,7 @@ class RolloutCandidate:
         if not isinstance(running, _Beside):
             return None
         running.onlooker.comparison.every = self._every
+        self._tell()
         now_ns = self._service.runner.now_ns
         if self._lost is not None:
             running.guard.fails(now_ns, self._lost)

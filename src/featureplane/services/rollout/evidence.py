@@ -83,7 +83,7 @@ class FrameComparison:
     """Compares every so manieth frame that two sets make of one message, where one process computes both.
 
     `differs` is told the clock of receipt of each mismatch on promoted features, and their names; `handed`
-    the symbol of each frame that was compared.
+    the symbol of each frame that was compared; `seen` what each mismatch is, as `Shadow.note` takes it.
     """
 
     def __init__(
@@ -95,11 +95,12 @@ class FrameComparison:
         abs_tol: float,
         differs: Callable[[int, str], None],
         handed: Callable[[str], None] = lambda _: None,
+        seen: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self._comparison = Comparison(live, candidate, abs_tol=abs_tol, fresh=_no_run)
         self._names = {*promoted_in_both(live, candidate), *OTHERS}
         self.every = every
-        self._differs, self._handed = differs, handed
+        self._differs, self._handed, self._seen = differs, handed, seen
         self._match = self._mismatch = self._skipped = 0
         self._by_name: Counter[str] = Counter()
         self._flags = Counter[str](), Counter[str]()
@@ -127,6 +128,15 @@ class FrameComparison:
             self._match += 1
             return
         self._mismatch += 1
+        self._seen(
+            {
+                "symbol": frame.symbol,
+                "seq": frame.seq,
+                "differs": {name: list(sides) for name, sides in found.items()},
+                "live": frame.pack().hex(),
+                "shadow": "" if twin is None else twin.pack().hex(),
+            }
+        )
         names = [name for name in found if name in self._names]
         if names:
             self._differs(frame.local_ts_ns, ", ".join(names))

@@ -232,9 +232,9 @@ class RolloutPilot:
         return {one.feature_set_id: self._sets.get(one.fingerprint) for one in versions if one is not None}
 
     @property
-    def compared_every(self) -> int:
-        """See `RolloutCandidate.compared_every`."""
-        return self._candidate.compared_every
+    def candidate(self) -> RolloutCandidate:
+        """What is computed of the state's candidate."""
+        return self._candidate
 
     @property
     def astray(self) -> str | None:
