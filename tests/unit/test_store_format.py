@@ -8,19 +8,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pytest
 
 import featureplane as fp
 from featureplane.errors import StoreError
 from featureplane.research.store import dayfile, keys
-from featureplane.research.store.dayfile import CLOCK, LAYOUT, ROWS_A_GROUP, DayFacts
+from featureplane.research.store.dayfile import CLOCK, DayFacts
+from featureplane.research.store.layout import ROWS_A_GROUP, layout_for
 from tests import stored
 from tests.stored import SYMBOL, at
 
 SET_ID = "lob_shared_v1"
 
-KNOWN = {2: "1ecb7eea02fd5d63"}
-"""The digest of what `LAYOUT` says in each format; format 1 was written in more than one way."""
+KNOWN = {3: "fd76d5ef9c536395"}
+"""The digest of how days are written in each format, of formats that were written in one way."""
 
 
 def day(store: fp.FeatureStore) -> fp.StoreEntry:
@@ -35,7 +39,8 @@ def an_older_version_wrote(monkeypatch: pytest.MonkeyPatch, root: Path, data: fp
 
     with monkeypatch.context() as patch:
         patch.setattr(keys, "FORMAT_VERSION", 1)
-        patch.setattr(dayfile, "LAYOUT", {**LAYOUT, "column_encoding": {CLOCK: "PLAIN"}})
+        plain = {"compression": "zstd", "use_dictionary": False, "column_encoding": {CLOCK: "PLAIN"}}
+        patch.setattr(dayfile, "layout_for", lambda *_, **__: plain)
         patch.setattr(dayfile, "asdict", told)
         with fp.FeatureStore(root, data) as store:
             day(store)
@@ -43,9 +48,54 @@ def an_older_version_wrote(monkeypatch: pytest.MonkeyPatch, root: Path, data: fp
     return path
 
 
+def changing(percent: int, rows: int = 1_000) -> npt.NDArray[np.int64]:
+    """Values that differ from those before in so many rows of a hundred."""
+    return np.cumsum(np.arange(rows) % 100 < percent)
+
+
+def how(group: pa.Table) -> dict[str, Any]:
+    """How a day would be written that begins so; what the version of pyarrow decides left out."""
+    told = layout_for(group, changing=CLOCK)
+    told.pop("max_rows_per_page", None)
+    return told
+
+
 def test_with_the_layout_the_version_rises() -> None:
-    said = json.dumps([dict(LAYOUT), ROWS_A_GROUP], sort_keys=True)
+    columns: dict[str, Any] = {"symbol": ["A"] * 1_000, "changed_mask": changing(100), CLOCK: changing(1)}
+    for percent in range(101):
+        columns |= {
+            f"i{percent}": changing(percent),
+            f"f{percent}": changing(percent).astype(float),
+        }
+    said = json.dumps([how(pa.table(columns)), ROWS_A_GROUP], sort_keys=True)
     assert {keys.FORMAT_VERSION: hashlib.sha256(said.encode()).hexdigest()[:16]}.items() <= KNOWN.items()
+
+
+def test_columns_are_written_by_how_often_they_change() -> None:
+    seldom, often = changing(20), changing(70)
+    missing = pa.array(np.arange(1_000), mask=np.arange(1_000) % 100 > 0)
+    columns: dict[str, Any] = {
+        "whole": often,
+        "seldom": seldom,
+        "unsigned": often.astype(np.uint64),
+        "code": often.astype(np.uint32),
+        "fraction": often.astype(float),
+        "seldom_fraction": often.astype(float) // 2,
+        "warmup_ready_mask": often,
+        "missing": missing,
+        CLOCK: seldom,
+    }
+    group = pa.table(columns)
+    whole = "DELTA_BINARY_PACKED"
+    assert how(group)["column_encoding"] == {
+        "whole": whole,
+        "unsigned": whole,
+        "code": whole,
+        "fraction": "BYTE_STREAM_SPLIT",
+        CLOCK: whole,
+    }
+    assert how(group)["use_dictionary"] == ["warmup_ready_mask"]
+    assert how(group.slice(0, 0))["column_encoding"] == {CLOCK: whole}
 
 
 def test_days_of_an_older_format_are_neither_hit_nor_damaged(

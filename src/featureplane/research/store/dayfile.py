@@ -14,7 +14,7 @@ import io
 import json
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,11 +29,11 @@ from featureplane.features.columns import Columns
 from featureplane.features.spec import FeatureSet
 from featureplane.research.contents import block_digest
 from featureplane.research.store.keys import FORMAT_VERSION
+from featureplane.research.store.layout import ROWS_A_GROUP, layout_for
 from featureplane.research.tables import table_schema, to_batch
 
 __all__ = [
     "CLOCK",
-    "LAYOUT",
     "ROWS_A_GROUP",
     "DayFacts",
     "DayWriter",
@@ -47,16 +47,6 @@ __all__ = [
 
 CLOCK: Final = "@clock_ns"
 """The column of times by which rows are asked for; no feature can be called so."""
-
-ROWS_A_GROUP: Final = 1 << 16
-LAYOUT: Final[Mapping[str, Any]] = {
-    "compression": "zstd",
-    "use_dictionary": ["symbol", "quality_flags"],  # of few values
-    "data_page_size": 1 << 20,
-    "column_encoding": {CLOCK: "DELTA_BINARY_PACKED"},
-    "write_page_checksum": True,
-}
-"""How pyarrow writes a day. With any change here `FORMAT_VERSION` rises: the bytes are part of the key."""
 
 _FACTS: Final = "featureplane.store"
 
@@ -139,10 +129,8 @@ class DayWriter:
         self.rows = 0
         self._stream = path.open("wb")
         self._made = _Made()
-        sink = pa.PythonFile(self._made, "w")
-        self._writer = pq.ParquetWriter(
-            sink, self._schema, compression_level=level, store_schema=False, **LAYOUT
-        )
+        self._level = level
+        self._writer: pq.ParquetWriter | None = None
 
     def add(self, columns: Columns, times: npt.NDArray[np.int64]) -> None:
         """Take some frames and their times."""
@@ -159,11 +147,20 @@ class DayWriter:
         table = pa.Table.from_batches(self._waiting, schema=self._schema)
         group = table.slice(0, rows)
         _digest_rows(self._digest, group)
-        self._writer.write_table(group, row_group_size=ROWS_A_GROUP)
+        self._begun(group).write_table(group, row_group_size=ROWS_A_GROUP)
         self._put()
         self._waiting = table.slice(rows).to_batches()
         self._rows_waiting -= rows
         pa.default_memory_pool().release_unused()
+
+    def _begun(self, group: pa.Table) -> pq.ParquetWriter:
+        """The writer, which is made when the first row group shows how columns are best written."""
+        if self._writer is None:
+            sink, told = pa.PythonFile(self._made, "w"), layout_for(group, changing=CLOCK)
+            self._writer = pq.ParquetWriter(
+                sink, self._schema, compression_level=self._level, store_schema=False, **told
+            )
+        return self._writer
 
     def _put(self) -> None:
         """Write what is made to the file; its size is known by now, which the rows did not tell."""
@@ -180,8 +177,9 @@ class DayWriter:
         said = {key.decode(): value.decode() for key, value in (self._schema.metadata or {}).items()}
         said[_FACTS] = told.to_json()
         arrow = base64.b64encode(self._schema.with_metadata(said).serialize().to_pybytes())
-        self._writer.add_key_value_metadata(said | {"ARROW:schema": arrow.decode("ascii")})
-        self._writer.close()
+        writer = self._begun(self._schema.empty_table())
+        writer.add_key_value_metadata(said | {"ARROW:schema": arrow.decode("ascii")})
+        writer.close()
         self._put()
         self.close()
         return told
@@ -189,7 +187,8 @@ class DayWriter:
     def close(self) -> None:
         """Let go of the file, finished or not."""
         try:
-            self._writer.close()
+            if self._writer is not None:
+                self._writer.close()
         finally:
             self._stream.close()
 

@@ -117,9 +117,9 @@ class StoreEntry:
         return sampled(self.table(), self.request.feature_set, every)
 
     def to_polars(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """The rows in Polars; needs the `research` extra."""
-        names = self._schema(columns).names
-        frame: pl.DataFrame = self.scan().select(names).collect()
+        """The rows in Polars, over the same memory as `table`; needs the `research` extra."""
+        polars = _polars()
+        frame: pl.DataFrame = polars.from_arrow(self.table(columns), rechunk=False)
         return frame
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from featureplane.market.instruments import Instrument
 
 __all__ = ["FORMAT_VERSION", "PARTS", "DayKey", "chain_key", "day_key", "digest_of", "reading_key"]
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 """Rises with any change of what the store writes for the same frames, or of how raw data are read."""
 
 _KEY: Final = "featureplane store key 1"
