@@ -30,6 +30,7 @@
     |  `- ExtraUnavailable
     |- StoreError            the store or its manifest cannot be trusted
     `- SettingError          a setting or an argument cannot be read
+       `- WrongArgument
 
 Each class composes its own message from values, so that both backends say the same words; the
 values are attributes too. `hint`, what to do next, is printed by the outermost layer, a traceback too.
@@ -71,6 +72,7 @@ __all__ = [
     "UnknownStrategy",
     "UnknownSymbol",
     "UnreadableFile",
+    "WrongArgument",
 ]
 
 
@@ -433,3 +435,16 @@ class StoreError(FeaturePlaneError):
 
 class SettingError(FeaturePlaneError):
     """A setting or an argument cannot be read."""
+
+
+class WrongArgument(SettingError):
+    """An argument of another kind than the function takes; `found` is what was given, by type and value."""
+
+    def __init__(self, argument: str, given: object, expected: str, *, hint: str | None = None) -> None:
+        import reprlib  # noqa: PLC0415 - for an error alone, and importing the package is to cost nothing
+
+        kind = type(given)
+        plain = given is None or kind in {bool, int, float, str, bytes}
+        found = reprlib.repr(given) if plain else f"a `{kind.__module__.split('.')[0]}.{kind.__qualname__}`"
+        super().__init__(f"`{argument}`: found {found}, expected {expected}", hint=hint or f"give {expected}")
+        self.argument, self.found, self.expected = argument, found, expected

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from featureplane import native
+from featureplane.arguments import expect
 from featureplane.book.orders import OrderBook
 from featureplane.errors import MalformedEvent, UnknownSymbol
-from featureplane.market.events import EVENT_DTYPE
+from featureplane.market.events import EVENT_DTYPE, StreamOptions
 from featureplane.market.instruments import Instrument
 from featureplane.market.messages import Event, Message, MessageReader, check_array, shape_of
 from featureplane.market.quality import BookState, Outcome, Reads, StreamGuard
@@ -66,6 +67,9 @@ class LOBEngine:
         on_malformed: str = "raise",
         seed: str = "snapshot",
     ) -> None:
+        hint = "`load_instruments(file)` has some, `events.instrument` is the one of a batch"
+        expect("instrument", instrument, Instrument, "an `Instrument`", hint=hint)
+        StreamOptions(on_gap, on_malformed, seed)  # refuses words that are none
         self.instrument = instrument
         self.backend = native.resolve(backend)
         keep = _RustBook if self.backend == "rust" else _PythonBook

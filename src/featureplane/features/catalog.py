@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from featureplane.errors import FeatureSetConflict, UnknownFeatureSet
+from featureplane.arguments import expect
+from featureplane.errors import FeatureSetConflict, UnknownFeatureSet, WrongArgument
 from featureplane.features import kernels as k
 from featureplane.features.spec import Feature, FeatureFlags, FeatureSet
 
-__all__ = ["LOB_SHARED_V1", "LOB_SHARED_V2", "FeatureRegistry", "feature_set", "registry"]
+__all__ = ["LOB_SHARED_V1", "LOB_SHARED_V2", "FeatureRegistry", "feature_set", "registry", "set_or_id"]
 
 _SHARED: Final = FeatureFlags.PROMOTED
+_COMPOSE: Final = '`feature_set("lob_shared_v1")` is one that is there; `FeatureSet(...)` makes another'
 _MODEL: Final = FeatureFlags.PROMOTED | FeatureFlags.MODEL_SAFE
 
 
@@ -34,6 +36,7 @@ class FeatureRegistry:
         FeatureSetConflict
             The id is taken by a set that differs; names the first feature that does.
         """
+        expect("fset", fset, FeatureSet, "a `FeatureSet`", hint=_COMPOSE)
         known = self._sets.setdefault(fset.feature_set_id, fset)
         if known is not fset and known != fset:
             first = next(iter(known.diff(fset)), None)
@@ -43,6 +46,7 @@ class FeatureRegistry:
 
     def get(self, feature_set_id: str) -> FeatureSet:
         """The set of that id; `UnknownFeatureSet` lists those there are."""
+        expect("feature_set_id", feature_set_id, str, "a feature set's id", hint=_COMPOSE)
         try:
             return self._sets[feature_set_id]
         except KeyError:
@@ -158,3 +162,15 @@ registry: Final = FeatureRegistry(LOB_SHARED_V1, LOB_SHARED_V2)
 def feature_set(feature_set_id: str) -> FeatureSet:
     """The registered set of that id; `UnknownFeatureSet` lists those there are."""
     return registry.get(feature_set_id)
+
+
+def set_or_id(fset: FeatureSet | str, argument: str = "fset") -> FeatureSet:
+    """What functions take where they ask for a set: one, or the id of one that is registered.
+
+    Raises `WrongArgument` for anything else, `UnknownFeatureSet` for an id that is none.
+    """
+    if isinstance(fset, str):
+        return registry.get(fset)
+    if not isinstance(fset, FeatureSet):
+        raise WrongArgument(argument, fset, "a `FeatureSet` or the id of one", hint=_COMPOSE)
+    return fset

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from featureplane import native
+from featureplane.arguments import expect, whole_number
 from featureplane.errors import (
     EmptyStream,
     FeatureSetMismatch,
@@ -62,6 +63,7 @@ class FeatureEngine:
     ) -> None:
         if emit not in {"update", "change"}:
             raise SettingError(f"emit={emit!r}", hint="choose one of update, change")
+        expect("fset", fset, FeatureSet, "a `FeatureSet`", hint='`feature_set("lob_shared_v1")` is one')
         self.fset = fset
         self.backend = native.resolve(backend)
         self._emit: Emit = emit
@@ -119,6 +121,10 @@ class FeatureEngine:
             return pushing.push(start, len(events) if stop is None else stop)
         except InputError:
             self.fail()
+            raise
+        except TypeError:
+            whole_number("start", start, least=0)
+            whole_number("stop", len(events) if stop is None else stop, least=0)
             raise
 
     def fail(self) -> None:
@@ -294,7 +300,7 @@ class FeatureEngine:
                 yield engine.columns(batch.array)
 
     def _taken(self, events: EventBatch | Iterable[EventBatch]) -> Iterator[tuple[Execution, EventBatch]]:
-        batches = iter([events] if isinstance(events, EventBatch) else events)
+        batches = EventBatch.each(events)
         first = next(batches, None)
         if first is None:
             raise EmptyStream("a stream without batches", hint="give at least one batch")
@@ -321,6 +327,7 @@ class FeatureEngine:
     def _turn_to(self, events: EventBatch) -> Execution:
         if self._failed:
             raise _ended()
+        expect("events", events, EventBatch, "an `EventBatch`", hint="`read_events` makes one")
         pushing = self._pushing or self._begun(events)
         pushing.turn_to(events)
         if self._pushing is None and self._latest is not None:

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
+from featureplane.arguments import expect
 from featureplane.errors import (
     FeatureSetMismatch,
     MalformedEvent,
@@ -52,6 +53,7 @@ _VERSION: Final = 1
 _HEADER: Final = struct.Struct("<4sHHIIQqq8sIHHQ")
 _FLAG_BITS: Final = int(~Quality(0))
 _RAISE: Final = object()
+_LAYOUT: Final = "`FrameLayout.of(fset, {symbol_id: symbol})` is the one of a set"
 
 Buffer = bytes | bytearray | memoryview | npt.NDArray[Any]
 Value = int | float | None
@@ -289,6 +291,7 @@ class FeatureFrame:
 
         Raises `FeatureSetMismatch` for a frame of another set, `MalformedEvent` for anything else.
         """
+        expect("layout", layout, FrameLayout, "a `FrameLayout`", hint=_LAYOUT)
         layout.check(memoryview(cast("bytes", data)).cast("B"))
         return cls(data, layout)
 

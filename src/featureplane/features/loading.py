@@ -39,6 +39,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from featureplane.arguments import as_path
 from featureplane.errors import FeaturePlaneError, PlanError, SettingError, UnreadableFile
 from featureplane.features.catalog import FeatureRegistry, registry
 from featureplane.features.kernels.expression import Expression
@@ -88,7 +89,7 @@ def load_feature_set(path: str | Path, *, allow_code: bool = False) -> FeatureSe
     SettingError
         A Python file without `allow_code=True`; its code was not run.
     """
-    path = Path(path)
+    path = as_path("path", path)
     if path.suffix == ".py":
         return _from_code(path, allow_code=allow_code)
     if path.suffix != ".toml":

@@ -17,8 +17,9 @@ from itertools import zip_longest
 from typing import Any, Final
 
 from featureplane import native
+from featureplane.arguments import each, whole_number
 from featureplane.errors import EmptyStream, FeaturePlaneError, ParityBreach, SettingError
-from featureplane.features.catalog import feature_set
+from featureplane.features.catalog import set_or_id
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.native_engine import Execution, NativeEngine
 from featureplane.features.reference import ReferenceEngine
@@ -118,14 +119,17 @@ def parity(
         A price is off the tick that an instruments file declares.
     """
     native.module()
-    if until is not None and until < 1:
-        raise SettingError(f"until={until}", hint="a number of events above 0")
-    fset = feature_set(fset) if isinstance(fset, str) else fset
+    if until is not None:
+        whole_number("until", until, least=1)
+    for name in each("executions", executions, str, "names of executions"):
+        if name not in EXECUTIONS:
+            raise SettingError(f"no execution {name!r}", hint=f"there are: {', '.join(EXECUTIONS)}")
+    fset = set_or_id(fset)
     if isinstance(events, str | os.PathLike):
         raise SettingError(
             f"events={events!r}", hint="read the files first: `read_events(paths, source=...)`"
         )
-    batches = [events] if isinstance(events, EventBatch) else list(events)
+    batches = list(EventBatch.each(events))
     if not batches:
         raise EmptyStream("a comparison without events", hint="give at least one batch")
     comparison = _Comparison(fset, batches[0], executions, emit=emit, every=every)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from featureplane import native
+from featureplane.arguments import expect
 from featureplane.errors import FeatureSetMismatch, InputError, SettingError, StateError, UnknownSymbol
 from featureplane.features.counts import COUNTS
 from featureplane.features.frame import FeatureFrame
@@ -76,6 +77,7 @@ class Pipeline:
         if emit not in {"update", "change"}:
             raise SettingError(f"emit={emit!r}", hint="choose one of update, change")
         options = StreamOptions(on_gap, on_malformed, seed, seed_after)
+        expect("fset", fset, FeatureSet, "a `FeatureSet`", hint='`feature_set("lob_shared_v1")` is one')
         self.fset = fset
         self.backend = native.resolve(backend)
         self._emit: Emit = emit

@@ -22,15 +22,16 @@ Leans on `market.instruments`, `market.checks`. Knows nothing of books or featur
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, IntFlag
-from types import MappingProxyType
-from typing import Any, Final
+from types import MappingProxyType, NoneType
+from typing import Any, Final, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
+from featureplane.arguments import each, expect, whole_number
 from featureplane.errors import SettingError
 from featureplane.market.instruments import Instrument, check_ids
 
@@ -126,6 +127,7 @@ class StreamOptions:
             raise SettingError("seed_after without increments", hint='it goes with seed="increments"')
 
 
+_READ: Final = "`read_events(paths, source=...)` makes one of files and of arrays"
 _OPTIONS: Final = {
     "on_gap": ("wait", "continue", "refuse"),
     "on_malformed": ("raise", "drop"),
@@ -186,6 +188,8 @@ class EventBatch:
         from featureplane.market.checks import check_events  # noqa: PLC0415 - it needs the kinds above
 
         set_field = object.__setattr__
+        expect("source", self.source, SourceInfo, "a `SourceInfo`")
+        expect("options", self.options, StreamOptions, "`StreamOptions`")
         set_field(self, "instruments", check_ids(self.instruments))
         if not self.checked:
             whole = check_events(self.array, self.instruments, self.options.on_malformed)
@@ -197,6 +201,13 @@ class EventBatch:
         view.flags.writeable = False
         set_field(self, "array", view)
         set_field(self, "dropped", MappingProxyType(dict(self.dropped)))
+
+    @classmethod
+    def each(cls, events: EventBatch | Iterable[EventBatch]) -> Iterator[EventBatch]:
+        """One batch or several, as functions take them; `WrongArgument` for anything else, when it comes."""
+        if isinstance(events, EventBatch):
+            return iter((events,))
+        return each("events", events, EventBatch, "an `EventBatch` or several", hint=_READ)
 
     def __len__(self) -> int:
         return len(self.array)
@@ -243,6 +254,8 @@ class EventBatch:
 
         `dropped` stays with the first part of a stream: it is empty unless `start` is 0.
         """
+        for name, place in (("start", start), ("stop", stop)):
+            expect(name, place, (SupportsIndex, NoneType), "the number of a message")
         ends = self.message_ends
         start, stop, _ = slice(start, stop).indices(len(ends))
         first = int(ends[start - 1]) if start else 0
@@ -257,6 +270,7 @@ class EventBatch:
 
         A message longer than that is a part of its own. Parts are views.
         """
+        whole_number("events_max", events_max, least=1)
         ends = self.message_ends
         first = 0
         while first < len(self.array):

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from featureplane.arguments import expect
 from featureplane.errors import MalformedEvent, SettingError
 from featureplane.market.events import EventBatch, EventFlag, Kind, Side
 from featureplane.market.messages import Channel, Event, Message, MessageReader
@@ -72,6 +73,7 @@ def to_hftbacktest(batch: EventBatch, *, local_time: str = "refuse") -> Hftbackt
     """
     if local_time not in {"refuse", "hold"}:
         raise SettingError(f"local_time={local_time!r}", hint="choose one of refuse, hold")
+    expect("batch", batch, EventBatch, "an `EventBatch`", hint="`read_events` makes one")
     instrument = batch.instrument
     writer = _RowWriter()
     options = batch.options

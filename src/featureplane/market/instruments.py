@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from featureplane.arguments import as_path, each
 from featureplane.errors import InvalidInstrument, SettingError, UnknownSymbol, UnreadableFile
 from featureplane.market.decimals import EXPONENT_MAX, BadDecimal, scaled
 from featureplane.market.sessions import Session, TimeOfDay, check_sessions, zone
@@ -40,6 +41,7 @@ __all__ = [
 
 _CHOICES: Final = {"clock": ("received", "synchronised"), "locked": ("crossed", "valid")}
 _FILE_BYTES_MAX: Final = 16 << 20
+_INSTRUMENTS: Final = "`load_instruments(file)` has some, `events.instruments` are those of a batch"
 _HEADER: Final = re.compile(r"\s*\[\[\s*instrument\s*\]\]")
 _KEY: Final = re.compile(r"\s*[\"']?(\w+)[\"']?\s*=")
 
@@ -188,7 +190,7 @@ def check_ids(instruments: Iterable[Instrument]) -> tuple[Instrument, ...]:
     Raises `InvalidInstrument` at the second of the two.
     """
     checked: list[Instrument] = []
-    for one in instruments:
+    for one in each("instruments", instruments, Instrument, "instruments or their file", hint=_INSTRUMENTS):
         for other in checked:
             if (one.venue, one.symbol) == (other.venue, other.symbol):
                 file, line = one.place_of("")
@@ -259,9 +261,9 @@ def load_instruments(path: str | os.PathLike[str]) -> tuple[Instrument, ...]:
     Raises `UnreadableFile` if it is missing, too large or no TOML, `InvalidInstrument` with file
     and line for a key or value that cannot be meant, also two instruments with one id.
     """
-    file = os.fspath(path)
+    file = str(as_path("path", path))
     try:
-        with Path(path).open("rb") as stream:
+        with Path(file).open("rb") as stream:
             data = stream.read(_FILE_BYTES_MAX + 1)
     except OSError as error:
         raise UnreadableFile(file, error.strerror or str(error), "an instruments file") from None
@@ -337,5 +339,5 @@ def save_instruments(path: str | os.PathLike[str], instruments: Iterable[Instrum
     Raises `SettingError` where it cannot be written.
     """
     text = instruments_text(instruments)
-    with WholeFile(path) as file:
+    with WholeFile(as_path("path", path)) as file:
         file.part.write_text(text, encoding="utf-8", newline="\n")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featureplane import native
+from featureplane.arguments import as_paths, whole_number
 from featureplane.errors import EmptyStream, SettingError, UnreadableFile
 from featureplane.market.events import EventBatch, StreamOptions
 from featureplane.market.instruments import Instrument, check_ids, load_instruments
@@ -101,8 +102,7 @@ def iter_events(
     event. Raises what `read_events` raises, errors of the data only when they are reached.
     """
     options = StreamOptions(on_gap, on_malformed, seed, seed_after, on_mismatch)
-    if events_max < 1:
-        raise SettingError(f"events_max={events_max}", hint="a number of events above 0")
+    whole_number("events_max", events_max, least=1)
     request = request_for(
         paths, source, symbol, instruments, options=options, backend=backend, events_max=events_max
     )
@@ -138,9 +138,8 @@ def request_for(
     events_max: int | None = None,
 ) -> Request:
     """Arguments of a caller as a `Request`; raises `SettingError` for what cannot be meant."""
-    if isinstance(paths, (str, os.PathLike, np.ndarray)):
-        paths = (paths,)
-    inputs = tuple(item if isinstance(item, np.ndarray) else _path(item) for item in paths)
+    given = as_paths("paths", paths, np.ndarray)
+    inputs = tuple(item if isinstance(item, np.ndarray) else _path(item) for item in given)
     if not inputs:
         raise SettingError("no paths", hint="name at least one file")
     if not find_source(source).takes_arrays and any(isinstance(item, np.ndarray) for item in inputs):

@@ -13,10 +13,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
+from featureplane.arguments import as_path
 from featureplane.clock import SYSTEM, seconds_since
-from featureplane.errors import EmptyStream, MissingSnapshot, SettingError
+from featureplane.errors import EmptyStream, MissingSnapshot, SettingError, WrongArgument
 from featureplane.features.availability import undefined_here
-from featureplane.features.catalog import feature_set
+from featureplane.features.catalog import set_or_id
 from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.engine import FeatureEngine
 from featureplane.features.sampling import Emit, parse_every
@@ -122,11 +123,15 @@ def compute(
     --------
     FeatureEngine.replay : the same frames one by one
     """
-    fset = feature_set(fset) if isinstance(fset, str) else fset
+    fset = set_or_id(fset)
     reading: dict[str, Any] = {"source": source, "symbol": symbol, "instruments": instruments}
     reading |= {"on_gap": on_gap, "on_malformed": on_malformed, "on_mismatch": on_mismatch}
     reading |= {"seed": seed, "seed_after": seed_after}
     given = {name: value for name, value in reading.items() if value is not None}
+    if out is not None:
+        as_path("out", out)
+    if progress is not None and not callable(progress):
+        raise WrongArgument("progress", progress, "a function that takes the report so far")
     if isinstance(events, EventBatch):
         if given:
             raise SettingError(f"{', '.join(given)} beside a batch", hint="they belong to `read_events`")

@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from featureplane.arguments import as_paths
 from featureplane.errors import FileOrder, MissingDay, SettingError, UnknownSymbol
 from featureplane.market.days import Calendar, Day
 from featureplane.market.events import EventBatch, SourceInfo, StreamOptions
@@ -310,4 +311,4 @@ def _listed(paths: Any) -> Listed:
         if path.suffix == ".toml":
             return read_catalogue(path)
         return Listed(files=(DataFile(path),))
-    return Listed(files=tuple(DataFile(Path(path)) for path in paths))
+    return Listed(files=tuple(DataFile(Path(path)) for path in as_paths("paths", paths)))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from featureplane.arguments import as_path
 from featureplane.errors import EmptyStream, SettingError
 from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.spec import FeatureSet
@@ -222,7 +223,7 @@ class FeatureTable:
 
     def write_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the table; the file appears when it is whole, or not at all."""
-        with ParquetSink(path, self.schema, self.symbols) as sink:
+        with ParquetSink(as_path("path", path), self.schema, self.symbols) as sink:
             for part in self._parts:
                 sink.write(part)
 

@@ -13,7 +13,7 @@ from typing import Final
 from featureplane.clock import SYSTEM, seconds_since
 from featureplane.errors import EmptyStream, PlanError
 from featureplane.features.availability import undefined_here
-from featureplane.features.catalog import feature_set
+from featureplane.features.catalog import set_or_id
 from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.engine import FeatureEngine
 from featureplane.features.kernels.declarations import KERNELS
@@ -76,7 +76,7 @@ def compute_touch(
     compute : the same over events
     """
     began = SYSTEM.monotonic_ns()
-    fset = feature_set(fset) if isinstance(fset, str) else fset
+    fset = set_or_id(fset)
     rows = TouchRows.read(table)
     if not len(rows):
         raise EmptyStream("a table without rows")

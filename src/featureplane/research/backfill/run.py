@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from featureplane.clock import SYSTEM, Clock, seconds_since
 from featureplane.errors import SettingError
-from featureplane.features.catalog import feature_set as registered
+from featureplane.features.catalog import set_or_id
 from featureplane.features.spec import FeatureSet
 from featureplane.research.backfill.engines import engine as engine_of
 from featureplane.research.backfill.plan import Plan, plan_of
@@ -92,7 +92,7 @@ class Backfill:
         chosen = limits if isinstance(limits, StoreLimits) else limits_from(limits)
         place = place_of(root)
         place = Place(place.folder.absolute(), place.url, place.endpoint)
-        fset = registered(feature_set) if isinstance(feature_set, str) else feature_set
+        fset = set_or_id(feature_set, "feature_set")
         self._job = Job(secrets.token_hex(8), place, data, fset, chosen)
         self._engine, self._cluster, self._clock = engine, cluster, clock
         self.plan: Plan = plan_of(self._job, tuple(symbols), dates, self.workers, clock)

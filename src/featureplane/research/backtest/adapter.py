@@ -18,7 +18,7 @@ import numpy as np
 
 from featureplane.errors import SettingError, StateError
 from featureplane.execution.risk import RiskCheck
-from featureplane.features.catalog import feature_set
+from featureplane.features.catalog import set_or_id
 from featureplane.features.engine import FeatureEngine
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.spec import FeatureSet
@@ -176,7 +176,7 @@ class HftBacktestAdapter:
         if not self.assets:
             raise SettingError("no assets", hint="give at least one")
         self.instruments = check_ids(one.instrument for one in self.assets)
-        self.fset = feature_set(fset) if isinstance(fset, str) else fset
+        self.fset = None if fset is None else set_or_id(fset)
         self.feature_mode = feature_mode
         self.market = market or HftMarket()
         self.backend = backend

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Self
 
+from featureplane.arguments import each, expect
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import MissingDay, SettingError, StoreError
 from featureplane.features.spec import FeatureSet
@@ -63,6 +64,8 @@ class FeatureStore:
         clock: Clock = SYSTEM,
         on_step: Callable[[str], None] | None = None,
     ) -> None:
+        if data is not None:
+            expect("data", data, Dataset, "a `Dataset`", hint="`Dataset(paths, source)` makes one")
         place = place_of(root)
         chosen = limits if isinstance(limits, StoreLimits) else limits_from(limits)
         self._root = Root(place, chosen, clock, place.shelf(on_step))
@@ -111,7 +114,7 @@ class FeatureStore:
     ) -> Counter[str]:
         """Compute what is missing and fill the hot tier, before anybody asks; what came of the days."""
         came: Counter[str] = Counter()
-        for symbol in (symbols,) if isinstance(symbols, str) else symbols:
+        for symbol in (symbols,) if isinstance(symbols, str) else each("symbols", symbols, str, "symbols"):
             request = request_for(symbol, start, end, feature_set)
             for piece in self._pieces(request, warming=True):
                 came[piece.result] += 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+from featureplane.arguments import expect
 from featureplane.errors import SettingError, UnreadableFile
 from featureplane.settings import read_store_settings
 
@@ -74,6 +75,8 @@ def limits_from(table: Mapping[str, Any] | None, environment: Mapping[str, str] 
 
     Raises `SettingError` for a name that is none and a value that cannot be meant.
     """
+    if table is not None:
+        expect("limits", table, Mapping, "`StoreLimits` or a table of them")
     known = [field.name for field in fields(StoreLimits)]
     for name in table or {}:
         if name not in known:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from featureplane.arguments import as_path
 from featureplane.errors import SettingError
 from featureplane.research.store.shelf import Shelf
 from featureplane.settings import read_store_settings
@@ -53,6 +54,8 @@ def place_of(root: str | os.PathLike[str] | None) -> Place:
     `FEATURE_STORE_LOCAL_PATH`.
     """
     settings = read_store_settings()
+    if root is not None:
+        as_path("root", root)
     text = os.fspath(settings.path if root is None else root)
     if not _ANY_SCHEME.match(text):
         return Place(Path(text))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from featureplane.errors import SettingError
-from featureplane.features.catalog import feature_set as registered
+from featureplane.features.catalog import set_or_id
 from featureplane.features.spec import FeatureSet
 
 __all__ = ["Instant", "Request", "instant_ns", "request_for"]
@@ -60,5 +60,5 @@ def request_for(symbol: str, start: Instant, end: Instant, feature_set: FeatureS
         raise SettingError(
             f"end={end!s} is before start={start!s}", hint="[start, end) is half-open; swap them"
         )
-    fset = registered(feature_set) if isinstance(feature_set, str) else feature_set
+    fset = set_or_id(feature_set, "feature_set")
     return Request(symbol, start_ns, end_ns, fset)
