@@ -387,6 +387,8 @@ def test_a_canary_that_cannot_consume_it_is_refused_at_the_start(
         ["shadow", "slow.toml", "--why", "x"],
         ["shadow", "slow.toml", "--by", " ", "--why", "x"],
         ["shadow", "slow.toml", "--by", "featureplane", "--why", "x"],
+        ["shadow", "slow.toml", "--by", " FeaturePlane", "--why", "x"],
+        ["shadow", "slow.toml", "--by", "ann", "--why", "x\n9  promote"],
         ["shadow", "none.toml", *ANN],
         ["shadow", "lob_shared_v1", *ANN],
         ["canary", *ANN],

@@ -16,6 +16,7 @@ from featureplane.cli.app import main
 from featureplane.clock import SYSTEM
 from featureplane.features.loading import load_feature_set
 from featureplane.features.profiles import profile_of
+from featureplane.release.evidence import Tail
 from featureplane.release.rollout import Action, Phase, Version
 from featureplane.release.rollout_file import RolloutFile
 from featureplane.strategy.twins import Twin
@@ -253,6 +254,20 @@ def test_what_a_silent_form_takes_is_no_part_of_a_message(
     slow = [one for one in spent if one.get("aside", 0) >= long_ns]
     assert len(slow) > 5
     assert sorted(one["dispatch"] for one in slow)[len(slow) // 2] < long_ns
+
+
+def test_what_is_done_for_a_shadow_is_in_the_baseline_as_little_as_in_a_canary(folder: Path) -> None:
+    spent = {"normalize": 3, "book": 4, "features": 5, "aside": 1_000_000, "dispatch": 6, "candidate": 7}
+    with running(folder, FORMS) as live:
+        live.more(3_000)
+
+        def tail() -> Tail:
+            live.pilot.keeper.forget_baseline()
+            for _ in range(200):
+                live.pilot.timed({name: ns for name, ns in spent.items() if name != "candidate"}, 0)
+            return live.pilot.keeper.tails[1]
+
+        assert live.service.ask(tail, 20) == Tail(18, 200)
 
 
 def test_behind_a_restart_it_is_seen_what_earlier_runs_measured_and_nothing_is_promoted_by_it(

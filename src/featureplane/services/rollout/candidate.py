@@ -19,6 +19,7 @@ from featureplane.features.frame import FeatureFrame
 from featureplane.features.pipeline import Pipeline
 from featureplane.features.shadow import Shadow, ShadowCounts
 from featureplane.features.spec import FeatureSet
+from featureplane.market.stages import ASIDE
 from featureplane.release.criteria import GuardCriteria
 from featureplane.release.evidence import Evidence
 from featureplane.release.guard import CanaryGuard, Trip
@@ -374,11 +375,11 @@ class RolloutCandidate:
         """A message that was timed, and how many waited behind it.
 
         Beside the active set the latency is that of a strategy that consumes the candidate, as if that were
-        the only set.
+        the only set. What is done for a shadow or a silent form is in neither, as it is in no stage.
         """
         running = self._running
         if not isinstance(running, _Beside):
-            self._keeper.timed(depth, sum(spent.values()))
+            self._keeper.timed(depth, sum(spent.values()) - spent.get(ASIDE, 0))
             return
         latency_ns = sum(spent.get(stage, 0) for stage in _STAGES)
         self._keeper.timed(depth, latency_ns)

@@ -188,7 +188,7 @@ def step_of(
 
     Raises `SettingError` for an action or a cause that is none, and without a name and a reason.
     """
-    if asked.by.strip() == AUTOMATIC:
+    if asked.by.strip().casefold() == AUTOMATIC:
         raise SettingError(
             f"--by {asked.by}", hint="that is who calls canaries back by itself; give your name"
         )
