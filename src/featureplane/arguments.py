@@ -66,7 +66,7 @@ def as_paths(argument: str, given: Any, *also: type) -> tuple[Any, ...]:
     return items
 
 
-def whole_number(argument: str, given: object, *, least: int) -> None:
+def whole_number(argument: str, given: object, expected: str, *, least: int) -> None:
     """Raise `WrongArgument` unless `given` is an integer, NumPy's too, of at least `least`."""
     if not isinstance(given, SupportsIndex) or isinstance(given, bool) or given.__index__() < least:
-        raise WrongArgument(argument, given, f"a whole number of at least {least}")
+        raise WrongArgument(argument, given, expected)

@@ -68,7 +68,8 @@ def _lines(found: Demo) -> Iterator[str]:
     yield f"{len(table):,} frames of {fset.feature_set_id}, {len(fset)} features, in {computed:.2f} s"
     yield f"{book.agree:,} of {book.compared:,} books equal the exchange's own best quotes"
     if parity is not None:
-        yield f"{parity.mismatches:,} of {parity.frames:,} frames differ between Python and Rust"
+        bound = f", which bounds their rate by {parity.rate_bound:.1e}" if parity.agrees else ""
+        yield f"{parity.mismatches:,} of {parity.frames:,} frames differ between Python and Rust{bound}"
     if "timed" in ns:
         limit = f"; a program written by hand for it: {ns['limit']:.1f}" if "limit" in ns else ""
         yield f"{ns['timed']:.1f} ns a row for lob_shared_v1{limit}"

@@ -123,8 +123,9 @@ class FeatureEngine:
             self.fail()
             raise
         except TypeError:
-            whole_number("start", start, least=0)
-            whole_number("stop", len(events) if stop is None else stop, least=0)
+            whole_number("start", start, "the number of an event", least=0)
+            behind = len(events) if stop is None else stop
+            whole_number("stop", behind, "the number of an event", least=0)
             raise
 
     def fail(self) -> None:

@@ -84,8 +84,11 @@ class ParityReport:
 
     @property
     def rate_bound(self) -> float:
-        """Upper bound of the mismatch rate that zero mismatches prove; 1.0 without frames."""
-        return min(1.0, 3.0 / self.frames) if self.frames else 1.0
+        """Upper bound of the mismatch rate that zero mismatches prove (rule 10.4).
+
+        1.0, which proves nothing, without frames and with a mismatch.
+        """
+        return min(1.0, 3.0 / self.frames) if self.agrees else 1.0
 
     @property
     def agrees(self) -> bool:
@@ -120,7 +123,7 @@ def parity(
     """
     native.module()
     if until is not None:
-        whole_number("until", until, least=1)
+        whole_number("until", until, "a number of events above 0", least=1)
     for name in each("executions", executions, str, "names of executions"):
         if name not in EXECUTIONS:
             raise SettingError(f"no execution {name!r}", hint=f"there are: {', '.join(EXECUTIONS)}")

@@ -270,7 +270,7 @@ class EventBatch:
 
         A message longer than that is a part of its own. Parts are views.
         """
-        whole_number("events_max", events_max, least=1)
+        whole_number("events_max", events_max, "a number of events above 0", least=1)
         ends = self.message_ends
         first = 0
         while first < len(self.array):

@@ -102,7 +102,7 @@ def iter_events(
     event. Raises what `read_events` raises, errors of the data only when they are reached.
     """
     options = StreamOptions(on_gap, on_malformed, seed, seed_after, on_mismatch)
-    whole_number("events_max", events_max, least=1)
+    whole_number("events_max", events_max, "a number of events above 0", least=1)
     request = request_for(
         paths, source, symbol, instruments, options=options, backend=backend, events_max=events_max
     )

@@ -70,7 +70,12 @@ class Demo:
             "best_quotes": {"compared": self.book.compared, "agree": self.book.agree},
             "parity": None
             if parity is None
-            else {"events": parity.events, "frames": parity.frames, "mismatches": parity.mismatches},
+            else {
+                "events": parity.events,
+                "frames": parity.frames,
+                "mismatches": parity.mismatches,
+                "rate_bound": parity.rate_bound,
+            },
             "seconds_by_step": {name: round(seconds, 6) for name, seconds in self.seconds.items()},
             "ns_per_row": {name: round(ns, 3) for name, ns in self.ns_per_row.items()},
         }

@@ -246,8 +246,11 @@ class PathReport:
 
     @property
     def rate_bound(self) -> float:
-        """Upper bound of the mismatch rate that zero mismatches prove (rule 10.4); 1.0 without frames."""
-        return min(1.0, 3.0 / self.compared) if self.compared else 1.0
+        """Upper bound of the mismatch rate that zero mismatches prove (rule 10.4).
+
+        1.0, which proves nothing, without frames and with a mismatch.
+        """
+        return min(1.0, 3.0 / self.compared) if self.compared and not self.mismatches else 1.0
 
 
 def compare_paths(
