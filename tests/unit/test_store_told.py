@@ -158,3 +158,16 @@ def test_a_newer_root_is_refused_also_where_it_cannot_be_written(
     monkeypatch.setattr("featureplane.research.store.root.opened_manifest", no_room)
     with pytest.raises(StoreError, match="format 99"):
         fp.FeatureStore(root, data)
+
+
+def test_a_smaller_hot_tier_is_one_as_soon_as_it_is_cleaned(data: fp.Dataset, root: Path) -> None:
+    with fp.FeatureStore(root, data) as store:
+        store.warm(SYMBOL, at(0), at(2), SET)
+        hot = store.stats()["hot_bytes"]
+    with fp.FeatureStore(root, data, limits={"hot_tier_gb": 0.6 * hot / (1 << 30)}) as store:
+        assert store.evict()["removed"] == 0
+        assert (store.stats()["hot_days"], store.stats()["days"]) == (1, 2)
+    with fp.FeatureStore(root, data, limits={"hot_tier_gb": 0}) as store:
+        store.evict()
+        assert (store.stats()["hot_bytes"], store.stats()["days"]) == (0, 2)
+        assert set(whole(store).days.values()) == {"hit"}

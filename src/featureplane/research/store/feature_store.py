@@ -241,7 +241,10 @@ class FeatureStore:
         return report
 
     def evict(self) -> dict[str, int]:
-        """Remove what nobody has used for `retention_days`, then down to `cleanup_threshold` of the limit."""
+        """Remove what nobody has used for `retention_days`, then down to `cleanup_threshold` of the limit.
+
+        The hot tier is brought below its own limit, too: it may have been another one.
+        """
         root = self._root
         if root.manifest is None or root.read_only:
             return {"removed": 0, "bytes": 0}
@@ -249,6 +252,9 @@ class FeatureStore:
         before = root.manifest.totals()[0]
         freed = root.eviction.expire(root.limits.retention_days)
         _, size, _, hot = root.manifest.totals()
+        if hot > root.limits.hot_max:
+            freed += root.eviction.free_hot(hot - root.limits.hot_max)
+            _, size, _, hot = root.manifest.totals()
         if size + hot > root.limits.bytes_kept:
             freed += root.eviction.free(size + hot - root.limits.bytes_kept)
         return {"removed": before - root.manifest.totals()[0], "bytes": freed}

@@ -340,10 +340,10 @@ class Fetcher:
         assert piece.stored is not None
         row, opened = piece.stored
         try:
-            if self.root.wants_hot(row):
-                self.heat(piece)
-            if piece.mapped is None:
-                with self.measures.timed("read"):
+            with self.measures.timed("read"):
+                if self.root.wants_hot(row):
+                    self.heat(piece)
+                if piece.mapped is None:
                     return self.root.shelf.read(row, opened, start_ns, end_ns, columns)
         except Damaged as error:
             self._replace(piece, row, error)
