@@ -117,7 +117,8 @@ def test_sets_of_ones_own_are_verified(
 
 
 def test_a_home_is_a_home_where_no_shell_says_so() -> None:
-    assert read_store_settings({"FEATURE_STORE_PATH": "~/features"}).path == Path.home() / "features"
+    found = read_store_settings({"FEATURE_STORE_PATH": "~/features"}).path
+    assert Path(found) == Path.home() / "features"
 
 
 @pytest.mark.parametrize(
