@@ -139,6 +139,8 @@ def test_where_the_state_cannot_be_written_the_rollout_freezes_and_the_service_g
             live.more(2_000)
             assert live.pilot.state == wider
             assert consumed(live) == "lob_shared_v1"
+            PLACE.write_bytes(packed(wider.disable(Request("ann", "x", "now"))))
+            live.more(2_000)
         live.more(2_000)
         assert live.pilot.state.phase is Phase.ACTIVE
         assert live.service.picture(20)["feature_rollout_frozen"][()] == 0

@@ -45,7 +45,7 @@ def in_phase(phase: Phase) -> RolloutState:
     state = RolloutState().enable(ASKED, active=A)
     match phase:
         case Phase.DISABLED:
-            return RolloutState()
+            return in_phase(Phase.CANARY).disable(ASKED)
         case Phase.ACTIVE:
             return state
         case Phase.SHADOW:
@@ -158,12 +158,25 @@ def test_a_version_that_came_back_is_still_none_to_return_to() -> None:
     assert state.active == A
 
 
+def test_what_was_switched_off_is_rolled_back_without_being_switched_on() -> None:
+    state = rolled_back(in_phase(Phase.CANARY).disable(ASKED))
+    assert (state.phase, state.active, state.candidate, state.held) == (Phase.ACTIVE, A, None, None)
+    assert state.bad == (B.fingerprint,)
+    state = rolled_back(promoted(in_phase(Phase.ACTIVE), B).disable(ASKED))
+    assert (state.phase, state.active, state.held) == (Phase.ACTIVE, A, None)
+    state = rolled_back(in_phase(Phase.ACTIVE).disable(ASKED))
+    assert (state.phase, state.active, state.held) == (Phase.DISABLED, None, None)
+    for nothing in (RolloutState(), state):
+        with pytest.raises(StateError, match="nothing to roll back"):
+            rolled_back(nothing)
+
+
 def test_a_rollback_without_any_good_version_disables() -> None:
     state = rolled_back(in_phase(Phase.ACTIVE))
     assert (state.phase, state.active, state.bad) == (Phase.DISABLED, None, (A.fingerprint,))
     with pytest.raises(StateError, match="no version is active"):
         state.version_for("mm", "ETHUSDT")
-    with pytest.raises(IllegalTransition):
+    with pytest.raises(StateError, match="nothing to roll back"):
         rolled_back(state)
     with pytest.raises(StateError, match="was rolled back"):
         state.enable(ASKED, active=A)
@@ -410,7 +423,7 @@ def test_a_kept_version_is_the_same_set_again(tmp_path: Path) -> None:
     slow = profile_of(LOB_SHARED_V2, "slow", {"ofi_l1_ema8": {"span": 16}})
     kept = KeptVersions(tmp_path / "versions")
     gone = Version.of(slow, str(tmp_path / "gone.toml"))
-    with pytest.raises(UnreadableFile):
+    with pytest.raises(StateError, match=r"cannot be computed: it is neither kept in .* nor in .*gone\.toml"):
         kept.load(gone)
     state = RolloutState().enable(ASKED, active=gone)
     kept.keep(state, {})  # of a state from before versions were kept

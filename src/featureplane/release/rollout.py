@@ -72,6 +72,7 @@ class Cause(StrEnum):
 TABLE: Final[Mapping[tuple[Phase, Action], frozenset[Phase]]] = MappingProxyType(
     {
         (Phase.DISABLED, Action.SHADOW): frozenset({Phase.SHADOW}),
+        (Phase.DISABLED, Action.ROLLBACK): frozenset({Phase.ACTIVE, Phase.DISABLED}),
         (Phase.DISABLED, Action.ENABLE): frozenset({Phase.SHADOW, Phase.CANARY, Phase.ACTIVE}),
         (Phase.SHADOW, Action.SHADOW): frozenset({Phase.SHADOW}),
         (Phase.SHADOW, Action.CANARY): frozenset({Phase.CANARY}),
@@ -300,11 +301,16 @@ class RolloutState:
         """Declare the newest version bad: the candidate, else the active one.
 
         Without a candidate the last version in good standing becomes active, never one that was rolled back;
-        where there is none nothing is active, and the rollout is `disabled`.
+        where there is none nothing is active, and the rollout is `disabled`. What was switched off is rolled
+        back as it is: to switch it on first would let it be consumed once more. `StateError` where nothing is
+        active.
         """
         self._check(Action.ROLLBACK)
         version = self.candidate or self.active
-        assert version is not None
+        if version is None:
+            raise StateError(
+                "there is nothing to roll back: no version is active", hint="enable SET names one"
+            )
         bad = tuple(dict.fromkeys((*self.bad, version.fingerprint)))
         phase, changes = Phase.ACTIVE, _ALONE | {"bad": bad}
         if self.candidate is None:

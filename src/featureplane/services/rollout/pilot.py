@@ -450,8 +450,8 @@ class RolloutPilot:
 
         def step(found: RolloutState) -> RolloutState:
             state = self._gone_on(found)
-            if not state.has_candidate or state.began != done.began:
-                return state  # somebody else has ended it
+            if state.candidate is None or state.began != done.began:
+                return state  # somebody else has ended it, and not only switched it off
             return state.rollback(done.request, done.cause, done.evidence)
 
         try:
