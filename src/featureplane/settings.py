@@ -25,6 +25,7 @@ __all__ = [
     "Settings",
     "StoreSettings",
     "inherited",
+    "keep_ray_here",
     "read_settings",
     "read_store_settings",
 ]
@@ -306,6 +307,15 @@ def read_store_settings(environment: Mapping[str, str] | None = None) -> StoreSe
 def inherited(**more: str) -> dict[str, str]:
     """The environment for a program that we start: ours and what is given here."""
     return {**os.environ, **more}
+
+
+def keep_ray_here() -> None:
+    """Let a cluster of Ray that this process starts listen on loopback alone, and tell nobody of its use.
+
+    Ray has no argument for either, and reads both when it is imported; who set them keeps what they set.
+    """
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else on all addresses of the machine
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def _hint(variable: str, known: list[str]) -> str:

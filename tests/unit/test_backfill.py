@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import os
@@ -82,38 +81,6 @@ def test_bytes_do_not_depend_on_the_number_of_workers(
     assert report.root_hash == alone[0].root_hash
     assert files(tmp_path) == alone[1]
     assert report.computed == DAYS
-
-
-def test_bytes_do_not_depend_on_the_engine(
-    data: fp.Dataset, alone: tuple[BackfillReport, dict[str, bytes]], tmp_path: Path
-) -> None:
-    distributed: Any = pytest.importorskip("distributed", reason="the extra `distributed` is not installed")
-    report = made(data, tmp_path / "local", workers=2, engine="dask").run()
-    assert (report.root_hash, report.computed) == (alone[0].root_hash, DAYS)
-    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as running:
-        address = running.scheduler_address
-        report = made(data, tmp_path / "running", engine="dask", cluster=address).run()
-        again = made(data, tmp_path / "running", engine="dask", cluster=address).run()
-    assert (report.root_hash, report.computed) == (alone[0].root_hash, DAYS)
-    assert (again.root_hash, again.stored) == (alone[0].root_hash, DAYS)
-    assert files(tmp_path / "running") == files(tmp_path / "local") == alone[1]
-
-
-def test_bytes_do_not_depend_on_the_engine_ray_either(
-    data: fp.Dataset, alone: tuple[BackfillReport, dict[str, bytes]], tmp_path: Path
-) -> None:
-    pytest.importorskip("ray", reason="the extra `distributed` is not installed")
-    report = made(data, tmp_path / "local", workers=2, engine="ray").run()
-    assert (report.root_hash, report.computed) == (alone[0].root_hash, DAYS)
-    running: Any = importlib.import_module("ray.cluster_utils").Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 3}
-    )
-    try:
-        report = made(data, tmp_path / "running", engine="ray", cluster=running.address).run()
-    finally:
-        running.shutdown()
-    assert (report.root_hash, report.computed) == (alone[0].root_hash, DAYS)
-    assert files(tmp_path / "running") == files(tmp_path / "local") == alone[1]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nowhere", "127.0.0.1:x"])

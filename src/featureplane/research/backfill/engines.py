@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from featureplane.errors import ExtraUnavailable, SettingError, StoreError
 from featureplane.research.backfill.tasks import Job, Outcome, Task, perform
+from featureplane.settings import keep_ray_here
 
 __all__ = ["ENGINES", "Run", "engine"]
 
@@ -105,7 +106,12 @@ def dask(job: Job, workers: int, cluster: str | None = None) -> Iterator[Run]:
 
 @contextmanager
 def ray(job: Job, workers: int, cluster: str | None = None) -> Iterator[Run]:
-    """A running cluster of Ray, or a local one with so many workers; all workers must see root and files."""
+    """A running cluster of Ray, or a local one with so many workers; all workers must see root and files.
+
+    A local one listens on loopback alone, unless Ray was imported before.
+    """
+    if cluster is None:
+        keep_ray_here()
     library: Any = _imported("ray")
     local = {"num_cpus": workers, "include_dashboard": False} if cluster is None else {"address": cluster}
     if cluster is not None and cluster != "auto":
@@ -164,7 +170,11 @@ def _client(distributed: Any, workers: int, cluster: str | None) -> Iterator[Any
             yield client
         return
     local = distributed.LocalCluster(
-        n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=30
+        n_workers=workers,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=30,
     )
     with local, distributed.Client(local) as client:
         yield client
