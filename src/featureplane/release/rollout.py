@@ -1,7 +1,7 @@
 """The rollout of a feature set or profile: a state, and the transitions that a table allows.
 
     disabled -> shadow -> canary -> active        forwards by people, each step with a name and a reason
-    shadow | canary | active -> rollback          back to what was good; by people, in canary by itself too
+    any phase -> rollback                         back to what was good; by people, in canary by itself too
 
 Everything is a pure function of the state: no clock, no file, no service. `rollout_file` keeps it.
 Leans on `features.loading` to find a version again.
