@@ -45,7 +45,7 @@ from featureplane.services.story import Story
 from featureplane.services.unreadable import UnreadableMessages
 from featureplane.settings import Settings
 from featureplane.strategy.api import BaseStrategy
-from featureplane.strategy.service import ServiceRunner
+from featureplane.strategy.service import DID_WORD, WHOLE, ServiceRunner
 from featureplane.telemetry import Picture, Telemetry, log_event
 from featureplane.units import NANOS_PER_MS
 
@@ -126,7 +126,7 @@ class MarketDataService:
         self._publish_every = settings.metrics_sample_every if watched else 0
         self._publish_at = self._publish_every
         self._clock, self._published_ns = clock, 0
-        self._unreadable = UnreadableMessages(clock)
+        self._unreadable, self._seen = UnreadableMessages(clock), runner.seen
         self._stopping = self.is_over = False
         self.messages = self.frames = self.errors = self.reconnects = 0
         self.queue_breaks = self.resubscribes = 0
@@ -237,7 +237,7 @@ class MarketDataService:
         except FeaturePlaneError as error:
             self._refuse(error, data)
             return
-        if self.runner.may_be_unread:
+        if not self._seen.head[DID_WORD] & WHOLE:
             self._unreadable.look(self.feed, data, local_ts_ns, symbol, messages)
         if frames:
             self.frames += len(frames)
@@ -378,7 +378,7 @@ class MarketDataService:
         """Look which set is the active one now; for the rollout."""
         engine = self.runner.active
         if engine is not None and engine is not self.feed:
-            self.feed, self.fset = engine, engine.fset
+            self.feed, self.fset, self._seen = engine, engine.fset, self.runner.seen
             self._tell("on_set", engine.fset)
             self.readiness = Readiness(self.runner, engine.fset)
             if self.shadow is not None and self.shadow.candidate is None:

@@ -5,8 +5,8 @@ Leans on `strategy.versions`. Knows nothing of services.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.latest import LatestFrames
@@ -14,12 +14,31 @@ from featureplane.features.pipeline import Pipeline
 from featureplane.market.events import EventBatch
 from featureplane.market.instruments import choose_instrument
 from featureplane.market.stages import Stages
-from featureplane.strategy.market import DID_WORD, Did
+from featureplane.strategy.market import DID_WORD, HEAD_WORDS, Did
 from featureplane.strategy.versions import VersionedRunner
 
-__all__ = ["ServiceRunner"]
+__all__ = ["DID_WORD", "WHOLE", "Seen", "ServiceRunner"]
 
-_WHOLE: Final = int(Did.WHOLE)
+WHOLE: Final = int(Did.WHOLE)
+"""Stands in `Seen.head[DID_WORD]` behind a message that was read, where its book is whole."""
+
+
+class Seen(Protocol):
+    """What the last message did."""
+
+    @property
+    def head(self) -> Sequence[int] | memoryview[int]:
+        """Words of `strategy.market`."""
+        ...
+
+
+class _Nothing:
+    """Where engine and books are several calls it is not told; then anything may have happened."""
+
+    head: Sequence[int] = (0,) * HEAD_WORDS
+
+
+_NOTHING_SEEN: Final = _Nothing()
 
 
 class ServiceRunner(VersionedRunner):
@@ -67,13 +86,12 @@ class ServiceRunner(VersionedRunner):
         return self._books.is_whole(choose_instrument(self.instruments, symbol).symbol_id)
 
     @property
-    def may_be_unread(self) -> bool:
-        """Whether the last message may have become nothing that can be used; False where it did not.
+    def seen(self) -> Seen:
+        """Where it shows what the last message did; holds until another engine is used.
 
-        One look where engine and books are one call: behind a message that was read the book is whole, or
-        waits for a snapshot.
+        WHY an object to be kept and looked at: a call for each message would be a tenth of it.
         """
-        return not self._joined or not self._room.head[DID_WORD] & _WHOLE
+        return self._room if self._joined else _NOTHING_SEEN
 
     @property
     def active(self) -> Pipeline | None:
