@@ -252,15 +252,21 @@ def _to(address: str) -> dict[str, Any]:
     return {"endpoint_override": address.removeprefix("http://"), "scheme": "http", "connect_timeout": 1}
 
 
-def test_a_backfill_gives_the_same_root_hash(bucket: Bucket, data: fp.Dataset, tmp_path: Path) -> None:
+def test_a_backfill_gives_the_same_root_hash(
+    bucket: Bucket, data: fp.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on another machine, which finds one day there and computes the other."""
+
     def made(root: str | Path, **options: Any) -> Any:
         return Backfill(data, [SYMBOL], DATES[:2], SET, root=root, **options).run()
 
     here = made(tmp_path / "here", workers=1)
     there = made(ROOT, workers=2)
     assert (there.root_hash, there.computed) == (here.root_hash, 2)
+    bucket.delete(next(iter(days(bucket))))
+    monkeypatch.setenv("FEATURE_STORE_LOCAL_PATH", str(tmp_path / "another"))
     again = made(ROOT, workers=1)
-    assert (again.root_hash, again.stored) == (here.root_hash, 2)
+    assert (again.root_hash, again.computed, again.stored) == (here.root_hash, 1, 1)
     assert len(days(bucket)) == 2
 
 

@@ -205,6 +205,14 @@ def test_days_that_push_each_other_out_are_not_called_stored(data: fp.Dataset, t
         hopeless.run()
 
 
+def test_a_root_that_cannot_be_written_is_said_with_its_reason(data: fp.Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    came = in_turn(made(data, tmp_path / "file" / "root"))
+    told = [one.problem for one in came if one.task.kind == "day"]
+    assert len(told) == DAYS
+    assert all("cannot be written" in line and "Not a directory" in line for line in told)
+
+
 def test_the_running_day_is_left_out(data: fp.Dataset, tmp_path: Path) -> None:
     clock = fp.clock.ManualClock(wall_ns=stored.MONDAY_NS + 2 * stored.DAY_NS + 5)
     plan = made(data, tmp_path, clock=clock).plan

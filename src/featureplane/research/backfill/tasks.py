@@ -127,7 +127,8 @@ class _Worker:
         self.fetcher.forget()
         row = self.root.find(piece.key)
         if row is None or piece.result == "read_only":
-            why = "the store cannot be written" if self.root.read_only else "the store has no room for it"
+            lost = f"the store cannot be written ({self.root.lost})"
+            why = lost if self.root.read_only else "the store has no room for it"
             return Outcome(
                 task,
                 "not_stored",

@@ -40,7 +40,7 @@ _log = logging.getLogger("featureplane.store")
 
 
 class Root:
-    """One root, opened for writing, else for reading; `read_only` where nothing is stored.
+    """One root, opened for writing, else for reading; `read_only` where nothing is stored, `lost` says why.
 
     Raises `StoreError` for a root that a newer version wrote.
     """
@@ -55,6 +55,7 @@ class Root:
         self.shelf = shelf or place.shelf()
         self.measures = Measures(path, clock)
         self._lost_ns: int | None = None
+        self.lost = ""
         self._warned: set[str] = set()
         self._uses: dict[str, tuple[int, int]] = {}
         self._uses_since_ns = clock.monotonic_ns()
@@ -118,7 +119,7 @@ class Root:
 
     def lose(self, error: Exception) -> None:
         """The root cannot be written: for a while nothing is stored, and that is said once."""
-        self._lost_ns = self.clock.monotonic_ns()
+        self._lost_ns, self.lost = self.clock.monotonic_ns(), str(error)
         self.warn_once(f"{self.place} cannot be written ({error}); features are computed and not stored")
 
     def warn_once(self, text: str) -> None:
