@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,3 +249,40 @@ def test_frames_that_cannot_be_read_are_an_error_and_not_equal(
     assert main(["reconcile", str(tmp_path)]) == 2
     assert path.name in capsys.readouterr().err
     shutil.rmtree(path)
+
+
+def test_while_the_service_runs_what_it_has_written_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every night, of a recording that goes on: messages and frames come while it is read."""
+    monkeypatch.setattr("featureplane.services.recorder._HELD_BYTES", 1)
+    items = list(Way(1, 2).items(rendered(6_000, 1, 2)))
+    running = service(instruments=TWO, source=USDM)
+    assert isinstance(running.feed, fp.Pipeline)
+    running.subscribe(Recorder(tmp_path, USDM, TWO, V1, bytes_max=40_000, states=running.feed.save))
+    begun, over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        for number, item in enumerate(items):
+            if isinstance(item, tuple):
+                running.take(*item)
+            else:
+                running.reconnect(item.symbol, item.reason)
+            if number > 400:
+                begun.set()
+                over.wait(0.002)
+        running.finish()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait(60)
+    held = []
+    while thread.is_alive():
+        held.append(reconcile(tmp_path))
+        if len(held) == 8:
+            over.set()
+    thread.join()
+    assert [one.first for one in held] == [None] * len(held)
+    assert [one.equal for one in held] == [one.frames for one in held]
+    assert len({one.frames for one in held}) > 4
+    assert reconcile(tmp_path).equal == len(packed(tmp_path))

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn
 
 from featureplane.errors import StateError
-from featureplane.features.frame import HEADER_BYTES, FeatureFrame, FrameKey, FrameLayout, frame_key
+from featureplane.features.frame import (
+    HEADER_BYTES,
+    FeatureFrame,
+    FrameKey,
+    FrameLayout,
+    frame_key,
+)
 from featureplane.features.shadow_compare import Comparison
 from featureplane.features.spec import FeatureSet
 
@@ -44,7 +50,8 @@ class Divergence:
 class Reconciliation:
     """What came of it. `frames` are those that were emitted or are computed now, or both.
 
-    `cut_off` frames belong to the last message of a service, which was killed before it wrote them.
+    `cut_off` frames belong to the last message of a service, which was killed before it wrote them, or has
+    not yet.
     """
 
     messages: int = 0
@@ -90,7 +97,7 @@ class FrameMatch:
         self._recorded: Iterator[bytes] = iter(())
         self._emitted: _Waits = {}
         self._made: _Waits = {}
-        self._step = 0
+        self._step = self._last = 0  # steps: now, and of the last recorded frame that had its like
 
     def begin(self, fset: FeatureSet, name: str, layout: FrameLayout, recorded: Iterator[bytes]) -> None:
         """These are the frames from here on, of that set, which the recording calls so."""
@@ -117,12 +124,18 @@ class FrameMatch:
     def finish(self) -> None:
         """Nothing more comes."""
 
-    def end(self, *, of_service: bool) -> None:
-        """No more frames until the next `begin`; `of_service`: a service ended here, perhaps in the midst."""
-        for was in self._recorded:
+    def end(self, *, of_service: bool, goes_on: bool = False) -> None:
+        """No more frames until the next `begin`.
+
+        `of_service`: a service ended here, perhaps in the midst. `goes_on`: or it still runs, and frames
+        behind those that have their like are of later messages.
+        """
+        for was in () if goes_on else self._recorded:
             self._step += 1
             self._wait(self._emitted, self._made, was)
         emitted = {one.step: one for waits in self._emitted.values() for one in waits}
+        if goes_on:
+            emitted = {step: one for step, one in emitted.items() if step < self._last}
         made = [one for waits in self._made.values() for one in waits]
         self._emitted.clear()
         self._made.clear()
@@ -139,11 +152,12 @@ class FrameMatch:
 
     def _take(self, now: bytes) -> None:
         was = next(self._recorded, None)
+        self._step += 1
         if was == now:
             self.found.frames += 1
             self.found.equal += 1
+            self._last = self._step
             return
-        self._step += 1
         if was is not None:
             self._wait(self._emitted, self._made, was)
         self._wait(self._made, self._emitted, now)
@@ -160,6 +174,7 @@ class FrameMatch:
         if not waits:
             del others[key]
         self.found.frames += 1
+        self._last = max(self._last, (there if mine is self._made else here).step)
         if there.frame == frame:
             self.found.equal += 1
         elif mine is self._made:

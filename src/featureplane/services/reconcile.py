@@ -6,7 +6,7 @@ folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, groupby, pairwise
 from pathlib import Path
@@ -66,10 +66,11 @@ class _Stretch:
 def reconcile(folder: Path, *, backend: str = "auto", allow_code: bool = False) -> Reconciliation:
     """Take the messages of a recording again and compare the frames byte by byte with those it has.
 
-    Each frame is held against that of the same symbol, set and sequence number. Where another set became the
-    active one, it goes on from the state that was recorded there; where the oldest files are gone, it begins
-    with the first state that is left. A damaged frame is one that differs. Frames of candidates, which were
-    not the active set's, are not looked at.
+    What is written while this runs is left to the next time. Each frame is held against that of the same
+    symbol, set and sequence number. Where another set became the active one, it goes on from the state that
+    was recorded there; where the oldest files are gone, it begins with the first state that is left. A
+    damaged frame is one that differs. Frames of candidates, which were not the active set's, are not looked
+    at.
 
     Raises
     ------
@@ -83,7 +84,8 @@ def reconcile(folder: Path, *, backend: str = "auto", allow_code: bool = False) 
     if not is_recording(folder):
         raise SettingError(f"{folder}: no recording", hint="a folder that `featureplane run --record` wrote")
     instruments = load_instruments(folder / INSTRUMENTS)
-    places: Iterator[Beginning | None] = chain(_places(folder), (None,))
+    sizes = {path.name: path.stat().st_size for path in raw_files(folder)}
+    places: Iterator[Beginning | None] = chain(_places(folder, sizes), (None,))
     stretches = (_Stretch(here, there) for here, there in pairwise(places) if here is not None)
     found = Reconciliation()
     match = FrameMatch(found)
@@ -98,10 +100,12 @@ def reconcile(folder: Path, *, backend: str = "auto", allow_code: bool = False) 
         layout = FrameLayout.of(fset, {one.symbol_id: one.symbol for one in instruments})
         for stretch in chain((first,), part):
             match.begin(fset, name, layout, _frames(folder, stretch, layout.size))
-            _take(service, _lines(folder, stretch))
+            _take(service, _lines(folder, stretch, sizes))
             if match.error is not None:
                 raise match.error
-            match.end(of_service=stretch.ends_service)
+            match.end(
+                of_service=stretch.ends_service, goes_on=stretch.ends is None and _goes_on(folder, sizes)
+            )
         service.finish()
     if not found.frames:
         raise EmptyStream(f"frames in {folder}", hint="was anything received?")
@@ -158,10 +162,17 @@ def _feature_set(folder: Path, fingerprint: str | None, *, allow_code: bool) -> 
 # -- what is there
 
 
-def _places(folder: Path) -> Iterator[Beginning]:
+def _goes_on(folder: Path, sizes: Mapping[str, int]) -> bool:
+    """Whether messages were written since."""
+    return any(path.stat().st_size > sizes.get(path.name, 0) for path in raw_files(folder))
+
+
+def _places(folder: Path, sizes: Mapping[str, int]) -> Iterator[Beginning]:
     """Where a replay can begin; of two that are the same place the later one counts."""
     last: Beginning | None = None
     for here in beginnings(folder):
+        if here.raw[1] > sizes.get(here.raw[0], -1):  # written since
+            break
         if last is not None and here.raw != last.raw:
             yield last
         last = here
@@ -180,14 +191,18 @@ def _between(
         yield path, start, ends[1] if ends is not None and path.name == ends[0] else None
 
 
-def _lines(folder: Path, stretch: _Stretch) -> Iterator[bytes]:
-    """Lines as they were recorded, without a last one that is cut off by the end of its file."""
+def _lines(folder: Path, stretch: _Stretch, sizes: Mapping[str, int]) -> Iterator[bytes]:
+    """Lines as they were recorded, without a last one that is cut off by the end of its file.
+
+    WHY up to `sizes`: a service may be writing, and frames are read later than what they were made of.
+    """
     ends = None if stretch.ends is None else stretch.ends.raw
-    for path, at, stop in _between(raw_files(folder), stretch.begins.raw, ends):
+    for path, at, stop in _between([folder / name for name in sizes], stretch.begins.raw, ends):
         try:
             with path.open("rb") as stream:
                 stream.seek(at)
-                while (stop is None or stream.tell() < stop) and (line := stream.readline()):
+                most = sizes[path.name] if stop is None else stop
+                while (left := most - stream.tell()) > 0 and (line := stream.readline(left)):
                     text = line.rstrip(b"\r\n")
                     if text and (line.endswith(b"\n") or not is_cut(text)):
                         yield text
