@@ -189,20 +189,19 @@ def check_ids(instruments: Iterable[Instrument]) -> tuple[Instrument, ...]:
 
     Raises `InvalidInstrument` at the second of the two.
     """
-    checked: list[Instrument] = []
+    names, ids = dict[tuple[str, str], Instrument](), dict[int, Instrument]()
     for one in each("instruments", instruments, Instrument, "instruments or their file", hint=_INSTRUMENTS):
-        for other in checked:
-            if (one.venue, one.symbol) == (other.venue, other.symbol):
-                file, line = one.place_of("")
-                raise InvalidInstrument(
-                    "symbol", f"{one.venue}:{one.symbol} twice", "one table each", file=file, line=line
-                )
-            if one.symbol_id == other.symbol_id:
-                file, line = one.place_of("symbol_id")
-                found = f"{one.symbol_id} of {other.symbol} for {one.symbol} too"
-                raise InvalidInstrument("symbol_id", found, "an id of its own", file=file, line=line)
-        checked.append(one)
-    return tuple(checked)
+        if (one.venue, one.symbol) in names:
+            file, line = one.place_of("")
+            raise InvalidInstrument(
+                "symbol", f"{one.venue}:{one.symbol} twice", "one table each", file=file, line=line
+            )
+        if (other := ids.get(one.symbol_id)) is not None:
+            file, line = one.place_of("symbol_id")
+            found = f"{one.symbol_id} of {other.symbol} for {one.symbol} too"
+            raise InvalidInstrument("symbol_id", found, "an id of its own", file=file, line=line)
+        names[one.venue, one.symbol] = ids[one.symbol_id] = one
+    return tuple(names.values())
 
 
 def choose_instrument(
