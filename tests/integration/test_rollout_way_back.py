@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shlex
 import shutil
@@ -188,6 +189,21 @@ def test_a_service_without_messages_follows_and_keeps_evidence(folder: Path) -> 
         live.more(300)
         until(evidence.exists)
         assert sum(json.loads(evidence.read_text())["evidence_v1"]["thirds"]) > 0
+
+
+def test_who_asks_a_service_that_gathers_no_evidence_is_told_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "gathered by another service: ask there"
+    with Path("var/feature_rollout.evidence.json.lock").open("w") as other, running(folder) as live:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        live.more(3_000)
+        live.rollout("status")
+        assert said not in capsys.readouterr().out
+        live.rollout("shadow", "slow.toml", *ANN)
+        live.more(600)
+        live.rollout("status")
+        assert said in capsys.readouterr().out
 
 
 def test_what_differs_in_a_profile_is_replayed_without_its_file_and_from_anywhere(

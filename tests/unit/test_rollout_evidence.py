@@ -261,6 +261,7 @@ def test_who_is_not_alone_has_no_evidence(tmp_path: Path) -> None:
         one.begin(ABOUT, Source())
     assert first.evidence is not None
     assert second.evidence is None
+    assert (first.is_elsewhere, second.is_elsewhere) == (False, True)
     second.close()
     assert not (tmp_path / "evidence.json").exists()
     first.close()

@@ -266,6 +266,7 @@ def _show(answer: dict[str, Any]) -> None:
             "compared in": service["compared_in"] or "nothing",
             "consuming": service["consuming"] or None,
             "baseline": "measured" if service["baseline_measured"] else _until(service["baseline"]),
+            "evidence": "gathered by another service: ask there" if service["evidence_elsewhere"] else None,
             "trouble": service["trouble"],
             "frozen": service["frozen"],
         }

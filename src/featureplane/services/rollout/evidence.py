@@ -304,6 +304,11 @@ class EvidenceKeeper:
             return None
         return known if known is not None and known.concerns(about) else None
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another service gathers the evidence of the candidate that is computed here."""
+        return self._is_open and self._lock is None
+
     def _is_alone(self) -> bool:
         if self._lock is not None:
             return True

@@ -322,6 +322,7 @@ class RolloutPilot:
             "compared_in": None if phase is None else phase.value,
             "baseline": self.keeper.baseline,
             "baseline_measured": self.keeper.has_baseline,
+            "evidence_elsewhere": self.keeper.is_elsewhere,
             "trouble": self.trouble,
             "frozen": self.frozen or self.astray,
         }
