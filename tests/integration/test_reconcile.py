@@ -286,3 +286,15 @@ def test_while_the_service_runs_what_it_has_written_is_held(
     assert [one.equal for one in held] == [one.frames for one in held]
     assert len({one.frames for one in held}) > 4
     assert reconcile(tmp_path).equal == len(packed(tmp_path))
+
+
+def test_what_was_said_then_is_not_said_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    items = list(Way(3, 2).items(rendered(3_000, 3, 2)))
+    record(tmp_path, items[:600])
+    record(tmp_path, items[600:])
+    caplog.clear()
+    assert reconcile(tmp_path).first is None
+    assert "reconnected" in caplog.messages
+    caplog.clear()
+    assert main(["reconcile", str(tmp_path)]) == 0
+    assert caplog.messages == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sqlite3
@@ -122,7 +123,7 @@ def test_a_home_is_a_home_where_no_shell_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["cleanup"], ["fsck"], ["fsck", "--rebuild-manifest"], ["snapshot"]]
+    "words", [["slo"], ["status"], ["cleanup"], ["fsck"], ["fsck", "--rebuild-manifest"], ["snapshot"]]
 )
 def test_a_root_that_is_not_there_is_said_and_not_made(
     words: list[str], root: Path, capsys: pytest.CaptureFixture[str]
@@ -172,3 +173,12 @@ def test_a_smaller_hot_tier_is_one_as_soon_as_it_is_cleaned(data: fp.Dataset, ro
         store.evict()
         assert (store.stats()["hot_bytes"], store.stats()["days"]) == (0, 2)
         assert set(whole(store).days.values()) == {"hit"}
+
+
+def test_a_budget_of_which_nobody_asked_anything_is_json_too(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root.mkdir()
+    assert main(["store", "slo", "--root", str(root), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["minutes"], told["ratio"], told["spent"]) == (0, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ from cyclopts import App, Parameter
 
 from featureplane.cli.options import AllowCode, Json
 from featureplane.cli.terminal import print_facts, print_json
+from featureplane.telemetry import log_to
 
 __all__ = ["reconcile"]
 
@@ -39,7 +41,8 @@ def run(
     from featureplane.research.store.places import place_of
     from featureplane.services.reconcile import reconcile as hold
 
-    found = hold(folder, backend=backend, allow_code=allow_code)
+    with log_to(sys.stderr, as_json=False, level="error"):  # what was lost and came again was said then
+        found = hold(folder, backend=backend, allow_code=allow_code)
     if root is not None:
         measures = Measures(place_of(root).folder)
         measures.compared(found.frames, found.equal)

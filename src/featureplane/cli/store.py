@@ -20,6 +20,7 @@ from featureplane.units import NANOS_PER_SECOND
 
 if TYPE_CHECKING:
     from featureplane.research.store.feature_store import FeatureStore
+    from featureplane.research.store.places import Place
     from featureplane.services.store_numbers import StoreNumbers
 
 __all__ = ["Config", "Data", "Root", "store"]
@@ -52,11 +53,19 @@ def _opened(root: str | None, config: Path | None, data: Path | None = None) -> 
     from featureplane.research.store.limits import limits_of_file
     from featureplane.research.store.places import place_of
 
+    place = place_of(root) if data is not None else _there(root)
+    return FeatureStore(str(place), None if data is None else Dataset(data), limits=limits_of_file(config))
+
+
+def _there(root: str | None) -> Place:
+    """The place of a store that somebody has begun; raises `StoreError` for none."""
+    from featureplane.research.store.places import place_of
+
     place = place_of(root)
-    if data is None and not place.url and not place.folder.is_dir():
+    if not place.url and not place.folder.is_dir():
         hint = "name it with --root or FEATURE_STORE_PATH; `store warm` and `backfill` begin one"
         raise StoreError(f"{place}: no store", hint=hint)
-    return FeatureStore(str(place), None if data is None else Dataset(data), limits=limits_of_file(config))
+    return place
 
 
 @store.command(
@@ -280,7 +289,7 @@ def serve(
 
 
 @store.command(
-    help_epilogue="Exit status: 0 within the budget, 1 it is spent, 2 no time\n\nExample:\n"
+    help_epilogue="Exit status: 0 within the budget, 1 it is spent, 2 no such store, or no time\n\nExample:\n"
     "  featureplane store slo --since 30d",
 )
 def slo(
@@ -293,10 +302,12 @@ def slo(
 ) -> int:
     """Show how much of the error budget is spent, and for how many minutes the objective was not met."""
     from featureplane.research.store.objective import budget_since
-    from featureplane.research.store.places import place_of
 
-    budget = budget_since(place_of(root).folder, _instant(since))
-    _tell(asdict(budget), json=json)
+    budget = budget_since(_there(root).folder, _instant(since))
+    told = asdict(budget)
+    if json and not budget.minutes:
+        told |= dict.fromkeys(("ratio", "spent"))  # NaN is no JSON
+    _tell(told, json=json)
     return 1 if budget.spent > 1 else 0
 
 
