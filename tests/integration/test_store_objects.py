@@ -104,6 +104,8 @@ def test_days_are_stored_read_and_found_again(
         told = store.stats()
         assert (told["root"], told["days"], told["bytes"]) == (ROOT, 2, sum(map(len, local.values())))
         assert store.fsck().clean
+        told = store.verify(sets=[SET])
+        assert (told["checked"], told["equal"], told["different"]) == (2, 2, [])
         assert store.rebuild_manifest() == 2
 
 
@@ -246,6 +248,21 @@ def test_storage_that_does_not_answer_any_more_damages_nothing(
         assert results(whole(store)) == {"hit"}
         assert store.fsck().clean
     assert len(days(bucket)) == 2
+
+
+def test_storage_that_takes_nothing_is_computed_without(
+    bucket: Bucket, data: fp.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fp.FeatureStore(ROOT, data) as store, buckets.refusing() as refusing:
+        shelf: Any = store._root.shelf
+        with monkeypatch.context() as patch:
+            patch.setattr(shelf._bucket, "_fs", shelf._bucket._fs.__class__(**_to(refusing)))
+            entry = whole(store)
+            assert results(entry) == {"read_only"}
+            assert len(entry.table()) > 100
+        assert (days(bucket), store.stats()["days"]) == ({}, 0)
+        assert list((store.root / ".parts").glob("*")) == []
+        assert store._root.leases.all() == []
 
 
 def _to(address: str) -> dict[str, Any]:
