@@ -138,3 +138,30 @@ def test_a_footer_of_a_newer_format_or_of_none_is_refused(version: Any) -> None:
     assert DayFacts.from_json(facts.to_json()) == facts
     with pytest.raises(StoreError):
         DayFacts.from_json(json.dumps(asdict(facts) | {"format": version}))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_days_of_a_newer_format_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, known: bool
+) -> None:
+    data, root = stored.dataset(tmp_path / "raw"), tmp_path / "root"
+    version = keys.FORMAT_VERSION
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "FORMAT_VERSION", version + 1)
+        patch.setattr(dayfile, "FORMAT_VERSION", version + 1)
+        patch.setattr(dayfile, "asdict", lambda facts: asdict(facts) | {"format": version + 1})
+        with fp.FeatureStore(root, data) as store:
+            day(store)
+    (newer,) = root.glob("*/*/*/*.parquet")
+    bytes_ = newer.read_bytes()
+    if not known:
+        for path in root.glob("manifest.sqlite*"):
+            path.unlink()
+    with fp.FeatureStore(root, data) as store:
+        assert set(day(store).days.values()) == {"miss"}
+        for repair in (False, True, False):
+            report = store.fsck(repair=repair)
+            assert report.clean
+            assert report.newer == [str(newer.relative_to(root))]
+        assert store.rebuild_manifest() == 1
+    assert newer.read_bytes() == bytes_

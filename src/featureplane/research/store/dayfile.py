@@ -37,6 +37,7 @@ __all__ = [
     "ROWS_A_GROUP",
     "DayFacts",
     "DayWriter",
+    "NewerDay",
     "day_batch",
     "day_schema",
     "file_digest",
@@ -49,6 +50,10 @@ CLOCK: Final = "@clock_ns"
 """The column of times by which rows are asked for; no feature can be called so."""
 
 _FACTS: Final = "featureplane.store"
+
+
+class NewerDay(StoreError):
+    """A day that a newer version wrote; it is nothing to this one, and not damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +82,12 @@ class DayFacts:
 
     @classmethod
     def from_json(cls, text: str) -> DayFacts:
-        """From a footer; raises `StoreError` for one of another kind or of a newer version."""
+        """From a footer; raises `StoreError` for one of another kind, `NewerDay` for a newer version's."""
         try:
             told = json.loads(text)
             version = int(told["format"])
             if version > FORMAT_VERSION:
-                raise StoreError(
+                raise NewerDay(
                     f"a day in format {version}, this is format {FORMAT_VERSION}",
                     hint="a newer featureplane wrote it; use that one, or another root",
                 )

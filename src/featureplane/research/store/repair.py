@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from featureplane.clock import SYSTEM, Clock
 from featureplane.errors import StoreError
 from featureplane.research.store.books import BookCheckpoint
-from featureplane.research.store.dayfile import frames_digest, read_facts
+from featureplane.research.store.dayfile import NewerDay, frames_digest, read_facts
 from featureplane.research.store.hot import check_hot, hot_path
 from featureplane.research.store.leases import Leases
 from featureplane.research.store.manifest import LEASE_DEAD_NS, MANIFEST_NAME, Manifest, Row
@@ -48,6 +48,7 @@ class FsckReport:
     torn: list[str] = field(default_factory=list)  # files that were being written when it ended
     hot: list[str] = field(default_factory=list)  # of other bytes than were written, or that no row knows
     leases: list[str] = field(default_factory=list)  # of the dead
+    newer: list[str] = field(default_factory=list)  # of a newer version, left as they are; no problem
     mended: bool = False
 
     @property
@@ -101,12 +102,21 @@ def rebuild(root: Path, shelf: Shelf, clock: Clock = SYSTEM, *, only_damaged: bo
             if (root / name).exists():
                 shelf.local.quarantine(name)
         manifest = Manifest(root)
-        rows = [row for path in shelf.days() if (row := row_of(shelf, path, clock)) is not None]
+        rows = list(_rows_there(shelf, clock))
         with manifest.writing() as connection:
             for row in rows:
                 manifest.put(_as_used(row, used.get(row.key)), connection)
         manifest.close()
     return len(rows)
+
+
+def _rows_there(shelf: Shelf, clock: Clock) -> Iterator[Row]:
+    """The rows of all files that are whole and that this version can read."""
+    for path in shelf.days():
+        with suppress(NewerDay):
+            row = row_of(shelf, path, clock)
+            if row is not None:
+                yield row
 
 
 def _whole(root: Path) -> int | None:
@@ -138,9 +148,7 @@ def fsck(manifest: Manifest, shelf: Shelf, *, repair: bool = False, clock: Clock
     for path in shelf.days():
         report.files += 1
         if path not in known and manifest.rows("path = ?", (path,)) == []:
-            report.missing_rows.append(path)
-            if repair:
-                _adopt(manifest, shelf, path, clock)
+            _check_stray(report, manifest, shelf, path, repair=repair, clock=clock)
     _check_parts(report, root, clock, repair=repair)
     _check_hot(report, manifest, shelf, repair=repair)
     _check_books(report, shelf, repair=repair)
@@ -157,6 +165,9 @@ def _check_row(
         with pq.ParquetFile(opened.mapped()) as file:
             as_told = read_facts(file) == row.facts and frames_digest(file) == row.frames
         sound = as_told and opened.digest() == row.checksum
+    except NewerDay:
+        report.newer.append(row.path)
+        return
     except Unreachable:
         raise
     except (Damaged, StoreError, pa.ArrowException, OSError):
@@ -171,9 +182,18 @@ def _check_row(
                 manifest.drop(row, "corrupt" if there else "evicted", clock.wall_ns(), connection)
 
 
-def _adopt(manifest: Manifest, shelf: Shelf, path: str, clock: Clock) -> None:
+def _check_stray(
+    report: FsckReport, manifest: Manifest, shelf: Shelf, path: str, *, repair: bool, clock: Clock
+) -> None:
     """Give a file its row if it is whole, else put it aside."""
-    row = row_of(shelf, path, clock)
+    try:
+        row = row_of(shelf, path, clock)
+    except NewerDay:
+        report.newer.append(path)
+        return
+    report.missing_rows.append(path)
+    if not repair:
+        return
     if row is None:
         shelf.quarantine(path)
         return
@@ -184,7 +204,7 @@ def _adopt(manifest: Manifest, shelf: Shelf, path: str, clock: Clock) -> None:
 def row_of(shelf: Shelf, path: str, clock: Clock) -> Row | None:
     """The row of a file by its footer; None for one that is damaged or lies in the wrong place.
 
-    Raises `Unreachable`.
+    Raises `NewerDay`, `Unreachable`.
     """
     try:
         opened = shelf.opened(path)
@@ -195,7 +215,7 @@ def row_of(shelf: Shelf, path: str, clock: Clock) -> Row | None:
         if shelf.day_path(facts.feature_set, facts.symbol, facts.day, facts.key) != Path(path):
             return None
         checksum = opened.digest()
-    except Unreachable:
+    except (NewerDay, Unreachable):
         raise
     except (Damaged, StoreError, pa.ArrowException, OSError):
         return None
