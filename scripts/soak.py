@@ -36,7 +36,9 @@ _TAIL: Final = 30  # lines of a part that failed
 _SYNTHETIC: Final = "tests/parity/test_synthetic.py"
 _RECORDINGS: Final = "tests/parity/test_recordings.py"
 _SERVICE: Final = "tests/integration/test_service_hour.py"
+_STORE: Final = ("tests/integration/test_store_kills.py", "tests/integration/test_store_working_set.py")
 _EVENTS: Final = 10_000_000
+_KILLS: Final = 1_000
 _FEED_SECONDS: Final = 3_600
 SERVICE_NUMBERS: Final = (
     "KiB warmed up",
@@ -84,12 +86,15 @@ def parts(scale: float, fuzz_seconds: int, jobs: int, folder: Path) -> list[Part
         spread = ["-n", str(jobs), "--dist", "worksteal"]
         return Part(name, title, [*arguments, *spread, *which], judge, scale, report)
 
-    others = [*(f"--ignore={one}" for one in (_SYNTHETIC, _RECORDINGS, _SERVICE)), "tests"]
+    others = [*(f"--ignore={one}" for one in (_SYNTHETIC, _RECORDINGS, _SERVICE, *_STORE)), "tests"]
     some = [] if scale == 1 else ["--pick", str(max(2, round(40 * scale)))]
     return [
         tests("synthetic", "Ten million made-up events, all executions", _enough_events, _SYNTHETIC),
         tests("recordings", "Whole recordings, all executions", _some_frames, _RECORDINGS),
         tests("service", "An hour of a feed at 20 times its speed, with faults", _enough_feed, _SERVICE),
+        tests(
+            "store", "A store killed a thousand times, and one four times too small", _enough_kills, *_STORE
+        ),
         tests("tests", "Every other long test", _nothing_left_out, *others),
         Part("mutations", "Every mutation", ["-m", "scripts.mutations", *some], _all_caught, scale),
         Part(
@@ -130,6 +135,14 @@ def _enough_feed(part: Part) -> Iterator[str]:
     for name in SERVICE_NUMBERS:
         if name not in part.counts:
             yield f"it does not say: {name}"
+
+
+def _enough_kills(part: Part) -> Iterator[str]:
+    yield from _nothing_left_out(part)
+    if part.counts["kills"] < _KILLS * part.scale:
+        yield f"{part.counts['kills']:,} kills, expected {_KILLS * part.scale:,.0f}"
+    if part.counts["rows stored"] < _EVENTS * part.scale:
+        yield f"{part.counts['rows stored']:,} rows stored, expected {_EVENTS * part.scale:,.0f}"
 
 
 def _all_caught(part: Part) -> Iterator[str]:

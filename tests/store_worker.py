@@ -1,4 +1,4 @@
-"""A process that works on a store: killed at a step, at any moment, or one of many that want the same.
+"""A process that works on a store: killed at a step, or one of many that want the same.
 
 python -m tests.store_worker TASK ROOT RAW ...
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import sys
 from collections.abc import Callable
@@ -16,9 +15,6 @@ from pathlib import Path
 import featureplane as fp
 from featureplane.clock import SYSTEM
 from tests.stored import OTHER, SET, SYMBOL, at, whole
-
-LIMITS = {"max_cache_size_gb": 0.001, "hot_tier_gb": 0.0005}
-"""So small that not all that is asked for has room."""
 
 
 def opened(
@@ -45,25 +41,6 @@ def die_at(root: str, raw: str, step: str, number: str) -> None:
     whole(store, fset=OTHER)
 
 
-def work(root: str, raw: str, seed: str) -> None:
-    """Ask, warm, clear and evict in any order until somebody ends it."""
-    draw = random.Random(int(seed))
-    store = opened(root, raw, limits=LIMITS)
-    print("begun", flush=True)  # noqa: T201 - said to whoever waits
-    while True:
-        day = draw.randrange(2)
-        fset = draw.choice([SET, OTHER])
-        match draw.randrange(8):
-            case 0:
-                store.clear(SYMBOL)
-            case 1:
-                store.evict()
-            case 2:
-                store.warm([SYMBOL], at(day), at(day + 1), fset)
-            case _:
-                store.get_or_compute(SYMBOL, at(day), at(day + 1), fset).table()
-
-
 def ask(root: str, raw: str, begin_ns: str) -> None:
     """Wait for the moment, ask for one day, and tell what came of it."""
     store = opened(root, raw)
@@ -76,5 +53,5 @@ def ask(root: str, raw: str, begin_ns: str) -> None:
 
 
 if __name__ == "__main__":
-    tasks: dict[str, Callable[..., None]] = {"die_at": die_at, "work": work, "ask": ask}
+    tasks: dict[str, Callable[..., None]] = {"die_at": die_at, "ask": ask}
     tasks[sys.argv[1]](*sys.argv[2:])

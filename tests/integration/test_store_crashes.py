@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import random
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import pytest
 import featureplane as fp
 from tests import stored
 from tests.contract import project
-from tests.store_worker import LIMITS
 from tests.stored import OTHER, SET, whole
 
 RESEARCH = project.PACKAGE / "research"
@@ -94,24 +92,4 @@ def test_killed_at_a_step(
     process = worker("die_at", str(tmp_path), str(raw), step, str(number))
     _, said = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL, f"{step} was not reached {number} times: {said}"
-    check(tmp_path, raw, right)
-
-
-def test_killed_at_any_moment(raw: Path, right: dict[str, pa.Table], tmp_path: Path) -> None:
-    """Twenty kills of two processes that share a store with little room."""
-    draw = random.Random(5)
-    limit = int(LIMITS["max_cache_size_gb"] * (1 << 30))
-    for turn in range(10):
-        processes = [worker("work", str(tmp_path), str(raw), str(2 * turn + n)) for n in range(2)]
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "begun\n", process.communicate(timeout=10)[1]
-        for process in processes:
-            time.sleep(draw.uniform(0, 0.25))
-            process.send_signal(signal.SIGKILL)
-            _, said = process.communicate(timeout=10)
-            assert process.returncode == -signal.SIGKILL, said
-        published = sum(path.stat().st_size for path in tmp_path.glob("*/*/*/*.parquet"))
-        hot = sum(path.stat().st_size for path in tmp_path.glob(".hot/*.arrow"))
-        assert published + hot < 3 * limit  # what nobody has entered is found by fsck and taken back
     check(tmp_path, raw, right)
