@@ -197,3 +197,27 @@ def test_leases_are_renewed_while_their_holder_lives(tmp_path: Path) -> None:
 )
 def test_a_process_of_this_machine_is_seen_to_have_ended(holder: Callable[[], str], ended: bool) -> None:  # noqa: FBT001 - a parameter of the test
     assert has_ended(holder()) == ended
+
+
+def test_who_closes_waits_for_a_renewal_that_waits(tmp_path: Path) -> None:
+    """A connection that is closed while a thread is at work with it ends the process."""
+
+    class Hasty(SystemClock):
+        def wait(self, ns: int, until: threading.Event) -> bool:
+            del ns
+            return until.wait(0.01)
+
+    manifest = Manifest(tmp_path)
+    leases = Leases(manifest, Hasty())
+    lease = leases.take("key")
+    assert lease is not None
+    with leases.held(lease):
+        other = sqlite3.connect(tmp_path / "manifest.sqlite", isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        time.sleep(0.1)  # it is waiting for the lock by now
+        threading.Timer(0.5, lambda: other.execute("COMMIT")).start()
+        leases.close()
+        assert not other.in_transaction
+        assert "store-leases" not in {thread.name for thread in threading.enumerate()}
+    other.close()
+    manifest.close()

@@ -157,8 +157,15 @@ class Leases:
         return [Lease(*told) for told in self._manifest.connection().execute(text)]
 
     def close(self) -> None:
-        """Renew nothing any more."""
+        """Renew nothing any more; returns when nobody does.
+
+        WHY wait: a connection that is closed while its thread is at work with it ends the process.
+        """
         self._stop.set()
+        with self._lock:
+            renewing, self._renewing = self._renewing, None
+        if renewing is not None and self._pid == os.getpid():
+            renewing.join()
 
     def _keep_renewing(self) -> None:
         if self._pid != os.getpid():  # threads do not survive a fork
@@ -169,7 +176,14 @@ class Leases:
             self._renewing.start()
 
     def _renew(self) -> None:
-        while not self._clock.wait(_RENEW_NS, self._stop):
+        stop = self._stop
+        try:
+            self._renew_until(stop)
+        finally:
+            self._manifest.close_here()
+
+    def _renew_until(self, stop: threading.Event) -> None:
+        while not self._clock.wait(_RENEW_NS, stop):
             with self._lock:
                 held = list(self._held.items())
             now_ns = self._clock.wall_ns()

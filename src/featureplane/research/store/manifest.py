@@ -228,8 +228,17 @@ class Manifest:
                 connection.execute("ROLLBACK")
             raise
 
+    def close_here(self) -> None:
+        """Close the connection of this thread; others may be at work with theirs."""
+        local = self._local
+        if getattr(local, "pid", None) == os.getpid():
+            with self._lock:
+                self._open = [one for one in self._open if one is not local.connection]
+            local.connection.close()
+            del local.connection, local.pid
+
     def close(self) -> None:
-        """Close the connections of this process."""
+        """Close the connections of this process, whose threads are at work with none."""
         with self._lock:
             opened, self._open = self._open, []
         for connection in opened:

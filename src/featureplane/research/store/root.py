@@ -74,7 +74,7 @@ class Root:
         log_event(_log, logging.WARNING, "the manifest is damaged; it is made anew", root=str(self.place))
         if self.manifest is not None:
             self.leases.close()
-            self.manifest.close()
+            self.manifest.close_here()
         self._attach()
 
     @property
@@ -113,7 +113,7 @@ class Root:
             return False
         self._lost_ns = None
         if self.manifest is not None:  # while it is open for reading, SQLite opens it for nothing else
-            self.manifest.close()
+            self.manifest.close_here()
         self._attach()
         return not self.read_only
 
