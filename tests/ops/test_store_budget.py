@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from featureplane.ops.rules import store_rules_text
-from featureplane.ops.store_alerts import STORE_ALERTS
+from featureplane.ops.store_alerts import STORE_ALERTS, STORE_RECORDS
 from featureplane.research.store.objective import OBJECTIVE
 from tests.ops.test_store_rules import RATIOS, WELL, requests, series
 from tests.prometheus import promtool
@@ -61,6 +61,34 @@ def judge(folder: Path, given: dict[str, str], asked: Asked, step: int = 1) -> N
     }
     (folder / "tests.yml").write_text(json.dumps(file), encoding="utf-8")
     promtool("test", "rules", str(folder / "tests.yml"))
+
+
+def test_every_recorded_number_is_what_its_name_says(tmp_path: Path) -> None:
+    """Ninety hits and ten misses a minute, beside what is no request of the objective."""
+    given = store((2 * HOUR, 90, 10)) | {
+        requests(name): f"0+{rate}x{2 * HOUR}"
+        for name, rate in (("warm", 70), ("open_day", 9), ("read_only", 5))
+    }
+    ratios = {one.name: 0.1 for one in STORE_RECORDS if one.name.startswith("featurestore:miss_ratio_")}
+    values = {**ratios, "featurestore:hit_ratio_5m": 0.9, "featurestore:request_rate_5m": 100 / 60}
+    assert set(values) == {one.name for one in STORE_RECORDS}
+    (tmp_path / "rules.yml").write_text(store_rules_text(), encoding="utf-8")
+    tests = [
+        {
+            "expr": f"count(abs({name} - {value!r}) < 1e-9) or vector(0)",
+            "eval_time": f"{HOUR + 30}m",
+            "exp_samples": [{"labels": "{}", "value": 1}],
+        }
+        for name, value in values.items()
+    ]
+    told = [{"series": name, "values": one} for name, one in given.items()]
+    file = {
+        "rule_files": [str(tmp_path / "rules.yml")],
+        "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "input_series": told, "promql_expr_test": tests}],
+    }
+    (tmp_path / "tests.yml").write_text(json.dumps(file), encoding="utf-8")
+    promtool("test", "rules", str(tmp_path / "tests.yml"))
 
 
 @pytest.mark.parametrize("name", WINDOWS)

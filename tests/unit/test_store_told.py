@@ -182,3 +182,20 @@ def test_a_budget_of_which_nobody_asked_anything_is_json_too(
     assert main(["store", "slo", "--root", str(root), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["minutes"], told["ratio"], told["spent"]) == (0, None, None)
+
+
+def test_what_would_be_found_damaged_is_explained_as_that(data: fp.Dataset, root: Path) -> None:
+    with fp.FeatureStore(root, data) as store:
+        whole(store)
+        paths = [root / day["path"] for day in store.explain(SYMBOL, at(0), at(2), SET)]
+        paths[0].unlink()
+        paths[1].write_bytes(paths[1].read_bytes()[:-1])
+        told = store.explain(SYMBOL, at(0), at(2), SET)
+        assert [(day["stored"], day.get("cause")) for day in told] == [(False, "corrupt")] * 2
+        assert all(day["says"] for day in told)
+        assert set(whole(store).days.values()) == {"corrupt"}
+        store.warm(SYMBOL, at(0), at(2), SET)
+        paths[0].unlink()
+        told = store.explain(SYMBOL, at(0), at(2), SET)
+        assert [day["tier"] for day in told] == ["hot", "hot"], "which is what will be read"
+        assert set(whole(store).days.values()) == {"hit"}
