@@ -120,6 +120,31 @@ def test_bad_input_is_two_lines_and_no_file(
     assert set(tmp_path.iterdir()) == there
 
 
+@pytest.mark.parametrize("backend", [pytest.param("rust", marks=pytest.mark.native), "python"])
+@pytest.mark.parametrize("symbol", [[], ["--symbol", "ETHUSDT"]], ids=["any", "one"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "inspect"],
+        ["data", "verify"],
+        ["instruments", "infer"],
+        ["parity", "--features", "lob_shared_v1"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_without_messages_is_named_whatever_is_asked_of_it(
+    words: list[str], symbol: list[str], backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*words, *empty(tmp_path), "--source", "binance-spot", *symbol]
+    if words[0] != "parity":  # it has both
+        given += ["--backend", backend]
+    assert main(given) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "messages of binance-spot in " in told.err
+    assert "empty.gz: nothing there" in told.err
+
+
 def test_a_tick_the_data_contradict_is_named_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from featureplane.errors import (
+    EmptyStream,
     InstrumentMismatch,
     InvalidInstrument,
     SettingError,
@@ -25,12 +27,14 @@ from featureplane.market.instruments import (
     Origin,
     choose_instrument,
     default_symbol_id,
+    infer,
     instruments_text,
     load_instruments,
     save_instruments,
 )
 from featureplane.market.sample import sample_events
 from featureplane.market.sessions import Session, TimeOfDay, daily_instants, session_intervals
+from featureplane.market.sources.hftbacktest_rows import ROW_DTYPE
 
 FILES = Path(__file__).resolve().parents[1] / "instruments"
 WEEK = ("mon", "tue", "wed", "thu", "fri")
@@ -335,3 +339,20 @@ def test_daily_instants_are_a_day_apart_where_no_clock_changes(start: int, span:
     first = (start // day) * day + seconds * 10**9
     first += day if first <= start else 0
     assert instants == list(range(first, start + span + 1, day))
+
+
+def test_nothing_is_inferred_from_nothing(tmp_path: Path) -> None:
+    rows = tmp_path / "zero.npy"
+    np.save(rows, np.zeros(0, ROW_DTYPE))
+    day = "AAPL_2012-06-21_34200000_57600000"
+    for name in (f"{day}_message_1.csv", f"{day}_orderbook_1.csv", "empty.gz"):
+        (tmp_path / name).touch()
+    for path, source in (
+        (rows, "hftbacktest"),
+        (tmp_path / f"{day}_message_1.csv", "lobster"),
+        (tmp_path / "empty.gz", "binance-spot"),
+    ):
+        for backend in ("python", "auto"):
+            with pytest.raises(EmptyStream) as caught:
+                infer(path, source, "AAPL", backend=backend)
+            assert caught.value.hint

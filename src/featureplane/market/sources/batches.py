@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featureplane.errors import InputError
+from featureplane.errors import EmptyStream, InputError
 from featureplane.market.decimals import decimal_text
 from featureplane.market.events import EVENT_DTYPE, EventBatch, EventFlag, Kind
 from featureplane.market.instruments import Instrument
@@ -98,11 +98,12 @@ class Grid:
     """Tick, lot and volume, as a pass over events shows them."""
 
     def __init__(self) -> None:
-        self._tick = self._lot = self._volume = 0
+        self._tick = self._lot = self._volume = self._events = 0
 
     def feed(self, events: Array) -> None:
         """Learn from some events: prices of levels, sizes of levels and trades."""
         kind = events["kind"]
+        self._events += len(events)
         level = np.isin(kind, (Kind.LEVEL, Kind.SNAPSHOT_LEVEL))
         trade = kind == Kind.TRADE
         self._tick = int(np.gcd.reduce(events["price"][level], initial=self._tick))
@@ -111,7 +112,13 @@ class Grid:
         self._volume += int(events["qty"][market].sum())
 
     def instrument(self, draft: Instrument) -> Instrument:
-        """`draft` with what was learned; a VPIN bucket is a fiftieth of the volume, at least a lot."""
+        """`draft` with what was learned; a VPIN bucket is a fiftieth of the volume, at least a lot.
+
+        Raises `EmptyStream` where there was no event to learn from.
+        """
+        if not self._events:
+            hint = "is this the right file, and the right source?"
+            raise EmptyStream(f"events of {draft.symbol}", hint=hint)
         bucket = max(self._lot, self._volume // _VPIN_BUCKETS)
         price, qty = draft.price_exponent, draft.qty_exponent
         return replace(

@@ -88,7 +88,10 @@ def _is_futures(request: Request) -> bool:
 
 
 def infer(request: Request) -> tuple[Instrument, ...]:
-    """The instruments of a recording, as a pass over all its files shows them (rule 1.1)."""
+    """The instruments of a recording, as a pass over all its files shows them (rule 1.1).
+
+    Raises `EmptyStream` for one without messages, whatever symbol is asked for.
+    """
     paths = _paths(request)
     starts = first_times(paths)
     arguments = (_is_futures(request), request.options.on_malformed == "drop", LINE_BYTES_MAX)
@@ -101,6 +104,10 @@ def infer(request: Request) -> tuple[Instrument, ...]:
             scan.feed(chunk)
         scan.end()
     found = scan.found()
+    if not found:
+        where = ", ".join(str(path) for path in paths[:3])
+        hint = "is this the right file, and the right source?"
+        raise EmptyStream(f"messages of {request.source} in {where}", hint=hint)
     known = [symbol for symbol, *_ in found]
     if request.symbol is not None and request.symbol not in known:
         raise UnknownSymbol(request.symbol, known)
@@ -129,10 +136,6 @@ def read(request: Request) -> Iterator[EventBatch]:
     instruments = request.instruments
     if instruments is None:
         instruments = infer(request)
-        if not instruments:
-            where = ", ".join(str(path) for path in _paths(request)[:3])
-            hint = "is this the right file, and the right source?"
-            raise EmptyStream(f"messages of {request.source} in {where}", hint=hint)
     instrument = choose_instrument(instruments, request.symbol, request.source)
     return _Stream(request, instrument).batches()
 
