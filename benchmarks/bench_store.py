@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import featureplane as fp
+from benchmarks.bench_clients import clients_job
 from benchmarks.harness import Contestant, Goal, Job, Sample, now, timed
 from benchmarks.peers import Peers
 from benchmarks.recording import CACHE, Recording
@@ -299,4 +300,5 @@ def jobs(recording: Recording, peers: Peers) -> tuple[Job, ...]:
         _from_parquet(stored),
         *_quick(stored, 10 if small else 300),
         _publishing(stored),
+        clients_job(stored.cold.root, stored.folder / "DAY.fpcap", ("DAY", *DAY, SET), small=small),
     )

@@ -201,8 +201,10 @@ def test_there_is_never_more_than_there_may_be(tmp_path: Path) -> None:
 
 def test_a_day_larger_than_the_limit_is_computed_and_not_stored(tmp_path: Path) -> None:
     data = stored.dataset(tmp_path / "raw")
+    averages = {f"ema{span}": k.ema(k.mid_x2(), span=span) for span in range(2, 80)}
+    large = FeatureSet("large", features=averages)
     with fp.FeatureStore(tmp_path / "root", data, limits={"max_cache_size_gb": 0.0001}) as store:
-        entry = store.get_or_compute(SYMBOL, at(0), at(2), sets()[0])
+        entry = store.get_or_compute(SYMBOL, at(0), at(2), large)
         assert set(entry.days.values()) == {"miss"}
         assert len(entry.table()) > 100
         assert store.stats()["days"] == 0

@@ -105,9 +105,12 @@ class FeatureStore:
         InputError
             Raw files that cannot be read or computed with.
         """
-        request = request_for(symbol, start, end, feature_set)
-        with self._root.measures.timed("request"):
+        request, root = request_for(symbol, start, end, feature_set), self._root
+        began = root.clock.monotonic_ns()
+        try:
             return StoreEntry(request, self._pieces(request, warming=False), self._asked)
+        finally:
+            root.measures.took("request", root.clock.monotonic_ns() - began)
 
     def warm(
         self, symbols: str | Iterable[str], start: Instant, end: Instant, feature_set: FeatureSet | str

@@ -24,6 +24,7 @@ from featureplane.errors import FeaturePlaneError, InputError
 from featureplane.features.catalog import feature_set
 from featureplane.features.spec import FeatureSet
 from featureplane.market.days import Day
+from featureplane.research.contents import Identity
 from featureplane.research.datasets import Dataset
 from featureplane.research.store.consistency import equal_rows
 from featureplane.research.store.dayfile import day_schema
@@ -66,6 +67,7 @@ class Fetcher:
         self.causes: Counter[str] = Counter()
         self._clock: Clock = root.clock
         self._mapped: OrderedDict[str, MappedDay] = OrderedDict()
+        self._rows: dict[str, tuple[Row, Identity]] = {}  # of files that were opened
         self._lock = threading.Lock()
         self.attach()
 
@@ -73,6 +75,7 @@ class Fetcher:
         """Begin with the root as it is now."""
         root = self.root
         self.measures = root.measures
+        self._rows.clear()
         self.resolver = Resolver(self.data, root.path, root.manifest)
         self.maker = Maker(self.data, self.resolver, root)
 
@@ -114,6 +117,9 @@ class Fetcher:
         self, symbol: str, day: Day, fset: FeatureSet, newly: set[str] | None, *, warming: bool
     ) -> Piece:
         before = self.resolver.known(symbol, day, fset)
+        if before is not None and before.stands():
+            found = self._found(before)
+            return found or self._unfound(before, newly, warming=warming)
         resolved = self.resolver.resolve(symbol, day, fset)
         was = None if before is None or before.key.key == resolved.key.key else before.key
         if was is not None:
@@ -144,6 +150,12 @@ class Fetcher:
         if mapped is not None and not mapped.is_current:
             self._mapped.pop(key, None)
             mapped = None
+        if mapped is None:
+            again = self._opened_again(key)
+            if again is not None:
+                self.measures.took("lookup", self._clock.monotonic_ns() - began)
+                self.root.used(key)
+                return Piece(str(resolved.day), "hit", key, None, again, partial(self._remake, resolved))
         try:
             row = None if mapped is not None else self.root.find(key)
         except sqlite3.OperationalError as error:
@@ -172,8 +184,31 @@ class Fetcher:
             if not (isinstance(error, Gone) and self.root.was_removed(row)):
                 self._damaged(row, error)
             return None
+        if not self.root.shelf.is_shared:
+            if len(self._rows) >= _MAPPED_MAX:
+                self._rows.clear()
+            self._rows[key] = row, opened.identity
         self.root.used(key)
         return Piece(day, result, key, None, (row, opened), partial(self._remake, resolved))
+
+    def _opened_again(self, key: str) -> tuple[Row, OpenFile] | None:
+        """A stored day whose file is the one that was opened last time: as long as it is, its row stands.
+
+        Whoever forgets a day removes its file first or puts it aside, which changes what tells a file from
+        another; so nobody has to look the row up.
+        """
+        known = self._rows.get(key)
+        if known is None:
+            return None
+        row, identity = known
+        try:
+            opened = self.root.shelf.opened(row.path)
+        except Damaged:
+            opened = None
+        if opened is not None and opened.identity == identity:
+            return row, opened
+        self._rows.pop(key, None)
+        return None
 
     def _damaged(self, row: Row, error: Damaged) -> None:
         facts = row.facts
@@ -396,6 +431,7 @@ class Fetcher:
     def _remember(self, mapped: MappedDay) -> None:
         with self._lock:
             self._mapped[mapped.key] = mapped
+            self._rows.pop(mapped.key, None)  # its hot file comes first
             while len(self._mapped) > _MAPPED_MAX:
                 self._mapped.popitem(last=False)
 
@@ -403,3 +439,4 @@ class Fetcher:
         """Let go of what is mapped."""
         with self._lock:
             self._mapped.clear()
+            self._rows.clear()

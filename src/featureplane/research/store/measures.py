@@ -7,7 +7,6 @@ Counts are kept under `<root>/metrics`, where `ledger` adds up those of all proc
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from bisect import bisect_left
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import Final
 
 from featureplane.clock import SYSTEM, Clock
 from featureplane.research.store.ledger import BAD, FOLDER, GOOD, MINUTE, fold, note_minute
-from featureplane.research.store.tally import Tally
+from featureplane.research.store.tally import Forks, Tally
 from featureplane.telemetry import Metric, log_event
 from featureplane.units import NANOS_PER_SECOND
 
@@ -59,6 +58,9 @@ _EDGES_NS: Final = (*(one * 1_000 for one in _MICROS), 60 * NANOS_PER_SECOND, 60
 EDGES_S: Final = tuple(one / NANOS_PER_SECOND for one in _EDGES_NS)
 """Upper edges of the buckets of a time, in seconds: 2 µs to ten minutes."""
 
+_TIME_NAMES: Final = {
+    what: (tuple(f"{what}#{number}" for number in range(len(_EDGES_NS) + 1)), f"{what}#ns") for what in TIMES
+}
 _MINUTE_NS: Final = 60 * NANOS_PER_SECOND
 _FILES: Final = 32
 _log: Final = logging.getLogger("featureplane.store")
@@ -112,20 +114,16 @@ class Measures:
         self._clock = clock
         self._tally = Tally(self.folder)
         self._symbols: set[str] = set()
+        self._named: dict[tuple[str, str], tuple[str, ...]] = {}
         self._lock = threading.Lock()
-        self._minute, self._pid = -1, os.getpid()
+        self._minute, self._forks = -1, Forks.seen
 
     def asked(self, symbol: str, result: str) -> None:
         """A day of a request has been answered."""
-        good, bad = result in GOOD_RESULTS, result in BAD_RESULTS
         minute = self._clock.wall_ns() // _MINUTE_NS
-        if minute != self._minute or self._pid != os.getpid():
+        if minute != self._minute or self._forks != Forks.seen:
             self._turn(minute)
-        if good or bad:
-            name = f"symbol|{self._bounded(symbol)}|{result}"
-            self._tally.add_each(f"requests|{result}", GOOD if good else BAD, name)
-        else:
-            self._tally.add(f"requests|{result}")
+        self._tally.add_each(*(self._named.get((symbol, result)) or self._names(symbol, result)))
 
     def missed(self, cause: str) -> None:
         """A day had to be computed for a request."""
@@ -144,7 +142,8 @@ class Measures:
 
     def took(self, what: str, ns: int) -> None:
         """One of `TIMES` was measured."""
-        self._tally.add_time(f"{what}#{bisect_left(_EDGES_NS, ns)}", f"{what}#ns", ns)
+        buckets, total = _TIME_NAMES[what]
+        self._tally.add_time(buckets[bisect_left(_EDGES_NS, ns)], total, ns)
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -173,9 +172,9 @@ class Measures:
     def _turn(self, minute: int) -> None:
         """Another minute: the one before is written down, and a folder that took nothing is tried again."""
         with self._lock:
-            if self._minute == minute and self._pid == os.getpid():
+            if self._minute == minute and self._forks == Forks.seen:
                 return
-            self._pid = os.getpid()
+            self._forks = Forks.seen
             self._keep()
             tally = self._tally
             before, good, bad = tally.get(MINUTE), tally.get(GOOD), tally.get(BAD)
@@ -188,6 +187,16 @@ class Measures:
                 tally.put(BAD, 0)
                 tally.put(MINUTE, minute)
             self._minute = minute
+
+    def _names(self, symbol: str, result: str) -> tuple[str, ...]:
+        """What counts where a day was answered so; kept for symbols that have series of their own."""
+        names: tuple[str, ...] = (f"requests|{result}",)
+        if result in GOOD_RESULTS or result in BAD_RESULTS:
+            told = f"symbol|{self._bounded(symbol)}|{result}"
+            names = *names, GOOD if result in GOOD_RESULTS else BAD, told
+        if symbol in self._symbols:
+            self._named[symbol, result] = names
+        return names
 
     def _bounded(self, symbol: str) -> str:
         if symbol not in self._symbols:

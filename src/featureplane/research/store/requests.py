@@ -5,9 +5,8 @@ Knows nothing of files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from featureplane.errors import SettingError
 from featureplane.features.catalog import set_or_id
@@ -21,8 +20,7 @@ Instant: TypeAlias = datetime | str
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One symbol and set over [start, end), UTC nanoseconds."""
 
     symbol: str
@@ -45,12 +43,13 @@ def instant_ns(instant: Instant, name: str = "instant") -> int:
             instant = ""
     if not isinstance(instant, datetime):
         raise SettingError(f"{name}={given!r}", hint="an instant, such as 2024-08-08T09:00:00Z")
-    if instant.tzinfo is None or instant.utcoffset() is None:
+    try:
+        since = instant - _EPOCH
+    except TypeError:
         hint = f"say which time zone is meant, such as {instant.isoformat()}+00:00"
-        raise SettingError(f"{name}={given!s} has no time zone", hint=hint)
-    since = instant - _EPOCH
+        raise SettingError(f"{name}={given!s} has no time zone", hint=hint) from None
     micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    return micros * 1_000 + int(getattr(instant, "nanosecond", 0))
+    return micros * 1_000 + (0 if given is not instant else int(getattr(instant, "nanosecond", 0)))
 
 
 def request_for(symbol: str, start: Instant, end: Instant, feature_set: FeatureSet | str) -> Request:

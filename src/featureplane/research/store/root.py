@@ -255,9 +255,12 @@ class Root:
                 self.eviction.drop_hot(row)
 
     def wants_hot(self, row: Row) -> bool:
-        """Whether a day is read for the second time, and a hot tier is there for it."""
-        pending = self._uses.get(row.key, (0, 0))[0]
-        return not self.read_only and self.limits.hot_max > 0 and row.uses + pending > 1
+        """Whether a day is read for the second time, by anybody, and a hot tier is there for it."""
+        if self.read_only or not self.limits.hot_max:
+            return False
+        with suppress(sqlite3.Error):
+            row = self.find(row.key) or row
+        return row.uses + self._uses.get(row.key, (0, 0))[0] > 1
 
     def fill_hot(self, row: Row, opened: OpenFile) -> MappedDay | None:
         """Put a day into the hot tier; None where it has no room. Raises `Damaged` for a damaged file."""

@@ -75,16 +75,19 @@ class OpenFile:
     Without `locked` it may be removed; it can be read all the same.
     """
 
-    def __init__(self, path: Path, *, locked: bool = True) -> None:
+    def __init__(self, path: Path | str, *, locked: bool = True) -> None:
         self.path = path
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.locked = False
         if locked:
             # WHY let it pass: without locks, or while somebody removes it, the open file stays readable.
-            with suppress(OSError):
+            try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                self.locked = True
-        self.identity: Identity = identity_of(os.fstat(self.descriptor))
+            except OSError:
+                locked = False
+        self.locked = locked
+        status = os.fstat(self.descriptor)
+        self.identity: Identity = identity_of(status)
+        self.links = status.st_nlink  # as it was opened
 
     @property
     def was_removed(self) -> bool:
@@ -137,6 +140,7 @@ class Shelf:
 
     def __init__(self, root: Path, on_step: Callable[[str], None] | None = None) -> None:
         self.root = root
+        self._text = os.fspath(root)
         self.reached = on_step or _nothing
         self._sound: dict[str, Identity] = {}
 
@@ -183,7 +187,7 @@ class Shelf:
     def open(self, row: Row) -> OpenFile:
         """A stored day; nothing of it is read yet. Raises `Damaged` where it cannot be the one."""
         opened = self.opened(row.path)
-        if opened.was_removed:
+        if not opened.links:
             raise Gone("removed while it was opened")
         if opened.identity[2] != row.bytes:
             raise Damaged(f"{opened.identity[2]} bytes, {row.bytes} were published")
@@ -192,7 +196,7 @@ class Shelf:
     def opened(self, path: str) -> OpenFile:
         """A file; raises `Damaged` where it cannot be opened."""
         try:
-            return OpenFile(self.root / path)
+            return OpenFile(f"{self._text}/{path}")
         except FileNotFoundError:
             raise Gone("no such file") from None
         except OSError as error:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ["SUFFIX", "Tally", "is_idle", "read_tally"]
+__all__ = ["SUFFIX", "Forks", "Tally", "is_idle", "read_tally"]
 
 SUFFIX: Final = ".counts"
 _PART: Final = ".new"
@@ -30,6 +30,20 @@ _NAME_BYTES: Final = 48
 _SLOTS: Final = 383
 _BYTES: Final = (_SLOTS + 1) * _RECORD
 _WORDS: Final = _RECORD // 8
+
+
+class Forks:
+    """How often this process was forked from another; cheaper to look at than the number of a process."""
+
+    seen = 0
+
+    @classmethod
+    def count(cls) -> None:
+        """One more, said in the child."""
+        cls.seen += 1
+
+
+os.register_at_fork(after_in_child=Forks.count)
 
 
 class Tally:
@@ -44,16 +58,16 @@ class Tally:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._forks = Forks.seen
         self._places: dict[str, int] = {}
         self._words: memoryview | array[int] = array("q", bytes(_BYTES))
         self._map: mmap.mmap | None = None
-        self.name = f"{self._pid}-{secrets.token_hex(6)}{SUFFIX}"
+        self.name = f"{os.getpid()}-{secrets.token_hex(6)}{SUFFIX}"
 
     @property
     def is_kept(self) -> bool:
         """Whether counts are in a file."""
-        return self._map is not None and self._pid == os.getpid()
+        return self._map is not None and self._forks == Forks.seen
 
     def keep(self) -> bool:
         """Put the counts into a file of the folder, if they are in none and it takes one."""
@@ -75,7 +89,8 @@ class Tally:
     def add_each(self, *names: str) -> None:
         """Count each of them once."""
         with self._lock:
-            self._own()
+            if self._forks != Forks.seen:
+                self._begin()
             for name in names:
                 place = self._places.get(name) or self._placed(name)
                 if place:
@@ -84,7 +99,8 @@ class Tally:
     def add_time(self, bucket: str, total: str, ns: int) -> None:
         """Count a time in its bucket and in its sum."""
         with self._lock:
-            self._own()
+            if self._forks != Forks.seen:
+                self._begin()
             places, words = self._places, self._words
             at = places.get(bucket) or self._placed(bucket)
             to = places.get(total) or self._placed(total)
@@ -112,7 +128,7 @@ class Tally:
         return list(self._places)
 
     def _own(self) -> None:
-        if self._pid != os.getpid():
+        if self._forks != Forks.seen:
             self._begin()
 
     def _placed(self, name: str) -> int:
