@@ -50,6 +50,8 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "compute(progress=5)": (lambda: fp.compute(batch(), V1, progress=wrong), "progress"),
     "unpack(b, 5)": (lambda: fp.FeatureFrame.unpack(frame().pack(), wrong), "layout"),
     "unpack(b, a set)": (lambda: fp.FeatureFrame.unpack(b"", given(fp.feature_set(V1))), "layout"),
+    "unpack(text)": (lambda: fp.FeatureFrame.unpack(given("frame"), frame().layout), "data"),
+    "unpack(5)": (lambda: fp.FeatureFrame.unpack(wrong, frame().layout), "data"),
     "replay(5)": (lambda: list(engine().replay(wrong)), "events"),
     "replay(array)": (lambda: list(engine().replay(given(batch().array))), "events[0]"),
     "replay([5])": (lambda: list(engine().replay([wrong])), "events[0]"),

@@ -272,3 +272,9 @@ def test_the_page_on_feature_sets_shows_one_set_in_two_forms(tmp_path: Path) -> 
     made = load_feature_set(written(tmp_path, code, "mine.py"), allow_code=True)
     assert load_feature_set(written(tmp_path, file)) == made
     assert load_feature_set(written(tmp_path, profile)).feature_set_id == "lob_shared_v2@slow"
+
+
+def test_a_python_file_that_is_not_there_is_missing_and_not_distrusted(tmp_path: Path) -> None:
+    for allowed in (False, True):
+        with pytest.raises(UnreadableFile, match=r"none\.py: found no readable file"):
+            load_feature_set(tmp_path / "none.py", allow_code=allowed)

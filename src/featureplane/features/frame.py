@@ -26,6 +26,7 @@ from featureplane.errors import (
     StateError,
     UnknownFeature,
     UnknownSymbol,
+    WrongArgument,
 )
 from featureplane.features.spec import FeatureSet
 from featureplane.market.quality import Quality
@@ -291,8 +292,12 @@ class FeatureFrame:
 
         Raises `FeatureSetMismatch` for a frame of another set, `MalformedEvent` for anything else.
         """
-        expect("layout", layout, FrameLayout, "a `FrameLayout`", hint=_LAYOUT)
-        layout.check(memoryview(cast("bytes", data)).cast("B"))
+        try:
+            layout.check(memoryview(cast("bytes", data)).cast("B"))
+        except (AttributeError, TypeError):  # asked behind it, so that asking costs a good frame nothing
+            expect("layout", layout, FrameLayout, "a `FrameLayout`", hint=_LAYOUT)
+            hint = "give what `pack` gave, or a contiguous view on it"
+            raise WrongArgument("data", data, "the bytes of a frame", hint=hint) from None
         return cls(data, layout)
 
     def pack(self) -> bytes:

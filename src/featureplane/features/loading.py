@@ -246,12 +246,12 @@ def run_file(path: Path, name: str, what: str, *, allow_code: bool) -> types.Mod
     Raises `SettingError` without `allow_code`: nothing was run; `UnreadableFile`, with the line, for a
     file that cannot be read or fails.
     """
+    text = _text(path, what)  # nobody is asked to trust what is not there
     if not allow_code:
         raise SettingError(
             f"{path}: a Python file is code that is run",
             hint="if you trust it, pass --allow-code (allow_code=True)",
         )
-    text = _text(path, what)
     module = types.ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # WHY: dataclasses and pickles look their module up by name
