@@ -93,7 +93,6 @@ class Fetcher:
         `newly` is kept for the days of one request: as new as symbol or set are on the first of them, they
         are on the others.
         """
-        self._sets[fset.fingerprint] = fset
         for _ in range(_TRIES):
             try:
                 found = self._one(symbol, day, fset, newly, warming=warming)
@@ -171,6 +170,7 @@ class Fetcher:
 
     def _opened(self, resolved: Resolved, row: Row, result: str) -> Piece | None:
         """A stored day as it is opened; None where it cannot be the one that was published."""
+        self._sets[row.fingerprint] = resolved.feature_set
         key, day = row.key, str(resolved.day)
         if row.hot_bytes:
             mapped = self.root.open_hot(row)
@@ -239,6 +239,7 @@ class Fetcher:
                 return self._alone(resolved, "read_only")
             self.attach()
         cause, result = "", "read_only"
+        self._sets[resolved.feature_set.fingerprint] = resolved.feature_set
         try:
             cause = self._why(resolved, newly)
             if not is_told and (other := self.root.other_key(resolved)) is not None:
