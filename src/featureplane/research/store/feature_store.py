@@ -28,6 +28,7 @@ from featureplane.research.store.entry import Piece, StoreEntry
 from featureplane.research.store.explaining import explained
 from featureplane.research.store.fetching import Fetcher
 from featureplane.research.store.limits import StoreLimits, limits_from
+from featureplane.research.store.manifest import MANIFEST_NAME
 from featureplane.research.store.measures import RESULTS
 from featureplane.research.store.places import place_of
 from featureplane.research.store.repair import FsckReport, fsck, rebuild
@@ -294,8 +295,15 @@ class FeatureStore:
         root = self._root
         if root.manifest is None:
             return FsckReport()
+        repair = repair and not root.read_only
+        whole = root.manifest.is_whole()
+        if repair and not whole:
+            self.rebuild_manifest()
         with _answering():
-            return fsck(root.manifest, root.shelf, repair=repair and not root.read_only, clock=root.clock)
+            report = fsck(root.manifest, root.shelf, repair=repair, clock=root.clock)
+        if not whole:
+            report.damaged.insert(0, MANIFEST_NAME)
+        return report
 
     def rebuild_manifest(self) -> int:
         """Make the manifest anew from the files; how many days it has then. Raises as `fsck` does."""

@@ -8,6 +8,7 @@ Knows nothing of what a day is computed from.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import threading
@@ -28,6 +29,7 @@ LEASE_DEAD_NS: Final = 15 * NANOS_PER_SECOND
 
 MANIFEST_NAME: Final = "manifest.sqlite"
 _VERSION: Final = 2
+_CHECK_BYTES: Final = 8
 _BUSY_SECONDS: Final = 30.0
 _SECONDS_LEAST: Final = 1e-3  # as in `note_uses`
 
@@ -183,7 +185,11 @@ class Manifest:
         }
         made: sqlite3.Connection
         made = self._reading(options) if self.read_only else sqlite3.connect(self.path, **options)
-        version = made.execute("PRAGMA user_version").fetchone()[0]
+        try:
+            version = made.execute("PRAGMA user_version").fetchone()[0]
+        except UnicodeDecodeError:  # of a message about a damaged name
+            made.close()
+            raise sqlite3.DatabaseError("damaged names") from None
         if version > _VERSION:
             made.close()
             raise StoreError(
@@ -209,7 +215,7 @@ class Manifest:
             made: sqlite3.Connection = sqlite3.connect(uri, uri=True, **options)
             try:
                 made.execute("PRAGMA user_version").fetchone()
-            except sqlite3.OperationalError:
+            except (sqlite3.OperationalError, UnicodeDecodeError):
                 made.close()
             else:
                 return made
@@ -307,6 +313,14 @@ class Manifest:
         days, size, hot_days, hot = self.connection().execute(text).fetchone()
         return int(days), int(size), int(hot_days), int(hot)
 
+    def is_whole(self) -> bool:
+        """Whether its tables and indexes are sound and say the same; SQLite reads every page of them."""
+        try:
+            told = self.connection().execute("PRAGMA integrity_check(1)").fetchone()
+        except sqlite3.DatabaseError:
+            return False
+        return bool(told[0] == "ok")
+
     def counted(self) -> tuple[int, int, int, int]:
         """As `totals`, from every row; raises `sqlite3.DatabaseError` where one cannot be read."""
         text = (
@@ -344,21 +358,34 @@ class Manifest:
         """The content hash of a raw file."""
         text = "SELECT digest FROM contents WHERE identity = ?"
         told = self.connection().execute(text, (_said(identity),)).fetchone()
-        return None if told is None else bytes(told[0])
+        if told is None or not isinstance(told[0], bytes):
+            return None
+        digest = told[0][_CHECK_BYTES:]
+        return digest if told[0] == _checked(_said(identity), digest) else None
 
     def remember_content(self, identity: Identity, digest: bytes) -> None:
         """Keep the content hash of a raw file."""
-        told = (_said(identity), digest)
+        told = (_said(identity), _checked(_said(identity), digest))
         self.connection().execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", told)
 
     def facts(self, key: str) -> str | None:
         """What was found in a raw file."""
         told = self.connection().execute("SELECT body FROM facts WHERE key = ?", (key,)).fetchone()
-        return None if told is None else str(told[0])
+        if told is None:
+            return None
+        check, _, body = str(told[0]).partition(" ")
+        return body if check == _checked(key, body.encode())[:_CHECK_BYTES].hex() else None
 
     def remember_facts(self, key: str, facts: str) -> None:
         """Keep what was found in a raw file."""
-        self.connection().execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, facts))
+        check = _checked(key, facts.encode())[:_CHECK_BYTES].hex()
+        told = key, f"{check} {facts}"
+        self.connection().execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", told)
+
+
+def _checked(key: str, value: bytes) -> bytes:
+    """A value behind a check of it and of what it stands under: no page of SQLite has a checksum."""
+    return hashlib.sha256(f"{key}\0".encode() + value).digest()[:_CHECK_BYTES] + value
 
 
 def _said(identity: Identity) -> str:

@@ -34,6 +34,16 @@ __all__ = ["FsckReport", "fsck", "is_damage", "opened_manifest", "rebuild", "row
 
 _SECONDS_A_ROW: Final = 1e-6  # until a day has been computed again
 _PART: Final = ".part"
+_OF_USE: Final = (
+    "seconds",
+    "created_ns",
+    "accessed_ns",
+    "uses",
+    "pinned",
+    "hot_bytes",
+    "hot_identity",
+    "priority",
+)
 
 
 @dataclass(slots=True)
@@ -77,7 +87,7 @@ def opened_manifest(root: Path, shelf: Shelf, clock: Clock = SYSTEM) -> Manifest
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether an error says that the manifest is none, or is damaged; not that it is locked or full."""
     if isinstance(error, sqlite3.OperationalError):
-        return str(error).startswith(("no such", "malformed"))
+        return str(error).startswith(("no such", "malformed", "Could not decode"))
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError)
 
 
@@ -237,7 +247,10 @@ def _as_used(row: Row, old: Row | None) -> Row:
     """A row with what an older manifest knew of its use."""
     if old is None or old.checksum != row.checksum:
         return row
-    return old
+    kept = {name: getattr(old, name) for name in _OF_USE}
+    if any(type(value) is not type(getattr(row, name)) for name, value in kept.items()):
+        return row  # a damaged row
+    return row._replace(**kept)
 
 
 def _check_parts(report: FsckReport, root: Path, clock: Clock, *, repair: bool) -> None:
