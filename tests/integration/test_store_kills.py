@@ -101,5 +101,5 @@ def test_killed_at_any_moment_under_load(
     print(f"{kills} kills, at {dict(ground.at.most_common())}")  # noqa: T201 - for the page of a soak
     print(f"at most {ground.most:,} bytes of {LIMIT:,}, {ground.most_files} files")  # noqa: T201 - likewise
     assert ground.at.total() == kills
-    assert ground.most < 1.5 * LIMIT  # what nobody has entered is found and taken back
+    assert ground.most < 2 * LIMIT  # what the dead left: of each key a part and a file without a row, at most
     assert ground.most_files < 150
