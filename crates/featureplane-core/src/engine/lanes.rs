@@ -19,8 +19,8 @@ use crate::units::small_to_f64;
 /// others meanwhile.
 const SIDE_BY_SIDE: usize = 3;
 /// Rows that are computed in between, for the next lanes: what waits for the means and these fit the
-/// processor's window.
-const BETWEEN: usize = 8;
+/// processor's window. 8 are too many, as what waits fills its queues.
+const BETWEEN: usize = 4;
 /// Bytes of a line of the caches.
 const LINE: usize = 64;
 /// Words of a table beyond which its columns do not stay in the caches.
@@ -161,8 +161,7 @@ impl Lanes {
         let mut taken = 0;
         while let Some(now) = coming {
             coming = touches(rows, at + taken + ROWS);
-            self.sum(&now, nodes);
-            if self.average(&now, coming.as_ref(), nodes) >> 63 != 0 || !self.have_room(nodes) {
+            if self.run_on(&now, coming.as_ref(), nodes) >> 63 != 0 || !self.have_room(nodes) {
                 coming = None;
             }
             for (&node, column) in self.features.iter().zip(&mut *out) {
@@ -189,37 +188,25 @@ impl Lanes {
         })
     }
 
+    /// Follows the means, and in between the sums, and computes the rows to come; see [`Values::compute`].
     #[inline(always)]
-    fn sum(&mut self, now: &Touches<'_>, nodes: &mut Nodes) {
-        for (running, summed) in self.sums.iter().zip(&mut self.summed) {
-            let Kernel::CumSum(CumSum::Sum(sum)) = &mut nodes.kernels[running.node] else { continue };
-            let mut here = *sum;
-            for (place, &x) in summed.iter_mut().zip(lane(now, &self.values[self.in_hand], running.input)) {
-                here += x;
-                *place = here;
-            }
-            *sum = here;
-        }
-    }
-
-    /// Follows the means, and in between computes the rows to come; see [`Values::compute`].
-    #[inline(always)]
-    fn average(&mut self, now: &Touches<'_>, coming: Option<&Touches<'_>>, nodes: &mut Nodes) -> u64 {
+    fn run_on(&mut self, now: &Touches<'_>, coming: Option<&Touches<'_>>, nodes: &mut Nodes) -> u64 {
         let [even, odd] = &mut *self.values;
         let (values, next) = if self.in_hand == 0 { (even, odd) } else { (odd, even) };
-        let mut coming = coming.map(|rows| Coming { rows, values: next, unusual: 0 });
+        let summed = &mut self.summed[..];
+        let mut between = Between { now, values, sums: &self.sums, summed, coming, next, unusual: 0 };
         let mut groups = self.means.chunks(SIDE_BY_SIDE).zip(self.averaged.chunks_mut(SIDE_BY_SIDE));
         if let Some((means, out)) = groups.next() {
-            follow_all(means, out, now, values, nodes, coming.as_mut());
-        } else if let Some(coming) = &mut coming {
+            follow_all(means, out, now, values, nodes, Some(&mut between));
+        } else {
             for from in (0..ROWS).step_by(BETWEEN) {
-                coming.compute(from);
+                between.run(from, nodes);
             }
         }
         for (means, out) in groups {
             follow_all(means, out, now, values, nodes, None);
         }
-        coming.map_or(0, |coming| coming.unusual)
+        between.unusual
     }
 
     /// What a node shows.
@@ -284,17 +271,34 @@ fn lane<'a>(touches: &Touches<'a>, values: &'a Values, source: Source) -> &'a La
     }
 }
 
-/// Rows that are computed while means wait.
-struct Coming<'a> {
-    rows: &'a Touches<'a>,
-    values: &'a mut Values,
+/// What is done while means wait.
+struct Between<'a> {
+    now: &'a Touches<'a>,
+    values: &'a Values,
+    sums: &'a [Running],
+    summed: &'a mut [Lane],
+    coming: Option<&'a Touches<'a>>,
+    /// Of the rows to come, of which `unusual` tells.
+    next: &'a mut Values,
     unusual: u64,
 }
 
-impl Coming<'_> {
+impl Between<'_> {
     #[inline(always)]
-    fn compute(&mut self, from: usize) {
-        self.unusual |= self.values.compute(self.rows, from, from + BETWEEN);
+    fn run(&mut self, from: usize, nodes: &mut Nodes) {
+        if let Some(coming) = self.coming {
+            self.unusual |= self.next.compute(coming, from, from + BETWEEN);
+        }
+        for (running, summed) in self.sums.iter().zip(&mut *self.summed) {
+            let Kernel::CumSum(CumSum::Sum(sum)) = &mut nodes.kernels[running.node] else { continue };
+            let inputs = lane(self.now, self.values, running.input);
+            let mut here = *sum;
+            for row in from..from + BETWEEN {
+                here += inputs[row];
+                summed[row] = here;
+            }
+            *sum = here;
+        }
     }
 }
 
@@ -306,13 +310,13 @@ fn follow_all(
     now: &Touches<'_>,
     values: &Values,
     nodes: &mut Nodes,
-    coming: Option<&mut Coming<'_>>,
+    between: Option<&mut Between<'_>>,
 ) {
     match (means, out) {
-        ([one], [out]) => follow([one], [out], now, values, nodes, coming),
-        ([one, two], [out, out_two]) => follow([one, two], [out, out_two], now, values, nodes, coming),
+        ([one], [out]) => follow([one], [out], now, values, nodes, between),
+        ([one, two], [out, out_two]) => follow([one, two], [out, out_two], now, values, nodes, between),
         ([one, two, three], [out, out_two, out_three]) => {
-            follow([one, two, three], [out, out_two, out_three], now, values, nodes, coming);
+            follow([one, two, three], [out, out_two, out_three], now, values, nodes, between);
         }
         _ => {}
     }
@@ -327,7 +331,7 @@ fn follow<const N: usize>(
     now: &Touches<'_>,
     values: &Values,
     nodes: &mut Nodes,
-    mut coming: Option<&mut Coming<'_>>,
+    mut between: Option<&mut Between<'_>>,
 ) {
     let mut means = group.map(|running| match &nodes.kernels[running.node] {
         Kernel::Ema(mean, _) => mean.clone(),
@@ -335,13 +339,19 @@ fn follow<const N: usize>(
     });
     let inputs = group.map(|running| lane(now, values, running.input));
     for from in (0..ROWS).step_by(BETWEEN) {
-        if let Some(coming) = &mut coming {
-            coming.compute(from);
+        if let Some(between) = &mut between {
+            between.run(from, nodes);
         }
         for row in from..from + BETWEEN {
             for at in 0..N {
-                out[at][row] = means[at].follow(small_to_f64(inputs[at][row]));
+                out[at][row] = means[at].take(small_to_f64(inputs[at][row])).to_bits();
             }
+        }
+    }
+    // WHY all at once: four cost what one costs in between.
+    for lane in out {
+        for word in lane {
+            *word = (f64::from_bits(*word) + 0.0).to_bits();
         }
     }
     for (running, mean) in group.iter().zip(means) {

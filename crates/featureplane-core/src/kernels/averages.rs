@@ -317,8 +317,14 @@ impl Ema {
     /// [`Self::update`] and [`Self::read`] of one that is warm, for an integer: the bytes of its value.
     #[inline]
     pub fn follow(&mut self, x: f64) -> u64 {
+        (self.take(x) + 0.0).to_bits()
+    }
+
+    /// [`Self::follow`], but for the sign that a value of 0 may have.
+    #[inline]
+    pub fn take(&mut self, x: f64) -> f64 {
         self.value = self.next(x);
-        (self.value + 0.0).to_bits()
+        self.value
     }
 
     /// The value.
