@@ -20,7 +20,7 @@ from featureplane.market.events import EventBatch, StreamOptions
 from featureplane.market.synthetic import Faults
 from featureplane.strategy.api import BaseStrategy
 from featureplane.strategy.desk import Decision
-from featureplane.strategy.events import LOBStatsEvent
+from featureplane.strategy.events import LOBStatsEvent, TickEvent
 from featureplane.strategy.runner import Listener, StrategyRunner
 from tests import streams
 from tests.orders import WIDE
@@ -229,6 +229,38 @@ def test_handlers_are_called_in_their_order_and_the_gap_before_its_frame() -> No
         if "frame" in kinds:
             assert kinds.count("gap") == 0 or "gap frame" in kinds
     assert gaps > 1
+
+
+@pytest.mark.parametrize("backend", ["python", pytest.param("rust", marks=pytest.mark.native)])
+def test_a_message_is_asked_for_when_the_one_before_is_over(backend: str) -> None:
+    events, told = synthetic(400, seed=6), list[tuple[int, int, int]]()
+    asked: list[tuple[int, int]] = []
+
+    class Trades(BaseStrategy):
+        def on_tick(self, event: TickEvent) -> None:
+            told.append((event.local_ts, event.price, event.qty))
+
+    def spans() -> Iterator[tuple[int, int]]:
+        start = 0
+        for stop in events.message_ends.tolist():
+            asked.append((run.messages, len(told)))
+            yield start, stop
+            start = stop
+
+    engine = fp.FeatureEngine(V1, backend=backend)
+    run = StrategyRunner([Trades()], events.instruments, engine=engine, stream=events.options)
+    run.steps(events, spans())
+    assert [messages for messages, _ in asked] == list(range(len(events.message_ends)))
+    alone, one_by_one = told.copy(), [count for _, count in asked]
+    told.clear()
+    again = StrategyRunner([Trades()], events.instruments, stream=events.options, backend="python")
+    counts, start = [], 0
+    for stop in events.message_ends.tolist():
+        counts.append(len(told))
+        again.step(events, start, stop)
+        start = stop
+    assert (alone, one_by_one) == (told, counts)
+    assert len(told) > 50
 
 
 def test_only_what_is_overridden_is_called() -> None:

@@ -18,7 +18,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests compare with libm and read clocks"))]
 
 pub mod agreement;
-mod ahead;
+pub mod ahead;
 pub mod book;
 pub mod columns;
 pub mod engine;

@@ -3,8 +3,11 @@
 //! Events cross as `uint64` arrays of eight words each; Python views them with `EVENT_DTYPE`.
 #![allow(dead_code, reason = "used by the sources as they arrive")]
 
+use std::ptr;
+
 use featureplane_core::event::Event;
 use numpy::{PyArray1, PyReadonlyArray1};
+use pyo3::buffer::{Element, PyBuffer};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
@@ -28,4 +31,32 @@ pub(crate) fn as_events<'a>(words: &'a PyReadonlyArray1<'_, u64>) -> PyResult<&'
     let words = words.as_slice().map_err(|_| PyValueError::new_err("events must be contiguous"))?;
     <[Event]>::ref_from_bytes(words.as_bytes())
         .map_err(|_| PyValueError::new_err(format!("{} words are no whole number of events", words.len())))
+}
+
+/// An array of Python's, looked at for as long as this is held.
+///
+/// WHY where it lies is kept: to ask the buffer is a call of Python for every message.
+pub(crate) struct Held<T: Element> {
+    first: usize,
+    items: usize,
+    _buffer: PyBuffer<T>,
+}
+
+impl<T: Element> Held<T> {
+    /// None for an array that does not lie in one piece.
+    pub(crate) fn of(buffer: PyBuffer<T>) -> Option<Self> {
+        let items = buffer.as_slice_ptr()?;
+        let (first, items) = (items.as_ptr().cast::<T>().expose_provenance(), items.len());
+        Some(Self { first, items, _buffer: buffer })
+    }
+
+    /// How many items there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.items
+    }
+
+    /// The first of them. They stay there as long as this does; Python may look at them, and write.
+    pub(crate) fn first(&self) -> *mut T {
+        ptr::with_exposed_provenance_mut(self.first)
+    }
 }

@@ -165,7 +165,7 @@ impl Engine {
         frames.map(|frames| door.outlet.seen(py, frames)).transpose()
     }
 
-    /// As `push`, for one message of the books bound: what it did, as their bits, where it makes no frame, and
+    /// As `push`, for one message of the books bound: what it did, as they say it, where it makes no frame, and
     /// how many there are, as a negative number, where nobody made views for so many.
     #[pyo3(signature = (start, stop, /))]
     fn step(&mut self, py: Python<'_>, start: isize, stop: isize) -> PyResult<Option<Py<PyAny>>> {
@@ -175,7 +175,7 @@ impl Engine {
         };
         match door.push(py, core, layout, Some(market), (start, stop))? {
             None => Ok(None),
-            Some(0) => Ok(Some(market.bind(py).try_borrow()?.did().into_pyobject(py)?.into_any().unbind())),
+            Some(0) => Ok(Some(market.bind(py).try_borrow()?.did(py)?.unbind())),
             Some(frames) => door.outlet.seen(py, frames).map(Some),
         }
     }

@@ -6,13 +6,15 @@ use featureplane_core::book::Level;
 use featureplane_core::book::guarded::GuardedBook;
 use featureplane_core::error::Error;
 use featureplane_core::event::Event;
+use featureplane_core::message::{self, Message, Next};
 use featureplane_core::quality::{Policy, State};
 use featureplane_core::units::{half_even_div, to_i64};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 
+use crate::array::Held;
 use crate::errors::into_py;
 use crate::push::Intake;
 
@@ -51,6 +53,23 @@ struct Touch {
 /// Symbol, best bid, best ask, and since when.
 type ToldTouch = (Py<PyString>, Option<i64>, Option<i64>, i64);
 
+/// One whole message.
+pub(crate) enum One<'a> {
+    /// It keeps the rules.
+    Sound(Message<'a>),
+    /// It may not.
+    Odd(&'a [Event]),
+}
+
+impl<'a> One<'a> {
+    fn events(&self) -> &'a [Event] {
+        match self {
+            Self::Sound(message) => message.events,
+            Self::Odd(events) => events,
+        }
+    }
+}
+
 /// Books by symbol. Not frozen: it is one running state.
 #[pyclass(module = "featureplane._native")]
 pub(crate) struct MarketBooks {
@@ -59,10 +78,15 @@ pub(crate) struct MarketBooks {
     /// Somebody looks at the levels, or at what they add up to.
     shows: Shows,
     intake: Intake,
-    room: Option<PyBuffer<i64>>,
+    room: Option<Held<i64>>,
     seen: Vec<i64>,
-    /// Trades of the last message that were not there before.
+    /// The book whose levels and sums were seen last, and what of them is there, as bits.
+    ///
+    /// WHY: three messages in four are trades, which leave the book alone.
+    stands: Option<(usize, u32)>,
+    /// Trades of the last message that were not there before, and whose they are.
     trades: Vec<Trade>,
+    last: usize,
     clock: Clock,
     /// The touch of each book that messages moved and nobody has asked for yet, in the order in which they did.
     touches: Vec<Touch>,
@@ -78,6 +102,8 @@ pub(crate) struct MarketBooks {
 struct Shows {
     levels: bool,
     sums: bool,
+    /// A message that is one trade is told at once.
+    trades: bool,
 }
 
 #[pymethods]
@@ -105,15 +131,17 @@ impl MarketBooks {
             books.push((id, empty.with_levels(tick, depth)));
             names.push(symbol.unbind());
         }
-        let shows = Shows { levels: true, sums: true };
+        let shows = Shows { levels: true, sums: true, trades: false };
         Ok(Self {
             books,
             levels,
             shows,
             intake: Intake::default(),
             room: None,
-            seen: Vec::new(),
+            seen: vec![0; HEAD],
+            stands: None,
             trades: Vec::new(),
+            last: 0,
             clock: Clock::default(),
             touches: Vec::new(),
             before: (Clock::default(), 0, None),
@@ -124,22 +152,13 @@ impl MarketBooks {
 
     /// The trades of the last message: symbol, the venue's and the local time, price, size and side of each.
     fn trades<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let Clock { ts_ns, local_ts_ns, .. } = self.clock;
-        let id = self.seen.first();
-        let told = |(name, &(price, qty, side)): (&Py<PyString>, &Trade)| {
-            let side = self.sides.bind(py).get_item(side.into())?;
-            (name.bind(py), ts_ns, local_ts_ns, price, qty, side).into_pyobject(py)
-        };
-        match self.books.iter().position(|(of, _)| id == Some(&i64::from(*of))) {
-            Some(book) => {
-                let name = &self.names[book];
-                if let [trade] = self.trades[..] {
-                    return PyTuple::new(py, [told((name, &trade))?]);
-                }
-                let trades = self.trades.iter().map(|trade| told((name, trade)));
-                PyTuple::new(py, trades.collect::<PyResult<Vec<_>>>()?)
+        match self.trades[..] {
+            [] => Ok(PyTuple::empty(py)),
+            [trade] => PyTuple::new(py, [PyTuple::new(py, self.told(py, trade)?)?]),
+            _ => {
+                let told = |&trade| PyTuple::new(py, self.told(py, trade)?);
+                PyTuple::new(py, self.trades.iter().map(told).collect::<PyResult<Vec<_>>>()?)
             }
-            None => Ok(PyTuple::empty(py)),
         }
     }
 
@@ -187,7 +206,7 @@ impl MarketBooks {
     /// No best prices of a symbol are known until a message moves its book.
     #[pyo3(signature = (symbol_id, /))]
     fn lose(&mut self, symbol_id: u32) {
-        if let Some(book) = self.books.iter().position(|(id, _)| *id == symbol_id) {
+        if let Some(book) = self.place(symbol_id) {
             self.note(book, None);
         }
     }
@@ -211,22 +230,24 @@ impl MarketBooks {
 
     /// The array that `push` writes to.
     fn bind_room(&mut self, room: PyBuffer<i64>) -> PyResult<()> {
-        if !room.is_c_contiguous() || room.readonly() || room.item_count() != HEAD + 4 * self.levels {
-            return Err(PyValueError::new_err("room of another size"));
-        }
-        self.room = Some(room);
+        let fits = !room.readonly() && room.item_count() == HEAD + 4 * self.levels;
+        let wrong = || PyValueError::new_err("room of another size");
+        self.room = Some(Held::of(room).filter(|_| fits).ok_or_else(wrong)?);
         self.show();
         Ok(())
     }
 
-    /// Whether levels are written to the room from the next message on, and whether what they add up to is.
-    #[pyo3(signature = (*, levels, sums))]
-    fn watch(&mut self, levels: bool, sums: bool) {
-        self.shows = Shows { levels, sums };
+    /// Whether levels are written to the room from the next message on, whether what they add up to is, and
+    /// whether `Engine.step` gives back the trade where a message is nothing else.
+    #[pyo3(signature = (*, levels, sums, trades))]
+    fn watch(&mut self, levels: bool, sums: bool, trades: bool) {
+        self.shows = Shows { levels, sums, trades };
+        self.stands = None;
     }
 
     /// The connection of a symbol is another one.
     fn reconnect(&mut self, symbol_id: u32) {
+        self.stands = None;
         for (_, book) in self.books.iter_mut().filter(|(id, _)| *id == symbol_id) {
             book.reconnect();
         }
@@ -234,6 +255,7 @@ impl MarketBooks {
 
     /// The book of a symbol has been crossed for too long.
     fn break_crossed(&mut self, symbol_id: u32) {
+        self.stands = None;
         for (_, book) in self.books.iter_mut().filter(|(id, _)| *id == symbol_id) {
             book.break_crossed();
         }
@@ -254,8 +276,11 @@ impl MarketBooks {
         // WHY taken out: the events are read while the books are written.
         let mut intake = std::mem::take(&mut self.intake);
         let taken = match intake.take(start, stop) {
-            Some(events) if self.is_message(events) => self.follow(events).map(Some),
-            _ => Ok(None),
+            Some(events) => match self.one(events) {
+                Some(one) => self.follow_one(&one).map(Some),
+                None => Ok(None),
+            },
+            None => Ok(None),
         };
         self.intake = intake;
         taken.map_err(into_py)
@@ -263,33 +288,87 @@ impl MarketBooks {
 }
 
 impl MarketBooks {
-    /// What the last message did.
-    pub(crate) fn did(&self) -> i64 {
-        self.seen.get(DID).copied().unwrap_or_default()
+    /// What the last message did, as bits; or as a list what `trades` has, where it is a trade and nothing else,
+    /// and somebody wants that told.
+    pub(crate) fn did<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let code = self.seen.get(DID).copied().unwrap_or_default();
+        match self.trades[..] {
+            [trade] if self.shows.trades && code & i64::from(BOOK | GAP) == 0 => {
+                Ok(PyList::new(py, self.told(py, trade)?)?.into_any())
+            }
+            _ => Ok(code.into_pyobject(py)?.into_any()),
+        }
     }
 
-    /// Whether events are one whole message of a symbol that is here.
-    pub(crate) fn is_message(&self, events: &[Event]) -> bool {
-        count_messages(events) == 1
-            && events.first().is_some_and(|head| self.books.iter().any(|(id, _)| *id == head.symbol_id))
+    /// A trade of the last message.
+    fn told<'py>(&self, py: Python<'py>, (price, qty, side): Trade) -> PyResult<[Bound<'py, PyAny>; 6]> {
+        let Clock { ts_ns, local_ts_ns, .. } = self.clock;
+        let number = |word: i64| word.into_pyobject(py).map(Bound::into_any);
+        Ok([
+            self.names[self.last].bind(py).clone().into_any(),
+            number(ts_ns)?,
+            number(local_ts_ns)?,
+            number(price)?,
+            number(qty)?,
+            self.sides.bind(py).get_item(side.into())?,
+        ])
+    }
+
+    /// The message, if events are one whole message of a symbol that is here.
+    pub(crate) fn one<'a>(&self, events: &'a [Event]) -> Option<One<'a>> {
+        self.place(events.first()?.symbol_id)?;
+        match message::take(events) {
+            Next::Message(message) if message.events.len() == events.len() => Some(One::Sound(message)),
+            _ => (count_messages(events) == 1).then_some(One::Odd(events)),
+        }
+    }
+
+    fn place(&self, symbol_id: u32) -> Option<usize> {
+        self.books.iter().position(|(id, _)| *id == symbol_id)
     }
 
     /// Takes what one push took; what it did stands in the room. Of several messages nothing is taken: they are
     /// counted, for who takes them one by one.
     pub(crate) fn follow(&mut self, events: &[Event]) -> Result<u32, Error> {
+        match count_messages(events) {
+            1 => self.follow_one(&One::Odd(events)),
+            messages => {
+                self.forget();
+                self.trades.clear();
+                self.before = (self.clock, self.touches.len(), None);
+                self.tell(0, messages, events.len());
+                Ok(0)
+            }
+        }
+    }
+
+    /// Takes one message, which is checked here unless it is sound.
+    pub(crate) fn follow_one(&mut self, one: &One<'_>) -> Result<u32, Error> {
+        self.trades.clear();
+        self.before = (self.clock, self.touches.len(), None);
+        let done = self.step(one);
+        let code = if let Ok(code) = done {
+            self.count(code);
+            code
+        } else {
+            self.forget();
+            0
+        };
+        self.tell(code, 1, one.events().len());
+        done
+    }
+
+    /// Writes down what messages did, so many of so many events, and shows it.
+    fn tell(&mut self, code: u32, messages: usize, events: usize) {
+        self.seen[DID..HEAD].copy_from_slice(&[code.into(), as_word(messages), as_word(events)]);
+        self.show();
+    }
+
+    /// Nothing is seen of any book.
+    fn forget(&mut self) {
         self.seen.clear();
         self.seen.resize(HEAD, 0);
-        self.trades.clear();
-        let messages = count_messages(events);
-        let done = if messages == 1 { self.step(events) } else { Ok(0) };
-        let code = done.as_ref().map_or(0, |&code| code);
-        self.before = (self.clock, self.touches.len(), None);
-        if messages == 1 && done.is_ok() {
-            self.count(code);
-        }
-        self.seen[DID..HEAD].copy_from_slice(&[code.into(), as_word(messages), as_word(events.len())]);
-        self.show();
-        done
+        self.stands = None;
     }
 
     /// Counts a message that was taken, and notes the touch if it moved it.
@@ -298,7 +377,7 @@ impl MarketBooks {
         let Clock { messages, now_ns, .. } = self.clock;
         self.clock = Clock { messages: messages + 1, ts_ns, local_ts_ns, now_ns: now_ns.max(local_ts_ns) };
         if code & (BOOK | GAP) != 0
-            && let Some(book) = self.books.iter().position(|(of, _)| i64::from(*of) == id)
+            && let Some(book) = u32::try_from(id).ok().and_then(|id| self.place(id))
         {
             self.note(book, (code & TWO_SIDED != 0).then(|| (self.seen[6], self.seen[7])));
         }
@@ -312,12 +391,16 @@ impl MarketBooks {
         }
     }
 
-    fn step(&mut self, events: &[Event]) -> Result<u32, Error> {
+    fn step(&mut self, one: &One<'_>) -> Result<u32, Error> {
+        let events = one.events();
         let Some(head) = events.first() else { return Ok(0) };
-        let Some((_, book)) = self.books.iter_mut().find(|(id, _)| *id == head.symbol_id) else {
-            return Ok(0);
+        let Some(place) = self.place(head.symbol_id) else { return Ok(0) };
+        self.last = place;
+        let book = &mut self.books[place].1;
+        let did = match one {
+            One::Sound(message) => book.step_message(message)?,
+            One::Odd(events) => book.step(events)?,
         };
-        let did = book.step(events)?;
         let mut code = if did.book { BOOK } else { 0 };
         code |= if did.trades { TRADES } else { 0 } | if did.gap { GAP } else { 0 };
         if did.trades {
@@ -327,15 +410,22 @@ impl MarketBooks {
         code |= if book.state() == State::Whole { WHOLE } else { 0 };
         let source_ts_ns =
             book.source_ts_ns().filter(|_| did.book && code & WHOLE != 0).unwrap_or(head.source_ts_ns);
-        self.seen[..4].copy_from_slice(&[
-            i64::from(head.symbol_id),
-            source_ts_ns,
-            head.local_ts_ns,
-            book.applied().cast_signed(),
-        ]);
-        let Shows { levels, sums } = self.shows;
+        let (local_ts_ns, applied) = (head.local_ts_ns, book.applied().cast_signed());
+        let stands = match self.stands {
+            Some((of, code)) if of == place && !did.book && !did.gap => code,
+            _ => self.see(place),
+        };
+        self.seen[..4].copy_from_slice(&[i64::from(head.symbol_id), source_ts_ns, local_ts_ns, applied]);
+        Ok(code | stands)
+    }
+
+    /// Looks at a book anew; what of it stands in the room, as bits.
+    fn see(&mut self, place: usize) -> u32 {
+        self.forget();
+        let Shows { levels, sums, .. } = self.shows;
+        let mut code = 0;
         if (levels || sums)
-            && let Some((bids, asks)) = book.readable()
+            && let Some((bids, asks)) = self.books[place].1.readable()
         {
             code |= READABLE;
             if levels {
@@ -346,7 +436,8 @@ impl MarketBooks {
                 code |= TWO_SIDED;
             }
         }
-        Ok(code)
+        self.stands = Some((place, code));
+        code
     }
 }
 
@@ -385,11 +476,11 @@ impl MarketBooks {
     /// Puts what was seen where Python looks.
     #[allow(unsafe_code, reason = "books are written where Python looks")]
     fn show(&self) {
-        let Some(room) = self.room.as_ref().and_then(PyBuffer::as_slice_ptr) else { return };
+        let Some(room) = &self.room else { return };
         let words = self.seen.len().min(room.len());
         // SAFETY: so many words lie in both. Python holds the room for views and nothing else; it runs in this
         // thread, and `seen` is ours alone.
-        unsafe { room.as_ptr().cast::<i64>().copy_from_nonoverlapping(self.seen.as_ptr(), words) };
+        unsafe { room.first().copy_from_nonoverlapping(self.seen.as_ptr(), words) };
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use featureplane_core::ahead::ask_for;
 use featureplane_core::engine::Engine;
 use featureplane_core::error::Error;
 use featureplane_core::event::Event;
@@ -14,18 +15,21 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::array::WORDS;
+use crate::array::{Held, WORDS};
 use crate::errors::into_py;
 use crate::latest::Words;
-use crate::market::MarketBooks;
+use crate::market::{MarketBooks, One};
 
 /// Events beyond which other threads may run meanwhile; for fewer it is not worth the while.
 const LONG: usize = 4096;
 
+/// Events asked for ahead: what comes behind a message is on its way while Python has it.
+const AHEAD: usize = 16;
+
 /// Events to take from, bound to the array they are in.
 #[derive(Default)]
 pub(crate) struct Intake {
-    events: Option<PyBuffer<u64>>,
+    events: Option<Held<u64>>,
     /// WHY a copy: nobody can change it while it is checked and used.
     taken: Vec<u64>,
 }
@@ -33,10 +37,9 @@ pub(crate) struct Intake {
 impl Intake {
     /// Binds the events that are taken from.
     pub(crate) fn bind(&mut self, events: PyBuffer<u64>) -> PyResult<()> {
-        if !events.is_c_contiguous() || !events.item_count().is_multiple_of(WORDS) {
-            return Err(PyValueError::new_err("events must be contiguous, eight words each"));
-        }
-        self.events = Some(events);
+        let events = Held::of(events).filter(|events| events.len().is_multiple_of(WORDS));
+        let wrong = || PyValueError::new_err("events must be contiguous, eight words each");
+        self.events = Some(events.ok_or_else(wrong)?);
         Ok(())
     }
 
@@ -58,7 +61,7 @@ impl Intake {
     #[allow(unsafe_code, reason = "events of Python are read where they lie")]
     fn copy(&mut self, start: usize, stop: usize) -> Option<(Option<&Event>, &[Event])> {
         self.taken.clear();
-        let events = self.events.as_ref().and_then(PyBuffer::as_slice_ptr)?;
+        let events = self.events.as_ref()?;
         if start > stop || stop > events.len() / WORDS {
             return None;
         }
@@ -68,10 +71,11 @@ impl Intake {
         // SAFETY: those words lie in the buffer, which stays as long as it is bound; there is room for them
         // in `taken`, which is ours alone, and every bit pattern is a `u64`.
         unsafe {
-            let from = events.as_ptr().cast::<u64>().cast_const().add(WORDS * first);
+            let from = events.first().cast_const().add(WORDS * first);
             from.copy_to_nonoverlapping(self.taken.as_mut_ptr(), count);
             self.taken.set_len(count);
         }
+        ask_for(events.first().wrapping_add(WORDS * stop), AHEAD);
         let events = <[Event]>::ref_from_bytes(self.taken.as_bytes()).unwrap_or_default();
         let (before, pushed) = events.split_at(start - first);
         Some((before.last(), pushed))
@@ -81,7 +85,7 @@ impl Intake {
 /// Room for frames, bound to the array it is in.
 #[derive(Default)]
 pub(crate) struct Outlet {
-    room: Option<PyBuffer<u64>>,
+    room: Option<Held<u64>>,
     /// Where the last frame of each symbol is read value by value.
     latest: Option<Arc<Words>>,
     /// The first 0, 1, 2 … of the views on the room, as Python made them.
@@ -138,16 +142,21 @@ impl Door {
             outlet.empty();
             return Ok(None);
         };
+        let mut checked = false;
         if let Some(market) = market {
             let mut market = market.bind(py).try_borrow_mut()?;
-            if !market.is_message(events) {
+            let Some(one) = market.one(events) else {
                 outlet.empty();
                 return Ok(None);
-            }
-            market.follow(events).map_err(into_py)?;
+            };
+            checked = matches!(one, One::Sound(_));
+            market.follow_one(&one).map_err(into_py)?;
         }
         let long = (stop - start > LONG).then_some(py);
-        let taken = outlet.collect(long, layout, |sink| core.run(events, sink));
+        // WHY not checked again: what the books have read is a message that keeps the rules.
+        let taken = outlet.collect(long, layout, |sink| {
+            if checked { core.run_trusted(events, sink) } else { core.run(events, sink) }
+        });
         if let (Err(_), Some(market)) = (&taken, market) {
             market.bind(py).try_borrow_mut()?.take_back();
         }
@@ -163,10 +172,9 @@ impl Outlet {
 
     /// Binds the room for frames, and puts those of the last push there.
     pub(crate) fn bind_room(&mut self, room: PyBuffer<u64>) -> PyResult<()> {
-        if !room.is_c_contiguous() || room.readonly() {
-            return Err(PyValueError::new_err("the room for frames must be contiguous and writable"));
-        }
-        self.room = Some(room);
+        let writable = !room.readonly();
+        let wrong = || PyValueError::new_err("the room for frames must be contiguous and writable");
+        self.room = Some(Held::of(room).filter(|_| writable).ok_or_else(wrong)?);
         self.show();
         Ok(())
     }
@@ -215,10 +223,10 @@ impl Outlet {
     /// Puts frames where Python looks, as many as there is room for.
     #[allow(unsafe_code, reason = "frames are written where Python looks")]
     fn show(&self) {
-        let Some(room) = self.room.as_ref().and_then(PyBuffer::as_slice_ptr) else { return };
+        let Some(room) = &self.room else { return };
         let bytes = self.packed.len().min(8 * room.len());
         // SAFETY: so many bytes lie in both. Python holds the room for views of frames and nothing else; it
         // runs in this thread, or waits for it, and `packed` is ours alone.
-        unsafe { room.as_ptr().cast::<u8>().copy_from_nonoverlapping(self.packed.as_ptr(), bytes) };
+        unsafe { room.first().cast::<u8>().copy_from_nonoverlapping(self.packed.as_ptr(), bytes) };
     }
 }

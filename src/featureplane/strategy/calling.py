@@ -8,7 +8,7 @@ venue is answered behind them. One strategy's exception is its own affair. Leans
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sized
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from featureplane.errors import FeaturePlaneError
 from featureplane.execution.orders import OrderEvent
@@ -19,7 +19,7 @@ from featureplane.features.spec import FeatureSet
 from featureplane.market.events import EventBatch
 from featureplane.strategy.api import HANDLERS, BaseStrategy, check_features
 from featureplane.strategy.desk import Desk
-from featureplane.strategy.dispatch import EventRoom, has_gap
+from featureplane.strategy.dispatch import EventRoom, has_gap, references
 from featureplane.strategy.floor import Floor
 from featureplane.strategy.market import Did, MarketBooks
 from featureplane.strategy.onlookers import Onlookers
@@ -72,6 +72,9 @@ class Calling:
         "states",
     )
 
+    TRADES_ALONE: ClassVar[bool] = True
+    """A message that is a trade and nothing else need not be dispatched."""
+
     def __init__(
         self,
         books: MarketBooks,
@@ -120,7 +123,8 @@ class Calling:
         self._on_features = handlers["on_features"] if self._emits else []
         self._heard = (_TRADES if self._on_tick else 0) | (_BOOK if self._on_bid_ask or self._on_stats else 0)
         sums = bool(self._on_stats) or self._exchange.risk is not None
-        self._books.watch(levels=bool(self._on_bid_ask), sums=sums)
+        trades = bool(self._on_tick) and self.TRADES_ALONE
+        self._books.watch(levels=bool(self._on_bid_ask), sums=sums, trades=trades)
 
     def _fail(self, state: StrategyState, handler: str, error: OwnError) -> None:
         """An exception left a handler: the strategy stops here, and the others go on."""
@@ -153,6 +157,20 @@ class Calling:
             self._frame_events(frames)
         if exchange.asked:
             self._hear()
+
+    def _one_trade(self, trade: list[Any]) -> None:
+        """Deliver the trade that is the whole message at hand."""
+        room = self._room
+        event = room.tick
+        event.symbol, event.ts, event.local_ts, event.price, event.qty, event.side = trade
+        for state, call in self._on_tick:
+            try:
+                call(event)
+            except OWN as error:
+                self._fail(state, "on_tick", error)
+        del event
+        if references(room.tick) > room.tick_alone:
+            room.end_tick()
 
     def _before(self, bits: int, frames: tuple[FeatureFrame, ...]) -> None:
         """What comes before the venue has the message: the touch in force, and a gap."""

@@ -29,14 +29,14 @@ from featureplane.strategy.states import OWN
 if TYPE_CHECKING:
     from featureplane.strategy.states import OwnError, StrategyState
 
-__all__ = ["EventRoom", "has_gap"]
+__all__ = ["EventRoom", "has_gap", "references"]
 
 _Listening: TypeAlias = "list[tuple[StrategyState, Callable[[Any], None]]]"
 _Fail: TypeAlias = "Callable[[StrategyState, str, OwnError], None]"
 
 _LAST: Final = int(EventFlag.LAST)
 
-_references = sys.getrefcount  # WHY: looked up once, it is asked for every trade
+references = sys.getrefcount  # WHY: looked up once, it is asked for every trade
 
 
 class EventRoom:
@@ -45,10 +45,10 @@ class EventRoom:
     def __init__(self, books: MarketBooks) -> None:
         self._books, self._trades = books, books.trades
         self.names = {one.symbol_id: sys.intern(one.symbol) for one in books.instruments}
-        self._tick, self._gap = TickEvent(), GapEvent()
+        self.tick, self._gap = TickEvent(), GapEvent()
         self._bid_ask, self._stats = BidAskEvent(), LOBStatsEvent()
         self._alone = self._references(self._gap)
-        self._tick_alone = _references(self._tick)
+        self.tick_alone = references(self.tick)
         self._see()
 
     def _see(self) -> None:
@@ -87,7 +87,7 @@ class EventRoom:
     def ticks(self, listening: _Listening, fail: _Fail) -> None:
         """Deliver the trades of the message at hand, one after the other, to whoever runs."""
         for trade in self._trades():
-            event = self._tick
+            event = self.tick
             event.symbol, event.ts, event.local_ts, event.price, event.qty, event.side = trade
             for state, call in listening:
                 try:
@@ -96,9 +96,8 @@ class EventRoom:
                     fail(state, "on_tick", error)
                     listening = [one for one in listening if one[0].is_running]
             del event
-            if _references(self._tick) > self._tick_alone:
-                end_event(self._tick)
-                self._tick = TickEvent()
+            if references(self.tick) > self.tick_alone:
+                self.end_tick()
 
     def bid_ask(self) -> BidAskEvent:
         """The book behind the message at hand."""
@@ -116,6 +115,11 @@ class EventRoom:
         return event
 
     # -- their ends
+
+    def end_tick(self) -> None:
+        """Somebody kept a trade whose handlers have returned."""
+        end_event(self.tick)
+        self.tick = TickEvent()
 
     def end_gap(self) -> None:
         """The handlers of a gap have returned."""

@@ -137,9 +137,13 @@ class MarketBooks:
         self._books.bind_events(words if self.backend == "rust" else events)
         self.push_bits = self._books.push  # None instead of bits for what is no whole message
 
-    def watch(self, *, levels: bool, sums: bool) -> None:
-        """Write levels, and what `LOBStatsEvent` has, from the next message on, or leave them out."""
-        self._books.watch(levels=levels, sums=sums)
+    def watch(self, *, levels: bool, sums: bool, trades: bool = False) -> None:
+        """Write levels, and what `LOBStatsEvent` has, from the next message on, or leave them out.
+
+        `trades`: an engine that takes its messages to `native` may tell of one that is a trade and nothing
+        else by that trade, a list of what `trades` has.
+        """
+        self._books.watch(levels=levels, sums=sums, trades=trades)
 
     def reconnect(self, symbol_id: int) -> None:
         """The connection of a symbol may not go on where it was: no book until the next snapshot."""
@@ -255,7 +259,7 @@ class PlainBooks:
         self._before: tuple[Any, ...] = ({}, 0, 0, 0, 0)
         self.watch(levels=True, sums=True)
 
-    def watch(self, *, levels: bool, sums: bool) -> None:
+    def watch(self, *, levels: bool, sums: bool, trades: bool = False) -> None:  # noqa: ARG002 - of engines
         """See `MarketBooks.watch`."""
         self._shows_levels, self._shows_sums = levels, sums
 

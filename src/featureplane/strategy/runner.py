@@ -220,10 +220,8 @@ class StrategyRunner(Calling):
 
     def run(self, events: EventBatch) -> None:
         """Take all messages of a batch, one after the other."""
-        start = 0
-        for stop in events.message_ends.tolist():
-            self.step(events, start, stop)
-            start = stop
+        ends = events.message_ends.tolist()
+        self.steps(events, zip([0, *ends[:-1]], ends, strict=True))
 
     def step(self, events: EventBatch, start: int, stop: int) -> None:
         """Take one message: events `start` to `stop` of a batch.
@@ -231,26 +229,44 @@ class StrategyRunner(Calling):
         Raises what engine and books raise for events they cannot use: `SettingError`, and as the stream's
         options ask `MalformedEvent`, `UnknownSymbol`, `SequenceGap`; no feature has a value then.
         """
-        if events is not self._events:
-            if self._feed is not None:
-                raise SettingError("events for a runner that reads bytes", hint="`push` takes them")
-            self._turn_to(events)
-        frames: tuple[FeatureFrame, ...]
-        try:
-            if self._direct is not None:
-                did = self._direct(start, stop)
-                if type(did) is int and did >= 0:
-                    frames, bits = (), did
-                else:
-                    frames = did if type(did) is tuple else self._detour(did, start, stop)
-                    bits = self._room.head[DID_WORD]
+        self.steps(events, ((start, stop),))
+
+    def steps(self, events: EventBatch, spans: Iterable[tuple[int, int]]) -> None:
+        """As `step`, one message after the other; `spans` is asked for each when the one before is over."""
+        exchange, follows, pending = self._exchange, self._follows, self._pending
+        for first, stop in spans:
+            if events is not self._events:
+                self._begin(events)
+            try:
+                direct = self._direct
+                did: Any = self._plainly(first, stop) if direct is None else direct(first, stop)
+                if type(did) is not list and (type(did) is not int or did < 0):
+                    did = did if type(did) is tuple else self._detour(did, first, stop)
+            except InputError:
+                self._spoil()
+                raise
+            if type(did) is list:
+                # WHY here: three messages in four are such.
+                if (pending if follows is None else follows(events, first, stop)) or exchange.asked:
+                    self._hear()
+                self._one_trade(did)
+                if exchange.asked:
+                    self._hear()
+            elif type(did) is int:
+                self._dispatch(did, first, stop, ())
             else:
-                bits = self._did(start, stop)
-                frames = () if self._push is None else self._push(events, start, stop)
-        except InputError:
-            self._spoil()
-            raise
-        self._dispatch(bits, start, stop, frames)
+                self._dispatch(self._room.head[DID_WORD], first, stop, did)
+
+    def _begin(self, events: EventBatch) -> None:
+        if self._feed is not None:
+            raise SettingError("events for a runner that reads bytes", hint="`push` takes them")
+        self._turn_to(events)
+
+    def _plainly(self, start: int, stop: int) -> tuple[FeatureFrame, ...] | int:
+        """Take a message where books and engine are not one; the frames, or what it did to the books."""
+        bits = self._did(start, stop)
+        frames = () if self._push is None or self._events is None else self._push(self._events, start, stop)
+        return frames or bits
 
     def _detour(self, did: int | None, start: int, stop: int) -> tuple[FeatureFrame, ...]:
         """The frames where the direct way shows none: too many, or an error that it does not raise."""

@@ -44,6 +44,8 @@ class VersionedRunner(AccompaniedRunner):
     consumes the active set then.
     """
 
+    TRADES_ALONE = False  # WHY: whoever looks on sees every message dispatched
+
     candidate: Candidate | None = None
     on_lost: Callable[[Candidate], None] | None = None
     wanted: frozenset[Consumer] = frozenset()

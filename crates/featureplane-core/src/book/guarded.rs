@@ -140,6 +140,18 @@ impl GuardedBook {
         Ok(taken)
     }
 
+    /// Takes one whole message that was checked before, and says what it did.
+    ///
+    /// # Errors
+    /// A gap, if gaps are refused.
+    pub fn step_message(&mut self, message: &Message<'_>) -> Result<Did, Error> {
+        self.did = Did { gap: std::mem::take(&mut self.lost), ..Did::default() };
+        self.journal.begin();
+        self.message(message)?;
+        self.events += message.events.len() as u64;
+        Ok(self.did)
+    }
+
     /// Takes events; a message is applied when its `LAST` has come.
     ///
     /// # Errors
@@ -272,7 +284,8 @@ impl GuardedBook {
                 self.apply_noting(event);
             }
         } else {
-            for event in events {
+            let levels = self.book.set_message(events).unwrap_or(0);
+            for event in &events[levels..] {
                 self.book.apply(event);
             }
             self.journal.resynced = true;

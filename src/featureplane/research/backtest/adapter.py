@@ -101,17 +101,20 @@ class Walk:
         if self._busy is None:
             return
         (orders, answers), clock, spans = self._busy, self.clock_ns, self._spans
-        at, end = self._at, self._end
-        while at < end and not orders and not answers:
-            self.now_ns = now_ns = clock[at]
-            self._lags = True
-            self.returns += 1
-            yield spans[at]
-            at += 1
-            while clock[at] == now_ns:
+        at, end, returns = self._at, self._end, 0
+        try:
+            while at < end and not orders and not answers:
+                self.now_ns = now_ns = clock[at]
+                self._lags = True
+                returns += 1
                 yield spans[at]
                 at += 1
+                while clock[at] == now_ns:
+                    yield spans[at]
+                    at += 1
+        finally:
             self._at = at
+            self.returns += returns
 
     def catch_up(self) -> None:
         """Bring hftbacktest to the time of the messages handed on; raises `StateError` if it has another."""
@@ -247,14 +250,12 @@ class HftBacktestAdapter:
         ahead_ns = max(
             one.shift_ns + more for one, more in zip(self.assets, simulation.offsets_ns, strict=True)
         )
-        events, step = walk.events, runner.step
+        events = walk.events
         while not walk.ended:
-            for start, stop in walk.lag():
-                step(events, start, stop)
+            runner.steps(events, walk.lag())
             spans = walk.wait()
             venue.is_over = walk.ended
-            for start, stop in spans:
-                step(events, start, stop)
+            runner.steps(events, spans)
             if not spans:
                 runner.hear(walk.now_ns - ahead_ns)
         runner.finish()
