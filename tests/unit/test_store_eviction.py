@@ -225,3 +225,30 @@ def test_evicting_goes_down_to_the_threshold(tmp_path: Path) -> None:
         assert after["hot_bytes"] < stats["hot_bytes"]
         assert after["bytes"] + after["hot_bytes"] <= (stats["bytes"] + stats["hot_bytes"]) / 2
         assert store.explain(SYMBOL, at(0), at(1), SET)[0]["pinned"]
+
+
+def test_evicting_takes_back_what_the_dead_left(tmp_path: Path) -> None:
+    """And nothing of who is alive and slow."""
+    root = tmp_path / "root"
+    with fp.FeatureStore(root, stored.dataset(tmp_path / "raw")) as store:
+        store.warm([SYMBOL], at(0), at(2), SET)
+        lease = store._root.leases.take("slow")
+        assert lease is not None
+        day = next(root.glob("*/*/*/*.parquet")).parent
+        left = [
+            day / ".dead.parquet.aa.part",
+            root / ".hot" / ".dead.arrow.aa.part",
+            root / ".hot" / "dead.arrow",
+        ]
+        slow = day / ".slow.parquet.aa.part"
+        for path in (*left, slow):
+            path.write_bytes(b"begun")
+            os.utime(path, ns=(1, 1))
+        with store._root.leases.held(lease):
+            store.evict()
+            assert store.fsck().torn == []
+            assert [path.exists() for path in (*left, slow)] == [False, False, False, True]
+        assert store.fsck().torn == [str(slow.relative_to(root))]
+        store.evict()
+        assert not slow.exists()
+        assert store.stats()["hot_days"] == len(list((root / ".hot").glob("*.arrow"))) == 2

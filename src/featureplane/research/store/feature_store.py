@@ -31,7 +31,7 @@ from featureplane.research.store.limits import StoreLimits, limits_from
 from featureplane.research.store.manifest import MANIFEST_NAME
 from featureplane.research.store.measures import RESULTS
 from featureplane.research.store.places import place_of
-from featureplane.research.store.repair import FsckReport, fsck, rebuild
+from featureplane.research.store.repair import FsckReport, fsck, rebuild, sweep
 from featureplane.research.store.requests import Instant, Request, request_for
 from featureplane.research.store.root import Root
 from featureplane.research.store.shelf import Damaged, Unreachable
@@ -247,12 +247,14 @@ class FeatureStore:
     def evict(self) -> dict[str, int]:
         """Remove what nobody has used for `retention_days`, then down to `cleanup_threshold` of the limit.
 
-        The hot tier is brought below its own limit, too: it may have been another one.
+        The hot tier is brought below its own limit, too: it may have been another one. What processes that
+        ended while they wrote left behind goes first; whole files without a row are left to `fsck`.
         """
         root = self._root
         if root.manifest is None or root.read_only:
             return {"removed": 0, "bytes": 0}
         root.flush()
+        sweep(root.manifest, root.path, root.clock)
         before = root.manifest.totals()[0]
         freed = root.eviction.expire(root.limits.retention_days)
         _, size, _, hot = root.manifest.totals()

@@ -30,7 +30,7 @@ from featureplane.research.store.leases import Leases
 from featureplane.research.store.manifest import LEASE_DEAD_NS, MANIFEST_NAME, Manifest, Row
 from featureplane.research.store.shelf import BOOKS, HOT, Damaged, Shelf, Unreachable
 
-__all__ = ["FsckReport", "fsck", "is_damage", "opened_manifest", "rebuild", "row_of"]
+__all__ = ["FsckReport", "fsck", "is_damage", "opened_manifest", "rebuild", "row_of", "sweep"]
 
 _SECONDS_A_ROW: Final = 1e-6  # until a day has been computed again
 _PART: Final = ".part"
@@ -159,7 +159,7 @@ def fsck(manifest: Manifest, shelf: Shelf, *, repair: bool = False, clock: Clock
         report.files += 1
         if path not in known and manifest.rows("path = ?", (path,)) == []:
             _check_stray(report, manifest, shelf, path, repair=repair, clock=clock)
-    _check_parts(report, root, clock, repair=repair)
+    _check_parts(report, manifest, root, clock, repair=repair)
     _check_hot(report, manifest, shelf, repair=repair)
     _check_books(report, shelf, repair=repair)
     _check_leases(report, manifest, clock, repair=repair)
@@ -253,10 +253,31 @@ def _as_used(row: Row, old: Row | None) -> Row:
     return row._replace(**kept)
 
 
-def _check_parts(report: FsckReport, root: Path, clock: Clock, *, repair: bool) -> None:
+def sweep(manifest: Manifest, root: Path, clock: Clock = SYSTEM) -> None:
+    """Remove what those who ended while they wrote left: parts of files, and hot files that no row knows."""
+    _check_parts(FsckReport(), manifest, root, clock, repair=True)
+    held = _being_made(manifest, clock)
+    for path in (root / HOT).glob("*.arrow"):
+        row = manifest.find(path.stem)
+        if path.stem not in held and (row is None or not row.hot_bytes):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _being_made(manifest: Manifest, clock: Clock) -> set[str]:
+    """The keys for which somebody alive holds a lease."""
+    now_ns = clock.wall_ns()
+    leases = Leases(manifest, clock).all()
+    return {lease.key.rpartition(":")[2] for lease in leases if not lease.is_dead(now_ns)}
+
+
+def _check_parts(report: FsckReport, manifest: Manifest, root: Path, clock: Clock, *, repair: bool) -> None:
     """Files that nobody can be writing any more: no lease lives as long without being renewed."""
+    held = _being_made(manifest, clock)
     for path in sorted(chain(root.rglob(f".*{_PART}"), root.glob(f".*{_PART}.wal"))):
         with suppress(OSError):
+            if path.name.split(".")[1] in held:  # a row group may take longer than that
+                continue
             if abs(clock.wall_ns() - path.stat().st_mtime_ns) > LEASE_DEAD_NS and not _is_locked(path):
                 report.torn.append(str(path.relative_to(root)))
                 if repair:
