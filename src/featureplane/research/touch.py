@@ -8,6 +8,7 @@ Leans on `research.touch_rows`, `features.engine`, `research.tables`.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from featureplane.clock import SYSTEM, seconds_since
@@ -136,6 +137,7 @@ def _computed(rows: TouchRows, fset: FeatureSet, instrument: Instrument, report:
     return LateColumns(len(rows), lambda: touch_columns(fset, words, flagged, flags, times))
 
 
+@lru_cache(maxsize=64)  # who computes one table after the other asks the same each time
 def _refuse_beyond(fset: FeatureSet, *, has_times: bool) -> None:
     """Refuse a set that asks for more than a table of best levels has, naming its first such feature."""
     why = _beyond(fset.plan, has_times=has_times)
