@@ -8,6 +8,7 @@ Knows nothing of what a day is computed from.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sqlite3
@@ -141,6 +142,10 @@ class Row(NamedTuple):
         return self._replace(priority=level + worth)
 
 
+_EVERYTHING: Final = tuple(
+    f"SELECT * FROM {name}"  # noqa: S608 - constants
+    for name in ("manifest", "gone", "leases", "tokens", "aging", "sums", "contents", "facts")
+)
 _COLUMNS: Final = ", ".join(Row._fields)
 _FIND: Final = f"SELECT {_COLUMNS} FROM manifest WHERE key = ?"  # noqa: S608 - a constant
 
@@ -172,7 +177,10 @@ class Manifest:
             if pid != self._pid:
                 _INHERITED.extend(self._open)
                 self._open, self._pid = [], pid
-            local.connection, local.pid = self._connected(), pid
+            try:
+                local.connection, local.pid = self._connected(), pid
+            except UnicodeDecodeError:  # of a message about a damaged name
+                raise sqlite3.DatabaseError("damaged names") from None
         found: sqlite3.Connection = local.connection
         return found
 
@@ -185,11 +193,7 @@ class Manifest:
         }
         made: sqlite3.Connection
         made = self._reading(options) if self.read_only else sqlite3.connect(self.path, **options)
-        try:
-            version = made.execute("PRAGMA user_version").fetchone()[0]
-        except UnicodeDecodeError:  # of a message about a damaged name
-            made.close()
-            raise sqlite3.DatabaseError("damaged names") from None
+        version = made.execute("PRAGMA user_version").fetchone()[0]
         if version > _VERSION:
             made.close()
             raise StoreError(
@@ -317,9 +321,19 @@ class Manifest:
         """Whether its tables and indexes are sound and say the same; SQLite reads every page of them."""
         try:
             told = self.connection().execute("PRAGMA integrity_check(1)").fetchone()
+            for text in _EVERYTHING:  # text that is none is sound to SQLite
+                for _ in self.connection().execute(text):
+                    pass
         except sqlite3.DatabaseError:
             return False
-        return bool(told[0] == "ok")
+        return bool(told[0] == "ok") and self.has_its_tables()
+
+    def has_its_tables(self) -> bool:
+        """Whether tables, indexes and triggers are called, and made, as they are to be."""
+        try:
+            return _schema(self.connection()) >= _own_schema()
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            return False
 
     def counted(self) -> tuple[int, int, int, int]:
         """As `totals`, from every row; raises `sqlite3.DatabaseError` where one cannot be read."""
@@ -381,6 +395,21 @@ class Manifest:
         check = _checked(key, facts.encode())[:_CHECK_BYTES].hex()
         told = key, f"{check} {facts}"
         self.connection().execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", told)
+
+
+def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    text = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    return {(str(kind), str(name), str(sql)) for kind, name, sql in connection.execute(text)}
+
+
+@functools.cache
+def _own_schema() -> set[tuple[str, str, str]]:
+    fresh = sqlite3.connect(":memory:")
+    try:
+        fresh.executescript(_TABLES)
+        return _schema(fresh)
+    finally:
+        fresh.close()
 
 
 def _checked(key: str, value: bytes) -> bytes:

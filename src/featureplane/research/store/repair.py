@@ -71,17 +71,22 @@ PROBLEMS: Final = ("missing_files", "missing_rows", "damaged", "torn", "hot", "l
 """What `FsckReport` lists."""
 
 
-def opened_manifest(root: Path, shelf: Shelf, clock: Clock = SYSTEM) -> Manifest:
-    """The manifest of a root, made anew from the files where it is damaged."""
+def opened_manifest(root: Path, shelf: Shelf, clock: Clock = SYSTEM, *, thorough: bool = False) -> Manifest:
+    """The manifest of a root, made anew from the files where it is damaged.
+
+    `thorough` looks at all of it: where damage has shown that opening it did not.
+    """
     try:
         opened = Manifest(root)
         opened.counted()
+        if opened.is_whole() if thorough else opened.has_its_tables():
+            return opened
+        opened.close()
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
-        rebuild(root, shelf, clock, only_damaged=True)
-        return Manifest(root)
-    return opened
+    rebuild(root, shelf, clock, only_damaged=True)
+    return Manifest(root)
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -136,7 +141,7 @@ def _whole(root: Path) -> int | None:
     except sqlite3.DatabaseError:
         return None
     try:
-        return manifest.counted()[0]
+        return manifest.counted()[0] if manifest.is_whole() else None
     except sqlite3.DatabaseError:
         return None
     finally:

@@ -23,7 +23,7 @@ from featureplane.research.store.limits import StoreLimits
 from featureplane.research.store.manifest import Manifest, Row, UnreadableManifest
 from featureplane.research.store.measures import Measures
 from featureplane.research.store.places import Place
-from featureplane.research.store.repair import opened_manifest, row_of
+from featureplane.research.store.repair import is_damage, opened_manifest, row_of
 from featureplane.research.store.resolving import Resolved
 from featureplane.research.store.shelf import Damaged, Gone, OpenFile, Shelf, Unreachable
 from featureplane.telemetry import log_event
@@ -63,8 +63,8 @@ class Root:
         self._attach()
         atexit.register(_flush, weakref.ref(self))
 
-    def _attach(self) -> None:
-        self.manifest = self._manifest()
+    def _attach(self, *, thorough: bool = False) -> None:
+        self.manifest = self._manifest(thorough=thorough)
         if self.manifest is not None:
             self.leases = Leases(self.manifest, self.clock)
             self.eviction = Eviction(self.manifest, self.shelf, self.clock, self.measures.removed)
@@ -75,7 +75,7 @@ class Root:
         if self.manifest is not None:
             self.leases.close()
             self.manifest.close_here()
-        self._attach()
+        self._attach(thorough=True)
 
     @property
     def written(self) -> Manifest:
@@ -83,12 +83,12 @@ class Root:
         assert self.manifest is not None
         return self.manifest
 
-    def _manifest(self) -> Manifest | None:
+    def _manifest(self, *, thorough: bool) -> Manifest | None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not os.access(self.path, os.W_OK):  # SQLite says so at the first write only
                 raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
-            made = opened_manifest(self.path, self.shelf, self.clock)
+            made = opened_manifest(self.path, self.shelf, self.clock, thorough=thorough)
             with made.writing():
                 pass
         except (OSError, sqlite3.OperationalError) as error:
@@ -163,7 +163,18 @@ class Root:
             self.lose(error)
         if self.manifest is None or self.read_only:
             return
-        with suppress(sqlite3.OperationalError, OSError):
+        try:
+            self._put_aside(row)
+        except OSError:
+            pass  # it stays, and is found again
+        except sqlite3.DatabaseError as found:
+            if is_damage(found):
+                self.heal()
+            elif not isinstance(found, sqlite3.OperationalError):
+                raise
+
+    def _put_aside(self, row: Row) -> None:
+        if self.manifest is not None:
             self.eviction.drop_hot(row)
             whole = self.shelf.is_shared and row_of(self.shelf, row.path, self.clock) is not None
             with self.manifest.writing() as connection:
