@@ -410,7 +410,14 @@ class Fetcher:
         if piece.mapped is not None or piece.stored is None:
             return
         row, opened = piece.stored
-        mapped = self.root.fill_hot(row, opened)
+        try:
+            mapped = self.root.fill_hot(row, opened)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self.root.heal()
+            self.attach()
+            return
         if mapped is not None:
             self._remember(mapped)
             piece.mapped = mapped
