@@ -146,6 +146,10 @@ _EVERYTHING: Final = tuple(
     f"SELECT * FROM {name}"  # noqa: S608 - constants
     for name in ("manifest", "gone", "leases", "tokens", "aging", "sums", "contents", "facts")
 )
+_BYTES_FOR_TEXT: Final = (
+    "SELECT 1 FROM manifest WHERE typeof(parts) != 'text' OR typeof(path) != 'text' "
+    "OR typeof(hot_identity) != 'text' LIMIT 1"
+)
 _COLUMNS: Final = ", ".join(Row._fields)
 _FIND: Final = f"SELECT {_COLUMNS} FROM manifest WHERE key = ?"  # noqa: S608 - a constant
 
@@ -260,7 +264,12 @@ class Manifest:
     def find(self, key: str) -> Row | None:
         """The stored day of that key."""
         told = self.connection().execute(_FIND, (key,)).fetchone()
-        return None if told is None else Row._make(told)
+        if told is None:
+            return None
+        row = Row._make(told)
+        if not row.parts.__class__ is row.path.__class__ is row.hot_identity.__class__ is str:
+            raise sqlite3.DatabaseError("text that is stored as bytes")
+        return row
 
     def rows(
         self,
@@ -324,6 +333,8 @@ class Manifest:
             for text in _EVERYTHING:  # text that is none is sound to SQLite
                 for _ in self.connection().execute(text):
                     pass
+            if self.connection().execute(_BYTES_FOR_TEXT).fetchone() is not None:
+                return False
         except sqlite3.DatabaseError:
             return False
         return bool(told[0] == "ok") and self.has_its_tables()
