@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 
 from featureplane.errors import SettingError
 
-__all__ = ["WholeFile", "check_target", "is_text"]
+__all__ = ["WholeFile", "check_ending", "check_target", "is_text"]
 
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _KINDS: Final = (
@@ -31,6 +31,35 @@ _KINDS: Final = (
     (stat.S_ISFIFO, "a pipe", "name a file: the whole one takes its place"),
     (stat.S_ISSOCK, "a socket", "name a file: the whole one takes its place"),
 )
+
+_FORMATS: Final = {
+    ".parquet": "Parquet",
+    ".pq": "Parquet",
+    ".npz": "NumPy arrays",
+    ".npy": "a NumPy array",
+    ".html": "HTML",
+    ".htm": "HTML",
+    ".csv": "CSV",
+    ".tsv": "TSV",
+    ".json": "JSON",
+    ".jsonl": "JSON lines",
+    ".ndjson": "JSON lines",
+    ".arrow": "Arrow",
+    ".ipc": "Arrow",
+    ".feather": "Feather",
+    ".orc": "ORC",
+    ".avro": "Avro",
+    ".h5": "HDF5",
+    ".hdf5": "HDF5",
+    ".pkl": "a pickle",
+    ".pickle": "a pickle",
+    ".xls": "a spreadsheet",
+    ".xlsx": "a spreadsheet",
+    ".gz": "gzip",
+    ".zst": "Zstandard",
+    ".zip": "a ZIP archive",
+}
+"""What a name's ending promises to who opens it next. Any other ending promises nothing."""
 
 
 def is_text(path: Path) -> bool:
@@ -65,6 +94,20 @@ def check_target(path: str | os.PathLike[str], inputs: object = ()) -> Path:
                     f"{path}: cannot be written (it is read, too)", hint="name another file to write"
                 )
     return target
+
+
+def check_ending(path: str | os.PathLike[str], ending: str) -> None:
+    """Raise `SettingError` where a name ends as a format does that is not written: that of `ending` is.
+
+    A name without an ending, or with one that no format has, is as good as any.
+    """
+    check_target(path)
+    named, written = _FORMATS.get(Path(path).suffix.lower()), _FORMATS[ending]
+    if named not in {None, written}:
+        hint = f"name it {Path(path).with_suffix(ending)}"
+        raise SettingError(
+            f"{path}: found a name of {named}, expected {ending}: {written} is written", hint=hint
+        )
 
 
 class WholeFile:

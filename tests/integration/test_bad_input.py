@@ -12,6 +12,8 @@ import featureplane as fp
 from featureplane.cli import main
 
 SAMPLE = Path(fp.__file__).parent / "sample" / "ethusdt_20240808.gz"
+MAKER = "featureplane.strategy.examples.market_maker:SharedMarketMaker"
+SPOT = ("--source", "binance-spot")
 INSTRUMENTS = SAMPLE.with_name("instruments.toml")
 LINES = gzip.decompress(SAMPLE.read_bytes()).splitlines(keepends=True)[:4000]
 
@@ -222,3 +224,26 @@ def test_rule_10_1_a_dropped_depth_line_breaks_the_book_in_every_execution(tmp_p
             fp.read_events(packed(tmp_path / "whole.gz", LINES), "binance-spot"), "lob_shared_v1"
         )
         assert report.frames < len(whole), "no frame while the book is broken"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--source", "binance-spot"], "source: found 'binance-spot', expected replay:PATH"),
+        (
+            ["backtest", MAKER, "--data", str(SAMPLE), *SPOT, "--latency-us=-5"],
+            "--latency-us: found -5, expected",
+        ),
+        (
+            ["backtest", MAKER, "--data", str(SAMPLE), *SPOT, "--maker-bps", "abc"],
+            "--maker-bps: found 'abc', expected",
+        ),
+        (["data", "inspect", ""], ".: found a folder, expected a file"),
+    ],
+    ids=["source", "latency", "fee", "an empty path"],
+)
+def test_an_error_says_what_was_found_and_what_is_expected(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert said in capsys.readouterr().err

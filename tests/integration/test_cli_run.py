@@ -148,7 +148,7 @@ def test_what_can_stand_in_the_file_can_be_said_on_the_command_line() -> None:
 
 def test_fees_can_be_said_on_the_command_line(part: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(options(part, "--maker-bps", "0.12345", "--check")) == 1
-    assert "maker_bps='0.12345'" in capsys.readouterr().err
+    assert "maker_bps: found '0.12345', expected" in capsys.readouterr().err
     assert main(options(part, "--maker-bps", "-0.5", "--taker-bps", "4", "--record-mb", "1", "--check")) == 0
     assert "nothing would be refused" in capsys.readouterr().err
 
@@ -244,9 +244,19 @@ REFUSED: dict[str, tuple[dict[str, str], dict[str, str], str, str]] = {
     "a port in use": ({"metrics": "PORT"}, {}, "the port is in use", "another port"),
     "an address of elsewhere": ({"metrics": "0.0.0.0:0"}, {}, "could be reached from elsewhere", "--remote"),
     "no recording": ({"source": "replay:nowhere.gz"}, {}, "nowhere.gz: found nothing", ""),
-    "another scheme": ({"source": "live:binance"}, {}, "source 'live:binance'", "replay:PATH"),
-    "a path alone": ({"source": __file__}, {}, f"source {__file__!r}", f"did you mean replay:{__file__}?"),
-    "no source": ({"source": ""}, {}, "no source", "replay:PATH"),
+    "another scheme": (
+        {"source": "live:binance"},
+        {},
+        "source: found 'live:binance', expected",
+        "replay:PATH",
+    ),
+    "a path alone": (
+        {"source": __file__},
+        {},
+        f"source: found {__file__!r}",
+        f"did you mean replay:{__file__}?",
+    ),
+    "no source": ({"source": ""}, {}, "source: found none, expected", "replay:PATH"),
     "messages of nobody": ({"source": f"replay:{__file__}"}, {}, "the source is not clear", "with --feed"),
     "another feed": ({"feed": "binance-spto"}, {}, "feed 'binance-spto'", "did you mean binance-spot?"),
     "a queue without room": ({"queue": "0"}, {}, "queue=0", "a number from 1"),

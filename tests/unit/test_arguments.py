@@ -60,7 +60,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "push(5)": (lambda: engine().push(wrong), "events"),
     "push(batch, text)": (lambda: engine().push(batch(), given("a"), 1), "start"),
     "FeatureEngine(5)": (lambda: fp.FeatureEngine(wrong), "fset"),
-    "FeatureEngine(text)": (lambda: fp.FeatureEngine(given(V1)), "fset"),
+    "FeatureEngine(bytes)": (lambda: fp.FeatureEngine(given(V1.encode())), "fset"),
     "Pipeline(5, ...)": (lambda: fp.Pipeline(wrong, "binance-spot", []), "fset"),
     "LOBEngine(text)": (lambda: book("ETH"), "instrument"),
     "LOBEngine(5)": (lambda: book(wrong), "instrument"),

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import featureplane as fp
 from featureplane.errors import FeatureSetConflict, UnknownFeatureSet
 from featureplane.features import kernels as k
 from featureplane.features.catalog import FeatureRegistry, feature_set, registry
+from featureplane.features.pipeline import Pipeline
 from featureplane.features.spec import FeatureFlags, FeatureSet
+from featureplane.research.backtest.replay import replay_backtest
+from featureplane.research.store.requests import request_for
+from featureplane.strategy.examples.market_maker import SharedMarketMaker
 from scripts.golden import golden_texts
 
 RULE_9_V1 = """
@@ -134,3 +140,27 @@ def test_a_shipped_set_is_as_it_was_pinned(path: Path) -> None:
     pinned = path.read_text(encoding="utf-8") if path.exists() else ""
     assert pinned == golden_texts()[path], "a set changed; if that is meant: python -m scripts.golden"
     json.loads(pinned)
+
+
+def test_a_set_that_takes_a_shipped_id_with_another_definition_comes_in_nowhere() -> None:
+    taken = FeatureSet("lob_shared_v1", features={"x": k.spread()})
+    events = fp.sample_events().part(0, 100)
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: fp.compute(events, taken),
+        lambda: fp.parity(events, taken),
+        lambda: fp.FeatureEngine(taken),
+        lambda: Pipeline(taken, "binance-spot", events.instruments),
+        lambda: replay_backtest([SharedMarketMaker()], events, fset=taken),
+        lambda: request_for("ETHUSDT", "2024-08-08T00:00:00Z", "2024-08-09T00:00:00Z", taken),
+    )
+    for way in ways:
+        with pytest.raises(FeatureSetConflict, match="lob_shared_v1"):
+            way()
+
+
+def test_a_set_that_says_what_the_shipped_one_says_comes_in() -> None:
+    shipped = feature_set("lob_shared_v1")
+    same = FeatureSet("lob_shared_v1", 1, dict(shipped.features))
+    assert same is not shipped
+    assert len(fp.compute(fp.sample_events().part(0, 2000), same))
+    assert fp.FeatureEngine("lob_shared_v1").fset is shipped

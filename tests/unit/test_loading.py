@@ -278,3 +278,16 @@ def test_a_python_file_that_is_not_there_is_missing_and_not_distrusted(tmp_path:
     for allowed in (False, True):
         with pytest.raises(UnreadableFile, match=r"none\.py: found no readable file"):
             load_feature_set(tmp_path / "none.py", allow_code=allowed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"), [("emma", "did you mean ema"), ("OFI", "ofi"), ("rsi", "lists them all")]
+)
+def test_an_unknown_kernel_is_told_the_nearest_and_where_they_stand(
+    typed: str, hint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'id = "mine"\n[features]\nx = "{typed}()"\n')
+    with pytest.raises(PlanError, match=r"docs/reference/kernels\.md") as refused:
+        load_feature_set(path)
+    assert hint in str(refused.value.hint)

@@ -41,8 +41,8 @@ def test_a_recording_alone_says_what_its_instruments_are(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
-        ("live:binance", SettingError, "source 'live:binance'"),
-        ("replay:", SettingError, "source 'replay:'"),
+        ("live:binance", SettingError, "source: found 'live:binance', expected"),
+        ("replay:", SettingError, "source: found 'replay:', expected"),
         ("replay:nowhere.gz", UnreadableFile, "nowhere.gz: found nothing"),
         ("replay:nowhere.gz@fast", SettingError, "speed @fast"),
         ("replay:nowhere.gz@0", SettingError, "speed @0"),

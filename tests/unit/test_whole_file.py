@@ -118,3 +118,34 @@ def test_no_command_writes_over_what_it_reads(tmp_path: Path, capsys: pytest.Cap
         assert main([*words, "--out", str(path)]) == 2
         assert "it is read, too" in capsys.readouterr().err.replace("\n", " ")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o.CSV", "o.npz", "o.parquet.gz"])
+def test_a_table_is_not_written_under_a_name_of_another_format(name: str, tmp_path: Path) -> None:
+    path, events = tmp_path / name, fp.sample_events().part(0, 100)
+    words = r"expected \.parquet: Parquet is written"
+    with pytest.raises(SettingError, match=words) as refused:
+        fp.compute(events, "lob_shared_v1", out=path)
+    assert str(path.with_suffix(".parquet")) in str(refused.value.hint)
+    with pytest.raises(SettingError, match=words):
+        fp.compute(events, "lob_shared_v1").write_parquet(path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["o", "o.pq", "o.PARQUET", "o.20240808"])
+def test_a_table_is_written_under_any_other_name(name: str, tmp_path: Path) -> None:
+    report = fp.compute(fp.sample_events().part(0, 100), "lob_shared_v1", out=tmp_path / name)
+    assert report.rows
+    assert (tmp_path / name).read_bytes()[:4] == b"PAR1"
+
+
+def test_commands_refuse_a_name_of_another_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = str(Path(fp.__file__).parent / "sample" / "ethusdt_20240808.gz")
+    given = [sample, "--source", "binance-spot", "--out", str(tmp_path / "x.csv")]
+    for words, ending in (
+        (["replay", *given, "--features", "lob_shared_v1"], ".parquet"),
+        (["convert", *given, "--to", "hftbacktest"], ".npz"),
+    ):
+        assert main(words) == 2
+        assert f"x{ending}" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from featureplane.clock import SYSTEM, seconds_since
 from featureplane.errors import SettingError
 from featureplane.features.spec import FeatureSet
 from featureplane.units import NANOS_PER_MS
-from featureplane.whole_file import check_target
+from featureplane.whole_file import check_ending, check_target
 
 if TYPE_CHECKING:
     from featureplane.execution.venues.paper import PaperOptions
@@ -38,6 +38,7 @@ _EXAMPLE = (
     "featureplane backtest featureplane.strategy.examples.market_maker:SharedMarketMaker "
     "--data ethusdt.gz --source binance-spot --features lob_shared_v1"
 )
+_BPS_PLACES = 4
 _SAMPLE_NS = 100 * NANOS_PER_MS
 
 Mode = Literal["lob_feature", "stats_only", "replay"]
@@ -84,14 +85,24 @@ class Market:
     def check(self) -> None:
         """Raise `SettingError` for what no market has."""
         if self.latency_us < 0:
-            raise SettingError(f"--latency-us {self.latency_us}", hint="microseconds, an integer from 0")
+            raise SettingError(
+                f"--latency-us: found {self.latency_us}, expected microseconds, an integer from 0",
+                hint="0 is a venue beside you",
+            )
         self.paper()
 
     def paper(self) -> PaperOptions:
         """As options of the paper venue; raises `SettingError` for a fee or a latency that is none."""
+        from featureplane.execution.money import amount
         from featureplane.execution.venues.desk import terms_of
         from featureplane.execution.venues.paper import PaperOptions
 
+        for option, fee in (("--maker-bps", self.maker_bps), ("--taker-bps", self.taker_bps)):
+            if amount(fee, _BPS_PLACES) is None:
+                expected = f"decimal text of at most {_BPS_PLACES} decimals"
+                raise SettingError(
+                    f"{option}: found {fee!r}, expected {expected}", hint="basis points, like 2.5 or -0.5"
+                )
         return PaperOptions(**terms_of(self))
 
 
@@ -137,6 +148,7 @@ def run(
     began = SYSTEM.monotonic_ns()
     with redirect_stdout(sys.stderr):  # standard output is for data, whatever a strategy prints
         check_target(out, data)
+        check_ending(out, ".html")
         made, fset = _checked(strategy, features, market, out, allow_code=allow_code)
         result, events, numbers = _run(made, fset, market, given)
         setting = _setting(strategy, fset, market, source)
@@ -333,7 +345,7 @@ def _rows(numbers: Numbers) -> Iterator[tuple[str, str, str]]:
     rate = "none" if numbers.fill_rate is None else f"{numbers.fill_rate:.1%}"
     yield "fill rate", rate, f"of {numbers.sent:,} orders; {numbers.refused:,} more refused by the risk check"
     for horizon, move in numbers.markouts.items():
-        yield f"markout {horizon} ms", _signed(move), "a unit, against the mid"
+        yield f"markout {horizon} ms", _signed(move), "in price, a unit of size, against the mid"
     yield "inventory", f"{numbers.inventory:+,g}", f"at the end; at most {numbers.inventory_most:,g}"
     yield "cpu", f"{numbers.cpu_ns_per_message / 1e3:,.2f} us", f"a message, of {numbers.messages:,}"
 

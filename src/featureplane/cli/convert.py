@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from featureplane.cli.options import READING, Backend, Json, Paths, Reading, SourceOrGuess, Symbol
 from featureplane.cli.terminal import print_facts, print_json, say
-from featureplane.whole_file import check_target
+from featureplane.whole_file import check_ending, check_target
 
 __all__ = ["convert"]
 
@@ -45,6 +45,7 @@ def run(
     from featureplane.market.sources.detect import guess_source
 
     check_target(out, paths)
+    check_ending(out, ".npz")
     batch = read_events(paths, source or guess_source(paths), symbol, backend=backend, **reading.options())
     array = save_hftbacktest(out, batch, local_time=local_time)
     answer = {

@@ -37,7 +37,15 @@ class FeatureRegistry:
             The id is taken by a set that differs; names the first feature that does.
         """
         expect("fset", fset, FeatureSet, "a `FeatureSet`", hint=_COMPOSE)
-        known = self._sets.setdefault(fset.feature_set_id, fset)
+        self._sets.setdefault(fset.feature_set_id, fset)
+        return self.check(fset)
+
+    def check(self, fset: FeatureSet) -> FeatureSet:
+        """The registered set of the same id, or `fset` where there is none: nothing is registered.
+
+        Raises `FeatureSetConflict` as `register` does.
+        """
+        known = self._sets.get(fset.feature_set_id, fset)
         if known is not fset and known != fset:
             first = next(iter(known.diff(fset)), None)
             what = str(first) if first else f"schema version {known.schema_version} -> {fset.schema_version}"
@@ -167,10 +175,12 @@ def feature_set(feature_set_id: str) -> FeatureSet:
 def set_or_id(fset: FeatureSet | str, argument: str = "fset") -> FeatureSet:
     """What functions take where they ask for a set: one, or the id of one that is registered.
 
-    Raises `WrongArgument` for anything else, `UnknownFeatureSet` for an id that is none.
+    Raises `WrongArgument` for anything else, `UnknownFeatureSet` for an id that is none, and
+    `FeatureSetConflict` for a set with the id of a registered one that differs.
     """
     if isinstance(fset, str):
         return registry.get(fset)
     if not isinstance(fset, FeatureSet):
         raise WrongArgument(argument, fset, "a `FeatureSet` or the id of one", hint=_COMPOSE)
+    registry.check(fset)
     return fset

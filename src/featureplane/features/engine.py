@@ -21,6 +21,7 @@ from featureplane.errors import (
     StateError,
     UnknownSymbol,
 )
+from featureplane.features.catalog import set_or_id
 from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.counts import COUNTS
 from featureplane.features.frame import FeatureFrame
@@ -56,15 +57,14 @@ class FeatureEngine:
 
     def __init__(
         self,
-        fset: FeatureSet,
+        fset: FeatureSet | str,
         backend: str = "auto",
         emit: Emit = "update",
         every: int | str | None = None,
     ) -> None:
         if emit not in {"update", "change"}:
             raise SettingError(f"emit={emit!r}", hint="choose one of update, change")
-        expect("fset", fset, FeatureSet, "a `FeatureSet`", hint='`feature_set("lob_shared_v1")` is one')
-        self.fset = fset
+        self.fset = fset = set_or_id(fset)
         self.backend = native.resolve(backend)
         self._emit: Emit = emit
         self._every = parse_every(every)

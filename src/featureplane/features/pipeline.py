@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from featureplane import native
-from featureplane.arguments import expect
 from featureplane.errors import FeatureSetMismatch, InputError, SettingError, StateError, UnknownSymbol
+from featureplane.features.catalog import set_or_id
 from featureplane.features.counts import COUNTS
 from featureplane.features.frame import FeatureFrame
 from featureplane.features.latest import LatestFrames
@@ -60,7 +60,7 @@ class Pipeline:
 
     def __init__(
         self,
-        fset: FeatureSet,
+        fset: FeatureSet | str,
         source: str,
         instruments: InstrumentsLike,
         symbols: str | Iterable[str] | None = None,
@@ -77,8 +77,7 @@ class Pipeline:
         if emit not in {"update", "change"}:
             raise SettingError(f"emit={emit!r}", hint="choose one of update, change")
         options = StreamOptions(on_gap, on_malformed, seed, seed_after)
-        expect("fset", fset, FeatureSet, "a `FeatureSet`", hint='`feature_set("lob_shared_v1")` is one')
-        self.fset = fset
+        self.fset = fset = set_or_id(fset)
         self.backend = native.resolve(backend)
         self._emit: Emit = emit
         self._every = parse_every(every)

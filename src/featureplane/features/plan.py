@@ -172,7 +172,7 @@ class _Compiler:
             return known
         declaration = KERNELS.get(expression.kernel)
         if declaration is None:
-            raise self._refused(f"kernel {expression.kernel!r}", "a kernel of rule 8")
+            raise self._refused(f"kernel {expression.kernel!r}", "a kernel of docs/reference/kernels.md")
         inputs = tuple(self._node(x) for x in expression.inputs)
         node = self._derive(declaration, expression, inputs)
         key = canonical_json(node.definition())

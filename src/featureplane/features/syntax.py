@@ -98,7 +98,12 @@ class _Reader:
     def _called(self, name: str, args: list[ast.expr], keywords: list[ast.keyword]) -> Expression:
         constructor = _CONSTRUCTORS.get(name)
         if constructor is None:
-            raise self._refused(f"kernel {name!r}", "one of rule 8", hint=self._near(name, _CONSTRUCTORS))
+            expected = "a kernel of docs/reference/kernels.md"
+            raise self._refused(
+                f"kernel {name!r}",
+                expected,
+                hint=self._near(name, _CONSTRUCTORS) or "that page lists them all",
+            )
         values = [self.read(arg) for arg in args]
         named = {k.arg: self.read(k.value) for k in keywords if k.arg is not None}
         if len(named) < len(keywords):
@@ -131,7 +136,8 @@ class _Reader:
         return value
 
     def _near(self, name: str, known: Mapping[str, object]) -> str | None:
-        close = difflib.get_close_matches(name, list(known)[:2_000], n=3)
+        places = {one.lower(): one for one in list(known)[:2_000]}
+        close = [places[one] for one in difflib.get_close_matches(name.lower(), places, n=3)]
         return f"did you mean {', '.join(close)}?" if close else None
 
     def _refused(self, found: str, expected: str, *, hint: str | None = None) -> PlanError:

@@ -139,7 +139,7 @@ def trace(
     """
     index = fset.index(feature_id)
     if seq < 1:
-        raise SettingError(f"frame {seq}", hint="frames are numbered from 1")
+        raise SettingError(f"found frame {seq}, expected one from 1", hint="frames are numbered from 1")
     if levels < 1:
         raise SettingError(f"levels={levels}", hint="a number of levels above 0")
     batches = iter([events] if isinstance(events, EventBatch) else events)
@@ -205,9 +205,8 @@ class _Search:
                 "`featureplane data inspect` says what is in it; without a snapshot use `--seed increments`"
             )
             raise EmptyStream(f"frames of {self.instrument.symbol}", hint=hint)
-        raise SettingError(
-            f"frame {seq} of {self.instrument.symbol}", hint=f"the nearest, the last, is {last}"
-        )
+        found = f"found frame {seq} of {self.instrument.symbol}, expected one from 1 to {last}"
+        raise SettingError(found, hint=f"the nearest, the last, is {last}")
 
 
 class _Walk:

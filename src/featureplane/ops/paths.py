@@ -298,9 +298,13 @@ def _check(names: Sequence[str], paths: Iterable[str]) -> None:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise SettingError(f"path {name!r}", hint=f"{hint}there are: {', '.join(known)}")
+            raise SettingError(
+                f"found path {name!r}, expected one that there is",
+                hint=f"{hint}there are: {', '.join(known)}",
+            )
     if len(set(names)) < len(names) or len(names) < 2:
-        raise SettingError(f"paths {', '.join(names) or 'none'}", hint="name two or more, each once")
+        found = ", ".join(names) or "none"
+        raise SettingError(f"paths: found {found}, expected two or more", hint="name two or more, each once")
 
 
 class _Stream:

@@ -27,7 +27,7 @@ from featureplane.market.events import EventBatch, Kind
 from featureplane.market.reading import EventsPaths, InstrumentsLike, iter_events
 from featureplane.research.runs import RunReport
 from featureplane.research.tables import FeatureTable, ParquetSink, table_schema
-from featureplane.whole_file import check_target
+from featureplane.whole_file import check_ending, check_target
 
 __all__ = ["compute"]
 
@@ -104,7 +104,8 @@ def compute(
 
     Returns a `FeatureTable`, one row a frame; its `report` says what was read and dropped. With
     `out` the rows are streamed into that Parquet file, of files in bounded memory, and the report
-    is returned; the file appears when it is whole, or not at all.
+    is returned; the file appears when it is whole, or not at all. A name that ends as another format does, as
+    `.csv`, is refused.
 
     `progress` is called with the report so far after every 16,384 events.
 
@@ -129,7 +130,7 @@ def compute(
     reading |= {"seed": seed, "seed_after": seed_after}
     given = {name: value for name, value in reading.items() if value is not None}
     if out is not None:
-        as_path("out", out)
+        check_ending(as_path("out", out), ".parquet")
     if progress is not None and not callable(progress):
         raise WrongArgument("progress", progress, "a function that takes the report so far")
     if isinstance(events, EventBatch):

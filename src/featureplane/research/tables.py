@@ -25,7 +25,7 @@ from featureplane.errors import EmptyStream, SettingError
 from featureplane.features.columns import Columns, LateColumns
 from featureplane.features.spec import FeatureSet
 from featureplane.research.runs import RunReport
-from featureplane.whole_file import WholeFile
+from featureplane.whole_file import WholeFile, check_ending
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,8 +222,12 @@ class FeatureTable:
         )
 
     def write_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the table; the file appears when it is whole, or not at all."""
-        with ParquetSink(as_path("path", path), self.schema, self.symbols) as sink:
+        """Write the table; the file appears when it is whole, or not at all.
+
+        Raises `SettingError` for a name that ends as another format does, as `.csv`.
+        """
+        check_ending(as_path("path", path), ".parquet")
+        with ParquetSink(path, self.schema, self.symbols) as sink:
             for part in self._parts:
                 sink.write(part)
 

@@ -88,7 +88,8 @@ def _named(text: str) -> tuple[list[Path], float | None]:
         there = text != "" and Path(text.rpartition("@")[0] or text).exists()
         meant = f"did you mean {_SCHEME}{text}? " if there else ""
         hint = f"{meant}replay:PATH plays recordings, replay:PATH@1 as fast as they came"
-        raise SettingError(f"source {text!r}" if text else "no source", hint=hint)
+        found = f"{text!r}" if text else "none"
+        raise SettingError(f"source: found {found}, expected replay:PATH", hint=hint)
     where, at, factor = text.removeprefix(_SCHEME).rpartition("@")
     speed: float | None = None
     if not at or Path(text.removeprefix(_SCHEME)).exists():
@@ -97,7 +98,9 @@ def _named(text: str) -> tuple[list[Path], float | None]:
         speed = _speed(factor)
     paths = [Path(part) for part in where.split(",") if part]
     if not paths:
-        raise SettingError(f"source {text!r}", hint="name a recording behind `replay:`")
+        raise SettingError(
+            f"source: found {text!r}, expected replay:PATH", hint="name a recording behind `replay:`"
+        )
     return paths, speed
 
 

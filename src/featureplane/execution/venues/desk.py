@@ -58,8 +58,9 @@ class PaperOptions:
                 raise SettingError(f"{name}={value!r}", hint="nanoseconds, an integer from 0")
         for name in ("maker_bps", "taker_bps"):
             if amount(getattr(self, name), _BPS_PLACES) is None:
-                hint = f'decimal text of at most {_BPS_PLACES} decimals, like "2.5"'
-                raise SettingError(f"{name}={getattr(self, name)!r}", hint=hint)
+                expected = f"decimal text of at most {_BPS_PLACES} decimals"
+                found = f"{name}: found {getattr(self, name)!r}, expected {expected}"
+                raise SettingError(found, hint='basis points, like "2.5"; below 0 is a rebate')
 
 
 class Asked(Protocol):

@@ -29,6 +29,9 @@ def read_chunks(path: Path) -> Iterator[bytes]:
         with path.open("rb", buffering=0) as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
+    except IsADirectoryError:
+        hint = "name the files in it; an empty name is this folder"
+        raise UnreadableFile(str(path), "a folder", "a file that can be read", hint=hint) from None
     except OSError as error:
         raise UnreadableFile(str(path), error.strerror or str(error), "a file that can be read") from None
 

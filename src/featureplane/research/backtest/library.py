@@ -99,8 +99,9 @@ class HftMarket:
             raise SettingError(found, hint="nanoseconds, an integer")
         for name in ("maker_bps", "taker_bps"):
             if amount(getattr(self, name), BPS_PLACES) is None:
-                hint = f'decimal text of at most {BPS_PLACES} decimals, like "2.5"'
-                raise SettingError(f"{name}={getattr(self, name)!r}", hint=hint)
+                expected = f"decimal text of at most {BPS_PLACES} decimals"
+                found = f"{name}: found {getattr(self, name)!r}, expected {expected}"
+                raise SettingError(found, hint='basis points, like "2.5"; below 0 is a rebate')
         if self.roi is not None and not self.roi[0] < self.roi[1]:
             raise SettingError(f"roi={self.roi!r}", hint="the lowest and the highest price of the book")
 
