@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import featureplane as fp
 from featureplane.cli.app import main
+from featureplane.features.loading import load_feature_set
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -34,6 +36,22 @@ def test_what_a_page_shows_runs(page: str, capsys: pytest.CaptureFixture[str]) -
     for number, block in enumerate(blocks, 1):
         exec(compile(block, f"{page}, block {number}", "exec"), names)  # noqa: S102 - our own page
     capsys.readouterr()
+
+
+@pytest.mark.native
+def test_the_file_the_tutorial_shows_is_the_set_it_composes(tmp_path: Path) -> None:
+    page = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.toml").write_text(text)
+    composed: dict[str, object] = {"fp": fp}
+    block = next(one for one in BLOCK.findall(page) if "FeatureSet(" in one)
+    exec(block.partition("own =")[0], composed)  # noqa: S102 - our own page
+    assert load_feature_set(tmp_path / "mine.toml") == composed["mine"]
+
+
+def test_ten_lines_are_ten() -> None:
+    (block, *_) = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert sum(line.strip() != "" for line in block.splitlines()) == 10
 
 
 @pytest.mark.native

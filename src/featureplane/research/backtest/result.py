@@ -103,7 +103,9 @@ class BacktestResult:
         return float(len(filled)) / float(self.sent) if self.sent else None
 
     def markout(self, horizon_ms: int) -> float | None:
-        """Mean markout in units of event prices, weighed by size; None without one.
+        """Mean markout a unit of size, against the mid, in units of event prices; None without one.
+
+        Divided by `10 ** instrument.price_exponent` it is in price, as commands and pages say it.
 
         Raises `SettingError` for a horizon that is not one of `HORIZONS_MS`.
         """
