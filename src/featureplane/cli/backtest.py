@@ -351,4 +351,6 @@ def _rows(numbers: Numbers) -> Iterator[tuple[str, str, str]]:
 
 
 def _signed(value: float | None) -> str:
-    return "none" if value is None else f"{value:+,.6g}"
+    if value is None:
+        return "none"
+    return f"{value:+,.6f}" if abs(value) < 1 else f"{value:+,.6g}"

@@ -77,8 +77,11 @@ def _panel(
 ) -> Panel:
     base, quote = currencies
     exponent = {"price": instrument.price_exponent, "qty": instrument.qty_exponent}.get(spec.unit, 0)
-    unit = {"price": quote, "qty": base, "ppm": "of 1", "none": "", "count": ""}.get(spec.unit, spec.unit)
-    values = (published / float((spec.scale or 1) * 10**exponent)).astype(np.float32)
+    unit = {"price": quote, "qty": base, "ppm": "%", "none": "", "count": ""}.get(spec.unit, spec.unit)
+    if spec.definition.startswith("trade_intensity("):
+        unit = "trades/s"
+    hundred = 100.0 if unit == "%" else 1.0
+    values = (published * hundred / float((spec.scale or 1) * 10**exponent)).astype(np.float32)
     signed = bool(np.any(values < 0))
     note = f"{spec.name}: {spec.definition}"
     return Panel(spec.feature_id, unit, values, note, signed, absent.get(spec.feature_id, ""))

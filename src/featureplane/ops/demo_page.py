@@ -88,10 +88,12 @@ def _figures(demo: Demo) -> Iterator[Figure]:
     else:
         state = "good" if parity.agrees else "bad"
         value = f"{parity.mismatches:,} of {parity.frames:,}"
-        yield Figure("Python against Rust", value, "frames differ", state)
+        yield Figure(
+            "Python against Rust", value, f"frames of the first {parity.events:,} events differ", state
+        )
     if "timed" in demo.ns_per_row:
         limit = demo.ns_per_row.get("limit")
-        note = f"{TIMED_SET} a row" + (f", the limit is {limit:.1f}" if limit else "")
+        note = f"a row of {TIMED_SET}" + (f"; {limit:.1f} ns in a program written by hand" if limit else "")
         yield Figure("Speed", f"{demo.ns_per_row['timed']:.1f} ns", note)
 
 
