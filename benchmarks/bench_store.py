@@ -105,7 +105,7 @@ def _looked_at(table: pa.Table) -> int:
         for chunk in column.chunks:
             values = chunk.buffers()[1]
             assert values is not None
-            words = np.frombuffer(values, np.uint64, len(chunk), 8 * chunk.offset)
+            words = np.frombuffer(memoryview(values), np.uint64, len(chunk), 8 * chunk.offset)
             seen ^= int(np.bitwise_xor.reduce(words))
     return seen
 
