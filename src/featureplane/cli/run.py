@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ _EXAMPLE: Final = (
     "featureplane run --source replay:ethusdt.gz --features lob_shared_v1 "
     "--strategy featureplane.strategy.examples.market_maker:SharedMarketMaker --venue paper"
 )
+_log = logging.getLogger(__name__)
 _OFF: Final = "off"
 
 FEEDING: Final = Feeding()
@@ -150,7 +152,8 @@ def _listen(
         except ExtraUnavailable as error:
             if asked.control != CONTROL:
                 raise
-            say(f"note: strategies cannot be switched while running: {error}; {error.hint}")
+            if not look:  # WHY at debug: nobody asked for a server
+                _log.debug("strategies cannot be switched while running: %s; %s", error, error.hint)
             return web, None
         path = Path(asked.control)
         if look:
