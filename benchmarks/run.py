@@ -19,6 +19,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 from rich.console import Console
 
@@ -26,6 +27,7 @@ from benchmarks import results
 from benchmarks.harness import Job, Outcome, measure
 from benchmarks.peers import Peers, gather
 from benchmarks.recording import Recording, canonical
+from featureplane.errors import SettingError
 
 __all__ = ["main"]
 
@@ -81,12 +83,28 @@ def jobs(recording: Recording, peers: Peers) -> list[Job]:
     return found
 
 
+def _check_names(asked: Sequence[str], recording: Recording) -> None:
+    """Refuse the name of no job, before a peer is installed for it."""
+    with gather(recording, outside=False) as nobody:
+        names = [job.name for job in jobs(recording, nobody)]
+    for name in asked:
+        if name not in names:
+            near = [f"did you mean {one}?" for one in get_close_matches(name, names, 1)]
+            hint = " ".join([*near, f"the jobs are {', '.join(names)}"])
+            raise SettingError(f"--only {name}: found no such job", hint=hint)
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Measure, print, write; see the module."""
     options = _arguments(given)
     turns, runs = (1, 1) if options.smoke else (options.turns, options.runs)
     console = Console(stderr=options.json)
     recording = canonical(messages_max=SMOKE_MESSAGES if options.smoke else None)
+    try:
+        _check_names(options.only or (), recording)
+    except SettingError as error:
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
+        return 2
     outcomes: list[Outcome] = []
     with _one_core(), gather(recording, outside=not options.smoke) as peers:
         for job in jobs(recording, peers):

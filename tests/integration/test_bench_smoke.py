@@ -30,6 +30,17 @@ def test_a_smoke_run_measures_every_job(capfd: pytest.CaptureFixture[str]) -> No
         assert jobs["v1_rows"]["agree"]
 
 
+@pytest.mark.skipif(not native.available(), reason="times the Rust backend, which is not built")
+def test_a_job_that_is_not_there_is_refused_before_anything_is_installed(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.peers._gather_outside", lambda *_: pytest.fail("a peer was asked for"))
+    assert main(["--only", "boook"]) == 2
+    told = capfd.readouterr().err
+    assert "--only boook: found no such job" in told
+    assert "did you mean book?" in told
+
+
 def test_ratios_are_taken_turn_by_turn() -> None:
     figures = iter((1.0, 9.0, 2.0, 8.0, 20.0))  # the first is the run that does not count
     slow = iter((1.0, 18.0, 4.0, 16.0, 40.0))

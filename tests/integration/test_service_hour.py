@@ -184,8 +184,10 @@ def test_an_hour_of_a_feed_at_20_times_its_speed(
         "KiB warmed up": round(warm),
         "KiB at the end": round(end),
         "KiB of the shadow at most": max(seen.shadow_kib),
-        "descriptors warmed up": max(seen.descriptors[sixth : 2 * sixth]),
-        "descriptors at the end": max(seen.descriptors[-sixth:]),
+        # WHY the least: a file that is being written at one look is no leak, and a leak is in every look.
+        "descriptors warmed up": min(seen.descriptors[sixth : 2 * sixth]),
+        "descriptors at the end": min(seen.descriptors[-sixth:]),
+        "descriptors at most": max(seen.descriptors),
         "most in the queue": round(max(seen.depth)),
         "frames compared by the shadow": round(seen.series["feature_shadow_parity_checks_total", "match"]),
     }
@@ -199,3 +201,4 @@ def test_an_hour_of_a_feed_at_20_times_its_speed(
         seen.shadow_kib[sixth:][:sixth]
     )
     assert numbers["descriptors at the end"] <= numbers["descriptors warmed up"], numbers
+    assert numbers["descriptors at most"] <= 2 * numbers["descriptors warmed up"], numbers

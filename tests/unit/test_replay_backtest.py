@@ -93,3 +93,19 @@ def test_what_cannot_be_run_is_refused() -> None:
         found.markout(7)
     assert replay_backtest([], batch()).markout(100) is None
     assert replay_backtest([], batch()).fill_rate is None
+
+
+class Misspelt(BaseStrategy):
+    """Asks an event for what it has not."""
+
+    def on_lob_stats(self, event: LOBStatsEvent) -> None:
+        assert event.best_bit  # type: ignore[attr-defined]  # what is to go wrong
+
+
+def test_a_strategy_that_stops_is_warned_of_by_name_error_and_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    replay_backtest([Misspelt()], batch())
+    assert len(caplog.messages) == 1
+    for part in ("Misspelt was stopped by AttributeError", "best_bit", "test_replay_backtest.py:"):
+        assert part in caplog.messages[0]

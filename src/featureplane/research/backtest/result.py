@@ -5,6 +5,8 @@ Leans on `strategy` and `execution`. Runs nothing.
 
 from __future__ import annotations
 
+import logging
+import traceback
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ __all__ = [
     "fill_of",
     "result_of",
 ]
+
+_log = logging.getLogger(__name__)
 
 HORIZONS_MS: Final = (100, 500, 1000)
 """Markouts are taken so long after a fill, in the venue's time."""
@@ -148,7 +152,7 @@ class Mids(BaseStrategy):
 
 
 class Story(Listener):
-    """Keeps all that is told."""
+    """Keeps all that is told, and warns of a strategy that stops."""
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
@@ -161,6 +165,14 @@ class Story(Listener):
     def on_order_event(self, strategy: str, event: OrderEvent) -> None:
         """Keep it."""
         self.orders.append((strategy, event))
+
+    def on_stopped(self, state: StrategyState) -> None:
+        """Say which, why and where: its numbers end there."""
+        error = state.error
+        place = traceback.extract_tb(error.__traceback__)[-1:] if error is not None else []
+        where = f" ({place[0].filename}:{place[0].lineno})" if place else ""
+        why = f"{type(error).__name__}: {error}"
+        _log.warning("%s was stopped by %s%s; its numbers are those until then", state.name, why, where)
 
 
 class SourceClock:
