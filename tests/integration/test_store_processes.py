@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -207,14 +208,25 @@ def test_who_closes_waits_for_a_renewal_that_waits(tmp_path: Path) -> None:
             del ns
             return until.wait(0.01)
 
-    manifest = Manifest(tmp_path)
+    asked = threading.Event()
+
+    class Told(Manifest):
+        @contextmanager
+        def writing(self) -> Iterator[sqlite3.Connection]:
+            if threading.current_thread().name == "store-leases":
+                asked.set()
+            with super().writing() as connection:
+                asked.clear()
+                yield connection
+
+    manifest = Told(tmp_path)
     leases = Leases(manifest, Hasty())
     lease = leases.take("key")
     assert lease is not None
     with leases.held(lease):
         other = sqlite3.connect(tmp_path / "manifest.sqlite", isolation_level=None, check_same_thread=False)
         other.execute("BEGIN IMMEDIATE")
-        time.sleep(0.1)  # it is waiting for the lock by now
+        assert asked.wait(30)  # from here on it is writing, or waits to
         threading.Timer(0.5, lambda: other.execute("COMMIT")).start()
         leases.close()
         assert not other.in_transaction

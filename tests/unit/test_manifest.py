@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,14 @@ def test_more_days_than_are_looked_at_at_once_make_room(tmp_path: Path) -> None:
     assert eviction.free(10 * count) == 10 * 100  # and no more while somebody reads the rest
     assert manifest.totals() == (len(held), 10 * len(held), 0, 0)
     manifest.close()
+
+
+def test_who_opens_a_new_root_waits_for_another_who_does(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / MANIFEST_NAME, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # nobody gets a log ahead now: SQLite says so at once
+    later = threading.Timer(0.1, lambda: other.execute("ROLLBACK"))
+    later.start()
+    with Manifest(tmp_path).writing() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    later.join()
+    other.close()

@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from featureplane.clock import SYSTEM
 from featureplane.errors import StoreError
 from featureplane.research.contents import Identity
 from featureplane.research.store.dayfile import DayFacts
-from featureplane.units import NANOS_PER_SECOND
+from featureplane.units import NANOS_PER_MS, NANOS_PER_SECOND
 
 __all__ = ["LEASE_DEAD_NS", "MANIFEST_NAME", "Manifest", "Row", "UnreadableManifest"]
 
@@ -208,7 +209,7 @@ class Manifest:
             made.close()
             raise UnreadableManifest(f"{self.path}: nothing is in it")
         if not self.read_only:
-            made.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(made)
             made.execute("PRAGMA synchronous = NORMAL")
             if version < _VERSION:
                 made.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
@@ -430,3 +431,17 @@ def _checked(key: str, value: bytes) -> bytes:
 
 def _said(identity: Identity) -> str:
     return ",".join(map(str, identity))
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """WHY again and again: SQLite waits for nobody here, and others may open a new root now, too."""
+    ends_ns = SYSTEM.monotonic_ns() + int(_BUSY_SECONDS * NANOS_PER_SECOND)
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or SYSTEM.monotonic_ns() > ends_ns:
+                raise
+            SYSTEM.wait(5 * NANOS_PER_MS, threading.Event())
+        else:
+            return
