@@ -16,6 +16,7 @@ from featureplane.research.store.eviction import Eviction
 from featureplane.research.store.manifest import MANIFEST_NAME, Manifest, Row
 from featureplane.research.store.shelf import OpenFile, Shelf
 
+_SCHEMA = "SELECT sql FROM sqlite_master WHERE sql > ''"
 CHANGES = st.tuples(
     st.sampled_from(["put", "put_hot", "drop", "heat", "cool", "nothing"]),
     st.integers(0, 3),
@@ -117,3 +118,27 @@ def test_who_opens_a_new_root_waits_for_another_who_does(tmp_path: Path) -> None
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     later.join()
     other.close()
+
+
+def test_each_byte_of_a_schema_that_flips_is_damage_and_nothing_else(tmp_path: Path) -> None:
+    Manifest(tmp_path).close()
+    path = tmp_path / MANIFEST_NAME
+    right = path.read_bytes()
+    with sqlite3.connect(path) as connection:
+        texts = [
+            text.encode() for (text,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql > ''")
+        ]
+    connection.close()
+    found = 0
+    for text in texts:
+        first = right.find(text)
+        for place in range(first, first + len(text) if first >= 0 else first):
+            path.write_bytes(right[:place] + bytes([right[place] ^ 0x80]) + right[place + 1 :])
+            try:
+                opened = Manifest(tmp_path)
+            except sqlite3.DatabaseError:
+                found += 1
+                continue
+            found += not opened.is_whole()
+            opened.close()
+    assert found > 1_000

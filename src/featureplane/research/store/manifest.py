@@ -159,6 +159,22 @@ class UnreadableManifest(StoreError):
     """A manifest that is there and cannot be opened, not even for reading."""
 
 
+class _Connection(sqlite3.Connection):
+    """WHY: of a message about a damaged name Python says that it cannot be decoded, and not what it is."""
+
+    def execute(self, *given: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(*given)
+        except UnicodeDecodeError:
+            raise sqlite3.DatabaseError("damaged names") from None
+
+    def executescript(self, script: str, /) -> sqlite3.Cursor:
+        try:
+            return super().executescript(script)
+        except UnicodeDecodeError:
+            raise sqlite3.DatabaseError("damaged names") from None
+
+
 class Manifest:
     """The manifest of a root; made if it is not there, unless `read_only`.
 
@@ -182,15 +198,13 @@ class Manifest:
             if pid != self._pid:
                 _INHERITED.extend(self._open)
                 self._open, self._pid = [], pid
-            try:
-                local.connection, local.pid = self._connected(), pid
-            except UnicodeDecodeError:  # of a message about a damaged name
-                raise sqlite3.DatabaseError("damaged names") from None
+            local.connection, local.pid = self._connected(), pid
         found: sqlite3.Connection = local.connection
         return found
 
     def _connected(self) -> sqlite3.Connection:
         options: dict[str, Any] = {
+            "factory": _Connection,
             "timeout": _BUSY_SECONDS,
             "isolation_level": None,
             "cached_statements": 256,
@@ -224,7 +238,7 @@ class Manifest:
             made: sqlite3.Connection = sqlite3.connect(uri, uri=True, **options)
             try:
                 made.execute("PRAGMA user_version").fetchone()
-            except (sqlite3.OperationalError, UnicodeDecodeError):
+            except sqlite3.OperationalError:
                 made.close()
             else:
                 return made
@@ -344,7 +358,7 @@ class Manifest:
         """Whether tables, indexes and triggers are called, and made, as they are to be."""
         try:
             return _schema(self.connection()) >= _own_schema()
-        except (sqlite3.DatabaseError, UnicodeDecodeError):
+        except sqlite3.DatabaseError:
             return False
 
     def counted(self) -> tuple[int, int, int, int]:
