@@ -167,6 +167,7 @@ def run(part: Part) -> None:
     print(f"\n== {part.title}", flush=True)
     environment = os.environ | {"FEATUREPLANE_SOAK_SCALE": str(part.scale), "PYTHONUNBUFFERED": "1"}
     began, cpu_began = time.monotonic(), _cpu_seconds()
+    folder = str(ROOT if part.report is None else part.report.parent)
     with subprocess.Popen(
         [sys.executable, *part.arguments],
         cwd=ROOT,
@@ -178,7 +179,7 @@ def run(part: Part) -> None:
     ) as running:
         for line in running.stdout or ():
             print(line, end="", flush=True)
-            part.lines.append(line.rstrip().replace(str(ROOT), "."))
+            part.lines.append(line.rstrip().replace(folder, ".").replace(str(ROOT), "."))
     part.seconds, part.cpu_seconds = time.monotonic() - began, _cpu_seconds() - cpu_began
     part.status = running.returncode
     if part.report is not None:
